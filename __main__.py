@@ -1,0 +1,29 @@
+"""The command line: ``codeclens COMMAND`` or ``python -m codeclens COMMAND``. The same jobs as the nodes, no host."""
+
+import argparse
+import sys
+
+from codeclens.models.commands import video
+from codeclens.models.errors import InputError
+
+FAMILIES = (video,)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 2 wrong input (one line on standard error), 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="codeclens", description="Look at a video the way a codec does.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for family in FAMILIES:
+        family.add_commands(commands)
+    parsed = parser.parse_args(arguments)
+    try:
+        return parsed.run(parsed) or 0
+    except InputError as error:
+        print(f"codeclens: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

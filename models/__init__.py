@@ -1,0 +1,1 @@
+"""Everything that computes. Nothing in here imports ComfyUI."""

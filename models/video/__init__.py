@@ -1,0 +1,1 @@
+"""Video in, codec primitives and a GOP plan out."""

@@ -1,0 +1,10 @@
+"""The nodes of the pack, one module per family. Each family lists its node classes in ``NODES``."""
+
+from comfy_api.latest import ComfyExtension
+
+from . import video
+
+
+class CodecLensExtension(ComfyExtension):
+    async def get_node_list(self):
+        return [*video.NODES]

@@ -1,0 +1,26 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("CODECLENS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """The folder of real clips beside the checkout; skips where it is absent."""
+    folder = SHARED / "clips"
+    if not (folder / "index.json").is_file():
+        pytest.skip(f"real clips are not at {folder}; set CODECLENS_SHARED to the folder that holds clips/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen3vl_fixtures() -> Path:
+    """The folder of GGUF fixtures made by the reference implementations; skips where it is absent."""
+    folder = SHARED / "data" / "qwen3vl"
+    if not folder.is_dir():
+        pytest.skip(f"Qwen3-VL fixtures are not at {folder}; set CODECLENS_SHARED to the folder that holds data/")
+    return folder

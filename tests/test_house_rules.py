@@ -1,0 +1,80 @@
+"""The rules of the house, read from the source text: import direction, encoding, registry standards."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted(
+    path for path in ROOT.rglob("*.py") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+)
+HOST_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "server"}
+TOP_LEVEL = {
+    "__init__.py", "__main__.py", "nodes", "kernels", "models", "workflows", "web", "locales", "tests",
+    "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE",
+}  # fmt: skip
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def sources_under(folder: str) -> list[Path]:
+    return [path for path in SOURCES if path.relative_to(ROOT).parts[0] == folder]
+
+
+def imported_modules(path: Path):
+    package = ("codeclens", *path.relative_to(ROOT).with_suffix("").parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level] if node.level else ()
+            module = ".".join((*base, node.module) if node.module else base)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if p.parts[len(ROOT.parts)] in ("models", "kernels")], ids=relative
+)
+def test_models_and_kernels_import_neither_host_nor_nodes(path):
+    forbidden = {
+        name
+        for name in imported_modules(path)
+        if name.split(".")[0] in HOST_MODULES or name.startswith("codeclens.nodes")
+    }
+    assert not forbidden
+
+
+@pytest.mark.parametrize("path", sources_under("kernels"), ids=relative)
+def test_kernels_do_not_import_models(path):
+    assert not [name for name in imported_modules(path) if name.startswith("codeclens.models")]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_source_is_cp1252_safe(path):
+    path.read_text(encoding="utf-8").encode("cp1252")
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if "tests" not in p.relative_to(ROOT).parts], ids=relative)
+def test_source_keeps_registry_rules(path):
+    text = path.read_text(encoding="utf-8")
+    calls = {
+        node.func.id
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not calls & {"eval", "exec"}
+    assert not re.search(
+        r"\.cuda\(|\.to\([\"']cuda|torch\.autocast|pip[\"', ]+install|import pickle|torch\.load\(", text
+    )
+    assert not re.search(r"nn\.(Linear|Conv\dd|LayerNorm|GroupNorm|Embedding)\(", text)
+
+
+def test_top_level_is_what_the_user_fixed():
+    ignored = {"build", "dist", "codeclens.egg-info", "output"}
+    found = {path.name for path in ROOT.iterdir() if not path.name.startswith((".", "__pycache__"))}
+    assert found - TOP_LEVEL - ignored == set()
