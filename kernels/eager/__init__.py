@@ -1,0 +1,1 @@
+"""The eager twins: every op in plain torch, on any device. They define what the fused kernels must compute."""
