@@ -1,0 +1,142 @@
+"""The sequence of visual tokens that stands for a video: what every mode writes and every question reads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..video.gop import GopPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One still or one frame pair: n visual tokens on a grid of cells, all at one time.
+
+    Attributes:
+        kind: 'I' (a whole picture), 'P' (a small one) or 'pair' (two frames sharing their tokens).
+        index: frame numbers in the source, one for a still and two for a pair.
+        pts: presentation times of these frames in seconds.
+        stamped: whether the time is written before the tokens.
+        grid: (rows, columns) of merged tokens, 32 pixels each.
+        cell: int64 [n], raster position of each token in the grid; shorter than the grid once pruned.
+        embeds: [n, D], what the language model reads.
+        deepstack: [K, n, D], added to the hidden states after the first K layers.
+    """
+
+    kind: str
+    index: tuple[int, ...]
+    pts: tuple[float, ...]
+    stamped: bool
+    grid: tuple[int, int]
+    cell: torch.Tensor
+    embeds: torch.Tensor
+    deepstack: torch.Tensor
+
+    def __len__(self) -> int:
+        return self.embeds.shape[0]
+
+    @property
+    def time(self) -> float:
+        """The time the model is told, in seconds: the mean of the first and the last frame."""
+        return (self.pts[0] + self.pts[-1]) / 2
+
+    @property
+    def stamp(self) -> str:
+        """The text before the tokens, as Qwen3-VL was trained with; empty where no time is written."""
+        return f"<{self.time:.1f} seconds>" if self.stamped else ""
+
+    def positions(self, start: int) -> torch.Tensor:
+        """int64 [3, n]: M-RoPE coordinates (t, h, w) of a group whose first position is ``start``."""
+        rows, columns = self.cell // self.grid[1], self.cell % self.grid[1]
+        return torch.stack((torch.zeros_like(rows), rows, columns)) + start
+
+    @property
+    def extent(self) -> int:
+        """How far the group moves the position counter: the longer side of its whole grid, pruned or not."""
+        return max(self.grid)
+
+    def keep(self, mask: torch.Tensor) -> "Segment":
+        """Return the group with only the tokens where ``mask`` (bool [n]) is set; coordinates stay as they were."""
+        return replace(self, cell=self.cell[mask], embeds=self.embeds[mask], deepstack=self.deepstack[:, mask])
+
+
+@dataclass(frozen=True, slots=True)
+class VisualCode:
+    """A video as the language model reads it: segments in order of time.
+
+    Attributes:
+        segments: the groups of tokens.
+        mode: 'rgb', 'keyframes' or 'thumbnail'.
+        name: what the video is called in messages.
+        fingerprint: hash of everything that made the code: content, plan, mode and weights.
+        plan: the plan it was made from.
+        seconds: what making it took, by stage ('read', 'plan', 'vision').
+        warnings: sentences the user should read.
+    """
+
+    segments: tuple[Segment, ...]
+    mode: str
+    name: str
+    fingerprint: str
+    plan: GopPlan
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.segments:
+            raise InputError(f"{self.name}: the code is empty; at least one frame must be kept.")
+        times = [segment.pts[0] for segment in self.segments]
+        if any(later < earlier for earlier, later in zip(times, times[1:], strict=False)):
+            raise InputError(f"{self.name}: the segments of a code must be in order of time.")
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self.segments)
+
+    @property
+    def token_count(self) -> int:
+        """Visual tokens, without time stamps and vision markers."""
+        return sum(len(segment) for segment in self.segments)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """int64 [segments + 1]: the visual token at which each segment begins, and the total."""
+        return np.cumsum([0, *(len(segment) for segment in self.segments)])
+
+    def frames_of(self, first: int, last: int) -> tuple[tuple[int, ...], tuple[float, float]]:
+        """Return the source frames behind the visual tokens first..last (inclusive) and the seconds they span.
+
+        Raises:
+            InputError: the span is empty or lies outside the code.
+        """
+        if not 0 <= first <= last < self.token_count:
+            raise InputError(f"{self.name}: tokens {first}..{last} are not within 0..{self.token_count - 1}.")
+        begin, end = np.searchsorted(self.starts, (first, last), side="right") - 1
+        segments = self.segments[begin : end + 1]
+        return tuple(i for segment in segments for i in segment.index), (segments[0].pts[0], segments[-1].pts[-1])
+
+    def tokens_of(self, start: float, end: float) -> tuple[int, int]:
+        """Return the half-open span of visual tokens whose frames are shown within start..end seconds (inclusive)."""
+        chosen = [i for i, segment in enumerate(self.segments) if segment.pts[-1] >= start and segment.pts[0] <= end]
+        if not chosen:
+            raise InputError(
+                f"{self.name}: no frame of the code lies within {start:.2f}..{end:.2f} s; "
+                f"it spans {self.segments[0].pts[0]:.2f}..{self.segments[-1].pts[-1]:.2f} s."
+            )
+        return int(self.starts[chosen[0]]), int(self.starts[chosen[-1] + 1])
+
+    def nearest(self, seconds: float) -> int:
+        """Return the source frame of the code whose presentation time is nearest to ``seconds``."""
+        frames = [
+            (abs(pts - seconds), index)
+            for segment in self.segments
+            for index, pts in zip(segment.index, segment.pts, strict=True)
+        ]
+        return min(frames)[1]
+
+    def report(self) -> list[dict]:
+        """Return one row per segment: kind, source frames, time in seconds and visual tokens."""
+        return [
+            {"kind": s.kind, "frames": list(s.index), "time": round(s.time, 3), "tokens": len(s)} for s in self.segments
+        ]
