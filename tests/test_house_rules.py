@@ -11,6 +11,7 @@ SOURCES = sorted(
     path for path in ROOT.rglob("*.py") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
 HOST_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "server"}
+PACKAGES = {"kernels", "models", "nodes"}
 TOP_LEVEL = {
     "__init__.py", "__main__.py", "nodes", "kernels", "models", "workflows", "web", "locales", "tests",
     "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE",
@@ -78,3 +79,12 @@ def test_top_level_is_what_the_user_fixed():
     ignored = {"build", "dist", "codeclens.egg-info", "output"}
     found = {path.name for path in ROOT.iterdir() if not path.name.startswith((".", "__pycache__"))}
     assert found - TOP_LEVEL - ignored == set()
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.relative_to(ROOT).parts[0] in PACKAGES], ids=relative)
+def test_the_pack_imports_itself_relatively(path):
+    """ComfyUI imports the folder under a name made from its path; 'codeclens' does not exist there."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    absolute = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    absolute += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    assert not [name for name in absolute if name.split(".")[0] == "codeclens"]
