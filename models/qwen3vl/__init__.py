@@ -1,0 +1,5 @@
+"""Qwen3-VL from its two GGUF files, in our own torch modules."""
+
+from .loading import Qwen3VL, find_mmproj, load_qwen3vl, load_text, load_vision
+
+__all__ = ["Qwen3VL", "find_mmproj", "load_qwen3vl", "load_text", "load_vision"]

@@ -1,0 +1,65 @@
+"""Grouped-query attention that never builds an n x n mask.
+
+A chunk of a long prompt sees everything stored before it and, causally, itself. The two parts are attended separately
+and merged by their log-sum-exp (the online softmax of FlashAttention, arXiv 2205.14135, section 3.1).
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+Attention = Callable[..., torch.Tensor]
+"""``attention(query [B, H, n, d], key [B, K, m, d], value [B, K, m, d], causal) -> [B, H, n, d]``; K divides H.
+
+``causal``: query i sees the keys up to ``m - n + i``, which is all of them for the last query.
+"""
+
+
+def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool = False) -> torch.Tensor:
+    """Attention through torch's SDPA; see ``Attention`` for the shapes."""
+    count, stored = query.shape[2], key.shape[2] - query.shape[2]
+    if not causal or count == 1:
+        return _unfold(F.scaled_dot_product_attention(_fold(query, key), key, value), query)
+    if stored == 0:
+        groups = query.shape[1] // key.shape[1]
+        return F.scaled_dot_product_attention(query, _repeat(key, groups), _repeat(value, groups), is_causal=True)
+    before, before_sum = _attend_with_sum(_fold(query, key), key[:, :, :stored], value[:, :, :stored], False)
+    groups = query.shape[1] // key.shape[1]
+    own, own_sum = _attend_with_sum(
+        query, _repeat(key[:, :, stored:], groups), _repeat(value[:, :, stored:], groups), True
+    )
+    weight = torch.sigmoid(_unfold(before_sum, query[..., 0]) - own_sum)[..., None]
+    return torch.lerp(own.to(weight.dtype), _unfold(before, query).to(weight.dtype), weight).to(query.dtype)
+
+
+def _fold(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Queries that share a key head, one below the other: without causality a group is just more rows."""
+    return query.reshape(query.shape[0], key.shape[1], -1, query.shape[-1])
+
+
+def _unfold(folded: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    return folded.reshape(query.shape)
+
+
+def _repeat(states: torch.Tensor, groups: int) -> torch.Tensor:
+    return states if groups == 1 else states.repeat_interleave(groups, dim=1)
+
+
+def _attend_with_sum(query, key, value, causal) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention [B, H, n, d] and the float32 log-sum-exp of its scores [B, H, n]; equal head counts."""
+    device = query.device.type
+    if device == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal)[:2]
+    if device == "cuda" and query.dtype != torch.float32:
+        return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal)[:2]
+    if device == "cuda":
+        states, total = torch.ops.aten._scaled_dot_product_efficient_attention(
+            query, key, value, None, True, 0.0, causal
+        )[:2]
+        return states, total[..., : query.shape[2]]
+    scores = query.float() @ key.float().mT * query.shape[-1] ** -0.5
+    if causal:
+        scores = scores.masked_fill(torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1), -torch.inf)
+    total = scores.logsumexp(-1)
+    return (scores - total[..., None]).exp().to(value.dtype) @ value, total

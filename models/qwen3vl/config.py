@@ -1,0 +1,222 @@
+"""The configuration of a Qwen3-VL model, read from the metadata of its two GGUF files.
+
+What the files do not store is constant over the family and stands here: the ViT's rotary base 1e4, the two frames that
+a patch spans, LayerNorm's epsilon 1e-6 (Qwen3-VL technical report, arXiv 2511.21631; Hugging Face ``Qwen3VLConfig``).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from .gguf import GGUFFile
+
+VISION_ROPE_BASE = 10_000.0
+TEMPORAL_PATCH = 2
+PROJECTOR = "qwen3vl_merger"
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """The language model: widths in channels, ``rope_sections`` the frequencies of time, height and width."""
+
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    context_length: int
+    rms_epsilon: float
+    rope_base: float
+    rope_sections: tuple[int, int, int]
+    deepstack_layers: int
+    tied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VisionConfig:
+    """The vision transformer; ``grid_side`` is the side of its square position table, in patches."""
+
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    patch_size: int
+    merge_size: int
+    grid_side: int
+    output_size: int
+    deepstack_indexes: tuple[int, ...]
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+    epsilon: float
+
+    @property
+    def patch_values(self) -> int:
+        """The numbers in one patch: 3 colours x 2 frames x side x side."""
+        return 3 * TEMPORAL_PATCH * self.patch_size**2
+
+
+@dataclass(frozen=True, slots=True)
+class Qwen3VLConfig:
+    """Both halves; ``vision`` is None for a model loaded without its mmproj file."""
+
+    text: TextConfig
+    vision: VisionConfig | None
+
+
+def read_text_config(file: GGUFFile) -> TextConfig:
+    """The language model's configuration; raises InputError where ``file`` is not a dense Qwen3-VL text model."""
+    require_text_model(file)
+    get = _Metadata(file, "qwen3vl.")
+    layers = get.count("block_count")
+    if layers > len(file.tensors):
+        raise InputError(f"{file.path} says {layers} layers and holds {len(file.tensors)} tensors; it is incomplete")
+    heads, kv_heads = get.count("attention.head_count"), get.count("attention.head_count_kv")
+    hidden_size = get.count("embedding_length")
+    head_dim = get.count("attention.key_length", hidden_size // heads)
+    if heads % kv_heads or head_dim % 2 or head_dim < 2 or get.count("attention.value_length", head_dim) != head_dim:
+        raise InputError(
+            f"{file.path} has {heads} query heads, {kv_heads} key heads and head size {head_dim}; "
+            "Qwen3-VL has whole groups of query heads and keys as long as values"
+        )
+    sections = tuple(int(size) for size in get.array("rope.dimension_sections")[:3])
+    if len(sections) != 3 or min(sections) < 0 or sum(sections) != head_dim // 2:
+        raise InputError(
+            f"{file.path} has rope sections {list(sections)}; three that add up to {head_dim // 2} are needed"
+        )
+    if "token_embd.weight" not in file.tensors:
+        raise InputError(f"{file.path} has no tensors to load: 'token_embd.weight' is missing")
+    return TextConfig(
+        layers=layers,
+        hidden_size=hidden_size,
+        intermediate_size=get.count("feed_forward_length"),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocabulary=file.tensors["token_embd.weight"].shape[0],
+        context_length=get.count("context_length"),
+        rms_epsilon=get.number("attention.layer_norm_rms_epsilon"),
+        rope_base=get.number("rope.freq_base"),
+        rope_sections=sections,
+        deepstack_layers=get.count("n_deepstack_layers", 0, least=0),
+        tied="output.weight" not in file.tensors,
+    )
+
+
+def read_vision_config(file: GGUFFile) -> VisionConfig:
+    """The vision tower's configuration; raises InputError where ``file`` is not a Qwen3-VL mmproj."""
+    require_mmproj(file)
+    get = _Metadata(file, "clip.vision.")
+    layers = get.count("block_count")
+    if layers > len(file.tensors):
+        raise InputError(f"{file.path} says {layers} layers and holds {len(file.tensors)} tensors; it is incomplete")
+    table = file.tensors.get("v.position_embd.weight")
+    if table is None:
+        raise InputError(f"{file.path} lacks the tensor 'v.position_embd.weight'")
+    side = math.isqrt(table.shape[0])
+    if side * side != table.shape[0]:
+        raise InputError(f"{file.path} has {table.shape[0]} positions; a square number is needed")
+    flags = get.array("is_deepstack_layers")
+    if len(flags) != layers:
+        raise InputError(f"{file.path} marks {len(flags)} layers in is_deepstack_layers and has {layers}")
+    hidden_size, heads = get.count("embedding_length"), get.count("attention.head_count")
+    if hidden_size % (4 * heads):
+        raise InputError(f"{file.path} has width {hidden_size} and {heads} heads; heads of a multiple of 4 are needed")
+    if get.count("spatial_merge_size", 2) != 2:
+        raise InputError(f"{file.path} merges {get.count('spatial_merge_size')} patches a side; Qwen3-VL merges 2")
+    return VisionConfig(
+        layers=layers,
+        hidden_size=hidden_size,
+        intermediate_size=get.count("feed_forward_length"),
+        heads=heads,
+        patch_size=get.count("patch_size"),
+        merge_size=2,
+        grid_side=side,
+        output_size=get.count("projection_dim"),
+        deepstack_indexes=tuple(int(index) for index in np.flatnonzero(flags)),
+        image_mean=get.colour("image_mean"),
+        image_std=get.colour("image_std"),
+        epsilon=get.number("attention.layer_norm_epsilon", 1e-6),
+    )
+
+
+def require_text_model(file: GGUFFile) -> None:
+    """Raise InputError, saying what ``file`` is, unless it is a dense Qwen3-VL language model."""
+    if file.architecture == "clip":
+        raise InputError(f"{file.path} is an mmproj (vision) file; give the language model here and this one as mmproj")
+    if file.architecture == "qwen3vlmoe" or file.metadata.get("qwen3vl.expert_count"):
+        raise InputError(
+            f"{file.path} is a mixture-of-experts Qwen3-VL; only the dense 2B, 4B, 8B and 32B are supported"
+        )
+    if file.architecture != "qwen3vl":
+        raise InputError(f"{file.path} is a {file.architecture[:40]!r} model; a Qwen3-VL model ('qwen3vl') is needed")
+
+
+def require_mmproj(file: GGUFFile) -> None:
+    """Raise InputError, saying what ``file`` is, unless it is the vision half of a Qwen3-VL model."""
+    if file.architecture in ("qwen3vl", "qwen3vlmoe"):
+        raise InputError(f"{file.path} is a language model; give its mmproj file ('mmproj-....gguf') as mmproj")
+    if file.architecture != "clip":
+        raise InputError(f"{file.path} is a {file.architecture[:40]!r} model; the mmproj of a Qwen3-VL model is needed")
+    projector = file.metadata.get("clip.projector_type", file.metadata.get("clip.vision.projector_type"))
+    if projector != PROJECTOR:
+        raise InputError(f"{file.path} has the projector {str(projector)[:40]!r}; Qwen3-VL's is {PROJECTOR!r}")
+
+
+def require_pair(text: TextConfig, vision: VisionConfig, text_path, vision_path) -> None:
+    """Raise InputError, naming both numbers, unless the vision tower was made for the language model."""
+    if vision.output_size != text.hidden_size:
+        raise InputError(
+            f"{vision_path} projects to width {vision.output_size} and {text_path} has width {text.hidden_size}; "
+            "take the mmproj of the same model size"
+        )
+    if len(vision.deepstack_indexes) != text.deepstack_layers:
+        raise InputError(
+            f"{vision_path} has {len(vision.deepstack_indexes)} DeepStack mergers and {text_path} takes "
+            f"{text.deepstack_layers}; take the mmproj of the same model"
+        )
+
+
+class _Metadata:
+    """Typed reads from a file's metadata under one prefix."""
+
+    def __init__(self, file: GGUFFile, prefix: str):
+        self.file = file
+        self.prefix = prefix
+
+    def value(self, key: str, default=None):
+        value = self.file.metadata.get(self.prefix + key, default)
+        if value is None:
+            raise InputError(f"{self.file.path} lacks the metadata key {self.prefix + key!r}")
+        return value
+
+    def refuse(self, key: str, wanted: str):
+        value = str(self.value(key))[:40]
+        raise InputError(f"{self.file.path} has {self.prefix + key} = {value}; {wanted} is needed")
+
+    def count(self, key: str, default: int | None = None, least: int = 1) -> int:
+        value = self.value(key, default)
+        if type(value) is not int or not least <= value < 1 << 31:
+            self.refuse(key, f"a whole number from {least}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self.value(key, default)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            self.refuse(key, "a positive number")
+        return float(value)
+
+    def array(self, key: str) -> np.ndarray:
+        value = self.value(key)
+        if not isinstance(value, np.ndarray):
+            self.refuse(key, "an array of numbers")
+        return value
+
+    def colour(self, key: str) -> tuple[float, float, float]:
+        values = self.array(key)
+        if len(values) != 3 or not np.isfinite(values).all():
+            self.refuse(key, "one number for each of red, green and blue")
+        return tuple(float(value) for value in values)

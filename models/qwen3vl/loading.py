@@ -1,0 +1,106 @@
+"""A model from its two GGUF files: pairing, and the short way to a model that is ready to run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from codeclens.models.errors import InputError
+from codeclens.models.qwen3vl import config as configuration
+from codeclens.models.qwen3vl.attention import Attention, attention
+from codeclens.models.qwen3vl.config import Qwen3VLConfig
+from codeclens.models.qwen3vl.gguf import SPLIT_NAME, GGUFFile, read_gguf
+from codeclens.models.qwen3vl.operations import GGUFOperations
+from codeclens.models.qwen3vl.text import TextModel
+from codeclens.models.qwen3vl.tokenizer import Tokenizer, read_tokenizer
+from codeclens.models.qwen3vl.vision import VisionModel
+from codeclens.models.qwen3vl.weights import fill, text_tensors, vision_tensors
+
+
+@dataclass(slots=True)
+class Qwen3VL:
+    """A loaded model. ``vision`` is None without an mmproj file; ``dtype`` is what states and logits are computed in."""
+
+    config: Qwen3VLConfig
+    tokenizer: Tokenizer
+    text: TextModel
+    vision: VisionModel | None
+    device: torch.device
+    dtype: torch.dtype
+
+
+def load_qwen3vl(
+    path: str | Path,
+    mmproj: str | Path | None = "auto",
+    *,
+    operations=None,
+    device="cpu",
+    dtype: torch.dtype = torch.float32,
+    attend: Attention = attention,
+) -> Qwen3VL:
+    """Load the language model at ``path`` and its vision tower.
+
+    ``mmproj`` is the tower's file, "auto" to find it beside the model by its metadata, or None for text alone. Weights
+    stay quantised and, on the CPU, in the memory map, unless other ``operations`` ask for dense ones. Raises InputError
+    for anything that is not a matching Qwen3-VL pair.
+    """
+    file = read_gguf(path)
+    text_config = configuration.read_text_config(file)
+    tower = None
+    if mmproj is not None:
+        tower = find_mmproj(file) if mmproj == "auto" else read_gguf(mmproj)
+    vision_config = None
+    if tower is not None:
+        vision_config = configuration.read_vision_config(tower)
+        configuration.require_pair(text_config, vision_config, file.path, tower.path)
+    tokenizer = read_tokenizer(file)
+    made = {"operations": operations, "device": device, "dtype": dtype, "attend": attend}
+    text = load_text(file, **made)
+    vision = load_vision(tower, **made) if tower is not None else None
+    return Qwen3VL(Qwen3VLConfig(text_config, vision_config), tokenizer, text, vision, torch.device(device), dtype)
+
+
+def load_text(file: GGUFFile, operations=None, device="cpu", dtype=torch.float32, attend=attention) -> TextModel:
+    """The language model of ``file``, built on the meta device and filled."""
+    config = configuration.read_text_config(file)
+    model = TextModel(config, operations or GGUFOperations, device="meta", dtype=dtype, attend=attend)
+    fill(model, text_tensors(model, file), device, dtype)
+    return model.eval()
+
+
+def load_vision(file: GGUFFile, operations=None, device="cpu", dtype=torch.float32, attend=attention) -> VisionModel:
+    """The vision tower of ``file``, built on the meta device and filled."""
+    config = configuration.read_vision_config(file)
+    model = VisionModel(config, operations or GGUFOperations, device="meta", dtype=dtype, attend=attend)
+    fill(model, vision_tensors(model, file), device, dtype)
+    return model.eval()
+
+
+def find_mmproj(file: GGUFFile) -> GGUFFile:
+    """The vision tower that fits the language model ``file``, among the GGUF files of its folder.
+
+    Raises InputError where none fits or several do (they are listed).
+    """
+    text = configuration.read_text_config(file)
+    folder = file.path.parent
+    fitting = []
+    for path in sorted(folder.glob("*.gguf")):
+        split = SPLIT_NAME.match(path.name)
+        if path == file.path or (split and int(split["part"]) > 1):
+            continue
+        try:
+            tower = read_gguf(path)
+            vision = configuration.read_vision_config(tower)
+            configuration.require_pair(text, vision, file.path, path)
+        except InputError:
+            continue
+        fitting.append(tower)
+    if not fitting:
+        raise InputError(
+            f"no mmproj file in {folder} fits {file.path.name} (projector {configuration.PROJECTOR}, width "
+            f"{text.hidden_size}, {text.deepstack_layers} DeepStack layers); put it there or name it"
+        )
+    if len(fitting) > 1:
+        names = ", ".join(tower.path.name for tower in fitting)
+        raise InputError(f"{len(fitting)} mmproj files in {folder} fit {file.path.name}: {names}; name one of them")
+    return fitting[0]

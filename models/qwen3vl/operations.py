@@ -1,0 +1,93 @@
+"""Layers whose weights stay as they lie in the GGUF file.
+
+A namespace like ``torch.nn`` for the ``operations=`` argument of the models. Build on the meta device, then give every
+weight to ``load`` as a ``StoredTensor``; nothing is copied unless the device differs.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from codeclens import kernels
+from codeclens.models.qwen3vl.gguf import FLOATS, StoredTensor
+
+
+class _StoredWeight(torch.nn.Module):
+    """A module with one weight in ggml's blocks.
+
+    ``weight`` is uint8 [rows, row_bytes] when ``weight_type`` is a block type ("Q4_K"), else a float tensor in the
+    dtype of the file.
+    """
+
+    weight_type = "F32"
+
+    def load(self, stored: StoredTensor, device=None) -> None:
+        """Take ``stored`` as the weight: a view of the file on the CPU, a copy on any other device."""
+        self.weight = torch.nn.Parameter(stored.data.to(device), requires_grad=False)
+        self.weight_type = stored.type
+
+
+class GGUFOperations:
+    """``Linear``, ``Embedding``, ``LayerNorm`` and ``RMSNorm`` over stored weights of any ggml type."""
+
+    class Linear(_StoredWeight):
+        """``x W^T + b``. Quantised products go through the kernels; float weights are used in the input's dtype."""
+
+        def __init__(self, in_features: int, out_features: int, bias: bool = True, device=None, dtype=None):
+            super().__init__()
+            self.in_features, self.out_features = in_features, out_features
+            self.weight = torch.nn.Parameter(torch.empty(out_features, in_features, device=device, dtype=dtype))
+            self.bias = torch.nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
+            self.packed = None
+
+        def pack(self, dtype: torch.dtype) -> None:
+            """Lay the weight out for fast products on the CPU, once; float weights become ``dtype``."""
+            if self.weight_type in FLOATS:
+                self.weight = torch.nn.Parameter(self.weight.to(dtype), requires_grad=False)
+            else:
+                self.packed = kernels.pack_linear(self.weight, self.weight_type)
+
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            bias = None if self.bias is None else self.bias.to(states.dtype)
+            if self.packed is not None:
+                return self.packed(states, bias)
+            if self.weight_type in FLOATS:
+                return F.linear(states, self.weight.to(states.dtype), bias)
+            return kernels.quantized_linear(states, self.weight, self.weight_type, bias)
+
+    class Embedding(_StoredWeight):
+        """Gathers rows and turns only those into numbers of ``dtype`` (float32 by default)."""
+
+        def __init__(self, num_embeddings: int, embedding_dim: int, device=None, dtype=None):
+            super().__init__()
+            self.dtype = dtype or torch.float32
+            self.weight = torch.nn.Parameter(torch.empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            rows = F.embedding(ids, self.weight)
+            if self.weight_type in FLOATS:
+                return rows.to(self.dtype)
+            return kernels.dequantize(rows, self.weight_type, self.dtype)
+
+    class LayerNorm(_StoredWeight):
+        """LayerNorm (arXiv 1607.06450) in the weights' float32, whatever the input's dtype."""
+
+        def __init__(self, width: int, eps: float = 1e-5, device=None, dtype=None):
+            super().__init__()
+            self.eps = eps
+            self.weight = torch.nn.Parameter(torch.empty(width, device=device, dtype=dtype))
+            self.bias = torch.nn.Parameter(torch.empty(width, device=device, dtype=dtype))
+
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            normed = F.layer_norm(states.to(self.weight.dtype), self.weight.shape, self.weight, self.bias, self.eps)
+            return normed.to(states.dtype)
+
+    class RMSNorm(_StoredWeight):
+        """RMSNorm (arXiv 1910.07467) in the weights' float32, whatever the input's dtype."""
+
+        def __init__(self, width: int, eps: float = 1e-6, device=None, dtype=None):
+            super().__init__()
+            self.eps = eps
+            self.weight = torch.nn.Parameter(torch.empty(width, device=device, dtype=dtype))
+
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            return F.rms_norm(states.to(self.weight.dtype), self.weight.shape, self.weight, self.eps).to(states.dtype)

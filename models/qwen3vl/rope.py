@@ -1,0 +1,95 @@
+"""Rotary positions: Qwen3-VL's interleaved M-RoPE for text, and the 2-D rotary of its vision transformer.
+
+Sources: Qwen3-VL technical report (arXiv 2511.21631, interleaved MRoPE), RoPE (arXiv 2104.09864), Qwen2-VL
+(arXiv 2409.12191, M-RoPE positions). The half-split layout is that of the checkpoints: channel i turns with i + d/2.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+Segment = int | tuple[int, int]
+"""A stretch of the sequence: a number of text tokens, or the (rows, columns) of one picture's merged tokens."""
+
+
+def mrope_positions(segments: Sequence[Segment], start: int = 0) -> tuple[torch.Tensor, int]:
+    """The (time, height, width) positions of a sequence: int64 [3, n], and the position of whatever comes next.
+
+    Text advances all three together. A picture, or one temporal group of a video, stands still in time at its start
+    while its rows and columns count on from there; what follows starts behind its longer side. Time itself is told to
+    the model by the timestamp text, not by the positions.
+    """
+    pieces = []
+    for segment in segments:
+        if isinstance(segment, int):
+            pieces.append(torch.arange(start, start + segment).expand(3, segment))
+            start += segment
+        else:
+            rows, columns = segment
+            pieces.append(torch.cartesian_prod(torch.tensor([0]), torch.arange(rows), torch.arange(columns)).T + start)
+            start += max(rows, columns)
+    return torch.cat(pieces, dim=1) if pieces else torch.zeros(3, 0, dtype=torch.int64), start
+
+
+def segments_of(
+    ids: Sequence[int],
+    image_pad: int,
+    video_pad: int,
+    image_grids: Sequence[Sequence[int]] = (),
+    video_grids: Sequence[Sequence[int]] = (),
+    merge: int = 2,
+) -> list[Segment]:
+    """The segments of a token sequence: a run of pads becomes the picture whose grid is next in line.
+
+    ``image_grids`` and ``video_grids`` hold (frames, rows, columns) in patches; a video's temporal groups are pictures
+    of their own, because timestamps stand between them. Raises ValueError where pads and grids do not agree.
+    """
+    waiting = {
+        image_pad: [(rows // merge, columns // merge) for frames, rows, columns in image_grids for _ in range(frames)],
+        video_pad: [(rows // merge, columns // merge) for frames, rows, columns in video_grids for _ in range(frames)],
+    }
+    ids = [int(index) for index in ids]
+    segments: list[Segment] = []
+    position = text = 0
+    while position < len(ids):
+        pad = ids[position]
+        if pad not in waiting:
+            position, text = position + 1, text + 1
+            continue
+        if not waiting[pad]:
+            raise ValueError(f"token {position} stands for a picture, and no grid is left for it")
+        rows, columns = waiting[pad].pop(0)
+        if ids[position : position + rows * columns] != [pad] * (rows * columns):
+            raise ValueError(f"the picture at token {position} has fewer pads than its {rows} x {columns} grid")
+        segments += [text, (rows, columns)] if text else [(rows, columns)]
+        position, text = position + rows * columns, 0
+    if any(waiting.values()):
+        raise ValueError("there are more grids than pictures among the tokens")
+    return segments + [text] if text else segments
+
+
+def frequencies(base: float, size: int, device=None) -> torch.Tensor:
+    """RoPE's angular frequencies ``base ** (-2i / size)``: float32 [size / 2]."""
+    exponents = torch.arange(0, size, 2, dtype=torch.float32, device=device) / size
+    return 1.0 / (base**exponents)
+
+
+def mrope_angles(positions: torch.Tensor, base: float, head_dim: int, sections: Sequence[int]) -> torch.Tensor:
+    """The angle by which each channel pair of each token turns: float32 [n, head_dim / 2].
+
+    ``positions`` int64 [3, n]. The axes take turns over the frequencies, time, height, width, time, ...: height and
+    width as long as their section lasts, time everything else, so each axis sees high and low frequencies alike.
+    """
+    angles = positions[..., None].float() * frequencies(base, head_dim, positions.device)
+    pairs = torch.arange(head_dim // 2, device=positions.device)
+    axis = torch.where(pairs < 3 * torch.tensor(sections, device=positions.device)[pairs % 3], pairs % 3, 0)
+    return angles.gather(0, axis.expand(1, *angles.shape[1:])).squeeze(0)
+
+
+def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn channel i with channel i + d/2 of ``states`` [..., n, d] by the angles of ``cos``, ``sin`` [n, d / 2].
+
+    Computed in the tables' float32 and returned in the states' dtype.
+    """
+    first, second = states.to(cos.dtype).chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(states.dtype)

@@ -1,0 +1,110 @@
+"""Qwen's byte-level BPE tokenizer, rebuilt from GGUF metadata alone.
+
+GGUF stores the tokens, their types and the merges, and names the rest by one word, ``tokenizer.ggml.pre = qwen2``: the
+NFC normaliser and the splitting expression of Qwen2's ``tokenizer.json``, which stand below.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as BytePairTokenizer
+
+from ..errors import InputError
+from .gguf import GGUFFile
+
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+
+
+class Tokenizer:
+    """Text to token ids and back, and the ids of the tokens that the prompt is built from."""
+
+    def __init__(self, core: BytePairTokenizer, size: int, end_ids: frozenset[int], chat_template: str):
+        self.core = core
+        self.size = size
+        self.end_ids = end_ids
+        self.chat_template = chat_template
+        self.image_pad = self.token_id("<|image_pad|>")
+        self.video_pad = self.token_id("<|video_pad|>")
+        self.vision_start = self.token_id("<|vision_start|>")
+        self.vision_end = self.token_id("<|vision_end|>")
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model's own chat template opens every answer with ``<think>`` (the Thinking variants)."""
+        return r"assistant\n<think>" in self.chat_template or "assistant\n<think>" in self.chat_template
+
+    def token_id(self, token: str) -> int:
+        """The id of ``token`` itself, not of its text; raises InputError when the vocabulary has no such token."""
+        index = self.core.token_to_id(token)
+        if index is None:
+            raise InputError(f"the tokenizer has no token {token!r}; this GGUF file is not of a Qwen3-VL model")
+        return index
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of ``text``; special tokens written out in it are recognised."""
+        return self.core.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
+        """The text of ``ids``; bytes that end in the middle of a character become U+FFFD."""
+        return self.core.decode(list(ids), skip_special_tokens=skip_special)
+
+
+def read_tokenizer(file: GGUFFile) -> Tokenizer:
+    """The tokenizer that ``file``'s metadata describes; raises InputError where it is not Qwen's."""
+    metadata = file.metadata
+    kind, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
+    if kind != "gpt2" or split != "qwen2":
+        raise InputError(
+            f"{file.path} has the tokenizer {str(kind)[:20]!r}/{str(split)[:20]!r}; Qwen's is 'gpt2'/'qwen2'"
+        )
+    tokens, merges = (_strings(file, key) for key in ("tokenizer.ggml.tokens", "tokenizer.ggml.merges"))
+    types = metadata.get("tokenizer.ggml.token_type")
+    if not isinstance(types, np.ndarray) or len(types) != len(tokens):
+        raise InputError(f"{file.path} does not give one type for each of its {len(tokens)} tokens")
+    core = BytePairTokenizer(_byte_pairs(file, tokens, types, merges))
+    core.normalizer = normalizers.NFC()
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()
+    _add_tokens(file, core, tokens, types)
+    ends = {core.token_to_id(token) for token in ("<|im_end|>", "<|endoftext|>")} - {None}
+    end = metadata.get("tokenizer.ggml.eos_token_id")
+    if type(end) is int and 0 <= end < len(tokens):
+        ends.add(end)
+    return Tokenizer(core, len(tokens), frozenset(ends), str(metadata.get("tokenizer.chat_template", "")))
+
+
+def _byte_pairs(file: GGUFFile, tokens: list[str], types: np.ndarray, merges: list[str]) -> models.BPE:
+    vocabulary = {token: index for index, token in enumerate(tokens) if types[index] == NORMAL}
+    pairs = [tuple(merge.split(" ")) for merge in merges]
+    for pair in pairs:
+        if len(pair) != 2 or pair[0] not in vocabulary or pair[1] not in vocabulary or "".join(pair) not in vocabulary:
+            raise InputError(f"{file.path} has the merge {' '.join(pair)[:40]!r}, whose parts are not all tokens")
+    return models.BPE(vocab=vocabulary, merges=pairs)
+
+
+def _add_tokens(file: GGUFFile, core: BytePairTokenizer, tokens: list[str], types: np.ndarray) -> None:
+    """Add the control and user-defined tokens under the ids that the file gives them."""
+    added = [index for index in range(len(tokens)) if types[index] in (CONTROL, USER_DEFINED)]
+    normal = core.get_vocab_size(with_added_tokens=False)
+    # The library numbers added tokens onward from the vocabulary, so they must stand right behind it in the file.
+    if added != list(range(normal, normal + len(added))) or len({tokens[index] for index in added}) != len(added):
+        raise InputError(f"{file.path} does not list its special tokens right behind its {normal} normal ones")
+    for index in added:
+        special = bool(types[index] == CONTROL)
+        core.add_tokens([AddedToken(tokens[index], special=special, normalized=False)])
+
+
+def _strings(file: GGUFFile, key: str) -> list[str]:
+    value = file.metadata.get(key)
+    if not isinstance(value, list):
+        raise InputError(f"{file.path} lacks the list of strings {key!r}; it holds no tokenizer")
+    return value
