@@ -1,0 +1,210 @@
+"""Frames out of video containers (MP4, Matroska, WebM, AVI, MPEG-TS, ...) with FFmpeg, through PyAV."""
+
+import io
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from ..errors import InputError
+from ..progress import Progress, no_progress
+from .packets import read_packets, scan
+from .pictures import Orientation, to_rgb
+from .sources import Losses, Timeline, VideoInfo
+
+HDR_TRANSFERS = (16, 18)
+"""AVCOL_TRC_SMPTE2084 (PQ) and AVCOL_TRC_ARIB_STD_B67 (HLG), libavutil/pixfmt.h."""
+
+
+class ContainerReader:
+    """One video stream of a file or of bytes, decoded forwards.
+
+    The stream is the first one that the container marks as default, cover art aside (FFmpeg's own choice would depend
+    on bit rates), or ``stream`` by its index. Raises InputError when there is none or no frame of it decodes.
+    """
+
+    def __init__(self, source: str | os.PathLike | bytes, name: str, stream: int | None = None):
+        self.source, self.name = source, name
+        with self.open() as container:
+            chosen = self._choose(container, stream)
+            self.stream = chosen.index
+            first = self._first_frame(container, chosen)
+            self.orientation = Orientation.of(first)
+            self.info = self._describe(container, chosen, first)
+        self._table = self._timeline = None
+
+    @contextmanager
+    def open(self):
+        """The container, opened anew; closed on leaving."""
+        try:
+            file = io.BytesIO(self.source) if isinstance(self.source, bytes) else os.fspath(self.source)
+            container = av.open(file, metadata_errors="replace")
+        except (av.error.FFmpegError, OSError) as error:
+            raise InputError(f"{self.name} cannot be opened as a video: {_reason(error)}") from error
+        with container:
+            yield container
+
+    def timeline(self, progress: Progress = no_progress) -> Timeline:
+        """All frame numbers and times, from the packets alone, without decoding; read once and kept."""
+        if self._timeline is None:
+            size, head = self._size_and_head()
+            with self.open() as container:
+                scanned = scan(container, container.streams[self.stream], size, head, progress)
+            if scanned is None:
+                raise InputError(f"{self.name} holds no frame in its video stream: give a file that is not empty")
+            self._table, self._timeline = scanned
+        return self._timeline
+
+    def decode(self, first: int, last: int, losses: Losses, progress: Progress = no_progress) -> Iterator[tuple]:
+        """Yield (frame number, callable that gives upright RGB for a size) for the sound frames first..last.
+
+        Frames that fail to decode, or that the decoder marks as damaged, go to ``losses``. At the first sign of damage
+        the rest is decoded on one thread, so that what is concealed and what is reported does not depend on timing.
+        """
+        for number, frame in self.decode_frames(first, last, losses):
+            progress(number - first, last - first + 1)
+            yield number, partial(to_rgb, frame, orientation=self.orientation)
+
+    def decode_frames(self, first: int, last: int, losses: Losses, options: dict | None = None) -> Iterator[tuple]:
+        """Yield (frame number, av.VideoFrame) of the sound frames first..last; ``options`` go to the decoder."""
+        timeline = self.timeline()
+        done = first - 1
+        for threaded in (True, False):
+            pass_ = _Pass(self, first, last, threaded, options)
+            for number, frame in pass_:
+                if number > done:
+                    done = number
+                    yield number, frame
+            if not pass_.damaged:
+                break
+        for number in pass_.lost():
+            losses.times[number] = float(timeline.pts[number])
+
+    def _size_and_head(self):
+        if isinstance(self.source, bytes):
+            return len(self.source), self.source[:64]
+        with open(self.source, "rb") as file:
+            return os.path.getsize(self.source), file.read(64)
+
+    def _choose(self, container, index):
+        streams = [s for s in container.streams.video if s.codec_context is not None]
+        pictures = [s for s in streams if not s.disposition & Disposition.attached_pic]
+        if index is not None:
+            chosen = [s for s in streams if s.index == index]
+        else:
+            chosen = [s for s in pictures if s.disposition & Disposition.default] or pictures
+        if not chosen:
+            kinds = ", ".join(f"{s.index} {s.type}" for s in container.streams) or "none"
+            wanted = "no video stream" if index is None else f"no video stream {index}"
+            raise InputError(f"{self.name} has {wanted}: its streams are {kinds}")
+        return chosen[0]
+
+    def _first_frame(self, container, stream):
+        stream.thread_type = "SLICE"
+        last_error = None
+        for frames in decoded(container, stream):
+            if isinstance(frames, Exception):
+                last_error = frames
+            elif frames:
+                return frames[0]
+        reason = _reason(last_error) if last_error else "its video stream is empty"
+        raise InputError(f"no frame of {self.name} can be decoded: {reason}")
+
+    def _describe(self, container, stream, frame) -> VideoInfo:
+        aspect = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+        width, height = max(1, round(frame.width * aspect)), frame.height
+        if self.orientation.transpose:
+            width, height = height, width
+        duration = float(stream.duration * stream.time_base) if stream.duration else None
+        if duration is None and container.duration:
+            duration = container.duration / av.time_base
+        return VideoInfo(
+            name=self.name,
+            codec=stream.codec_context.codec.canonical_name,
+            width=width,
+            height=height,
+            fps=float(stream.average_rate or stream.guessed_rate or 25),
+            frame_count=stream.frames or None,
+            duration=duration,
+            rotation=frame.rotation,
+            sample_aspect_ratio=aspect,
+            bit_depth=max(component.bits for component in frame.format.components),
+            hdr=frame.color_trc in HDR_TRANSFERS,
+            coded_size=(frame.height, frame.width),
+            stream=stream.index,
+        )
+
+
+class _Pass:
+    """One run of the decoder over the frames first..last."""
+
+    def __init__(self, reader: ContainerReader, first: int, last: int, threaded: bool, options: dict | None):
+        self.reader, self.first, self.last, self.threaded = reader, first, last, threaded
+        self.options = options or {}
+        self.table = reader._table
+        self.damaged = False
+        self.seen = np.zeros(last - first + 1, bool)
+
+    def __iter__(self):
+        with self.reader.open() as container:
+            stream = container.streams[self.reader.stream]
+            stream.thread_type = "AUTO" if self.threaded else "SLICE"
+            if not self.threaded:
+                stream.codec_context.thread_count = 1
+            stream.codec_context.options = self.options
+            self._seek(container, stream)
+            yield from self._sound_frames(container, stream)
+
+    def lost(self) -> list[int]:
+        """Frame numbers that never came out sound."""
+        return (self.first + np.flatnonzero(~self.seen)).tolist()
+
+    def _seek(self, container, stream):
+        starts = np.flatnonzero(self.table.key & (self.table.number >= 0) & (self.table.number <= self.first))
+        if self.table.pts is not None and len(starts) and self.table.number[starts[-1]] > 0:
+            container.seek(int(self.table.pts[self.table.number[starts[-1]]]), stream=stream)
+
+    def _sound_frames(self, container, stream):
+        count = 0
+        last_number = -1
+        for frames in decoded(container, stream):
+            if isinstance(frames, Exception):
+                self.damaged = True
+                if self.threaded:
+                    return
+                count += 1
+                continue
+            for frame in frames:
+                number = count if self.table.pts is None else self.table.number_of(frame.pts)
+                count += 1
+                if number is None or number <= last_number:
+                    continue
+                last_number = number
+                if number > self.last:
+                    return
+                if frame.is_corrupt:
+                    self.damaged = True
+                    if self.threaded:
+                        return
+                elif number >= self.first:
+                    self.seen[number - self.first] = True
+                    yield number, frame
+
+
+def decoded(container, stream) -> Iterator[list | Exception]:
+    """For each packet of ``stream``, and once more at the end, its list of frames or the error that it raised."""
+    for packet in itertools.chain(read_packets(container, stream), [None]):
+        try:
+            yield stream.codec_context.decode(packet)
+        except av.error.FFmpegError as error:
+            yield error
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return text[0].lower() + text[1:] if text else type(error).__name__

@@ -1,0 +1,156 @@
+"""What the packets of a container tell before anything is decoded: every frame's number and time, and what is missing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+import numpy as np
+
+from ..progress import Progress
+from .sources import Timeline
+
+MAX_READ_FAILURES = 16
+"""Failed reads in a row after which a damaged container is taken to be at its end."""
+
+SCAN_REPORT = 256
+"""Packets between two reports of progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketTable:
+    """The video packets of a file in the order in which they are stored (decoding order).
+
+    Attributes:
+        number: int64 [P], the frame that the packet decodes to, -1 where it shows nothing.
+        key: bool [P], True where decoding can begin.
+        pts: int64 [N] ascending, the frames' times in units of the stream's time base; None where the file has no
+            usable times and frames are told apart by counting.
+    """
+
+    number: np.ndarray
+    key: np.ndarray
+    pts: np.ndarray | None
+
+    def number_of(self, pts: int | None) -> int | None:
+        """The number of the frame shown at ``pts``, None where no packet announced one."""
+        if pts is None:
+            return None
+        at = int(np.searchsorted(self.pts, pts))
+        return at if at < len(self.pts) and self.pts[at] == pts else None
+
+
+def read_packets(container, streams) -> Iterator[av.Packet]:
+    """The packets of ``streams`` up to the end of the file, going on behind damaged places."""
+    failures = 0
+    while failures < MAX_READ_FAILURES:
+        try:
+            for packet in container.demux(streams):
+                failures = 0
+                if packet.size:
+                    yield packet
+            return
+        except av.error.FFmpegError:
+            failures += 1
+
+
+def scan(container, stream, file_size: int, head: bytes, progress: Progress) -> tuple[PacketTable, Timeline] | None:
+    """Read all packets of ``stream`` without decoding. None where there are none.
+
+    Times are usable when every packet has one and no two are equal. Otherwise (AVI with B frames, raw streams) frame n
+    has the n-th smallest decoding time, or n / rate where even those are missing, both counted from zero.
+
+    Args:
+        container, stream: opened by PyAV.
+        file_size: bytes of the file.
+        head: its first bytes, 64 or more, in which the container may say how long it should be.
+    """
+    pts, dts, key, shown = [], [], [], []
+    codec = stream.codec_context.codec.canonical_name
+    last_duration = 0
+    for packet in read_packets(container, stream):
+        pts.append(packet.pts)
+        dts.append(packet.dts)
+        key.append(packet.is_keyframe)
+        shown.append(not packet.is_discard and not (codec == "vp8" and vp8_hidden(packet)))
+        last_duration = packet.duration or last_duration
+        if len(pts) % SCAN_REPORT == 1:
+            progress(0, max(stream.frames, len(pts)))
+    shown = np.array(shown, bool)
+    if not shown.any():
+        return None
+
+    rate = float(stream.average_rate or stream.guessed_rate or 25)
+    tick = stream.time_base
+    number, shown_pts, seconds = _number(pts, dts, shown, tick, rate)
+    table = PacketTable(number, np.array(key, bool), shown_pts)
+    end = float(seconds[-1]) + (float(last_duration * tick) or 1 / rate)
+    missing, exactly = _missing(container, stream, end, len(pts), file_size, head, rate)
+    timeline = Timeline(seconds, missing, exactly, 1 / rate, end)
+    return table, timeline
+
+
+def vp8_hidden(packet: av.Packet) -> bool:
+    """True for a VP8 frame that only serves as a reference (RFC 6386, section 9.1: the show_frame bit)."""
+    return not bytes(packet)[0] >> 4 & 1
+
+
+def _number(pts, dts, shown, tick, rate):
+    number = np.full(len(shown), -1, np.int64)
+    known = [t for t, s in zip(pts, shown, strict=True) if s]
+    if None not in known and len(set(known)) == len(known):
+        known = np.array(known, np.int64)
+        order = np.argsort(known)
+        number[np.flatnonzero(shown)[order]] = np.arange(len(known))
+        return number, known[order], _seconds(known[order], tick)
+    count = int(shown.sum())
+    number[shown] = np.arange(count)
+    slots = [t for t, s in zip(dts, shown, strict=True) if s]
+    if None not in slots and len(set(slots)) == count:
+        slots = np.sort(np.array(slots, np.int64))
+        return number, None, _seconds(slots - slots[0], tick)
+    return number, None, np.arange(count) / rate
+
+
+def _seconds(ticks: np.ndarray, time_base) -> np.ndarray:
+    # Multiplied before dividing: 19 / 10 and not 19 * 0.1.
+    return ticks * float(time_base.numerator) / time_base.denominator
+
+
+def _missing(container, stream, end, packets, file_size, head, rate) -> tuple[int, bool]:
+    """Frames promised but absent, and whether that number is exact."""
+    if "mp4" in container.format.name:
+        # The sample table, after edit lists. PyAV before 16 does not show it: the header's count is then the best.
+        promised = len(stream.index_entries) if hasattr(stream, "index_entries") else stream.frames
+        return max(0, promised - packets), True
+    if promised_bytes(head) <= file_size:
+        return 0, True
+    if stream.frames:
+        return max(1, stream.frames - packets), True
+    if not container.duration:
+        return 1, False
+    return max(1, int((container.duration / av.time_base - end) * rate)), False
+
+
+def promised_bytes(head: bytes) -> int:
+    """Size that a RIFF file (AVI, WebP) or a Matroska file gives for itself in its first bytes; 0 where it gives none.
+
+    RIFF: a little-endian length at byte 4. Matroska (RFC 8794): an EBML element, then the Segment element, each with its
+    length; all length bits set means unknown.
+    """
+    if head[:4] == b"RIFF":
+        return 8 + int.from_bytes(head[4:8], "little")
+    if head[:4] != b"\x1a\x45\xdf\xa3":
+        return 0
+    at = 4
+    for element in (b"", b"\x18\x53\x80\x67"):
+        if head[at : at + len(element)] != element:
+            return 0
+        at += len(element)
+        if at >= len(head) or not head[at]:
+            return 0
+        width = 9 - head[at].bit_length()
+        length = int.from_bytes(head[at : at + width], "big") & (1 << 7 * width) - 1
+        at += width + length
+        if length == (1 << 7 * width) - 1:
+            return 0
+    return at

@@ -1,0 +1,66 @@
+"""From a decoded picture to upright RGB of the wanted size."""
+
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace, Interpolation
+
+COLORSPACE_UNSPECIFIED = 2
+"""AVCOL_SPC_UNSPECIFIED (libavutil/pixfmt.h)."""
+
+FULL_QUALITY = int(Interpolation.BICUBIC) | 0x2000 | 0x40000
+"""Antialiased bicubic with chroma at full width (SWS_FULL_CHR_H_INT) and exact rounding (SWS_ACCURATE_RND)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How a coded picture is turned upright: rows and columns swapped first, then flipped.
+
+    From the display matrix of the container (ISO/IEC 14496-12, 6.2.2): a, b, c, d map (x, y) to (ax + cy, bx + dy).
+    """
+
+    transpose: bool = False
+    flip_columns: bool = False
+    flip_rows: bool = False
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> "Orientation":
+        side_data = frame.side_data.get("DISPLAYMATRIX")
+        if side_data is None:
+            return cls()
+        a, b, _, c, d = np.frombuffer(side_data, np.int32)[:5].tolist()
+        if abs(b) > abs(a):
+            return cls(True, c < 0, b < 0)
+        return cls(False, a < 0, d < 0)
+
+    def apply(self, rgb: np.ndarray) -> np.ndarray:
+        """The upright picture of ``rgb`` [H, W, 3]."""
+        if self.transpose:
+            rgb = rgb.transpose(1, 0, 2)
+        return rgb[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+
+
+def to_rgb(frame: av.VideoFrame, size: tuple[int, int], orientation: Orientation | None = None) -> np.ndarray:
+    """Upright RGB, uint8 [H, W, 3], of ``size`` (H, W) as displayed.
+
+    A picture that does not say its YCbCr matrix is read as players do: BT.709 above 576 lines, BT.601 below.
+    """
+    orientation = orientation or Orientation()
+    height, width = size[::-1] if orientation.transpose else size
+    untagged_hd = frame.colorspace == COLORSPACE_UNSPECIFIED and frame.height > 576 and not frame.format.is_rgb
+    rgb = frame.reformat(
+        width,
+        height,
+        "rgb24",
+        src_colorspace=Colorspace.ITU709 if untagged_hd else None,
+        interpolation=FULL_QUALITY,
+    ).to_ndarray()
+    return orientation.apply(rgb)
+
+
+def resize_rgb(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``rgb`` uint8 [H, W, 3] at ``size`` (H, W), with the same filter as decoded pictures."""
+    if rgb.shape[:2] == tuple(size):
+        return rgb
+    return to_rgb(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"), size)
