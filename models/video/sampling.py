@@ -1,5 +1,6 @@
 """Which frames of a source to look at, and at what size."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +16,12 @@ class Sampling:
     """A rule that picks frames by their presentation times. Build it with one of the class methods.
 
     Attributes:
-        rule: 'fps', 'count', 'every' or 'all'.
-        value: frames a second, number of frames or step; unused for 'all'.
+        rule: 'fps', 'count', 'every', 'all' or 'times'.
+        value: frames a second, number of frames, step or seconds; unused for 'all'.
     """
 
     rule: str = "fps"
-    value: float = 2.0
+    value: float | tuple[float, ...] = 2.0
 
     @classmethod
     def by_fps(cls, fps: float = 2.0) -> "Sampling":
@@ -52,10 +53,17 @@ class Sampling:
         """Every frame."""
         return cls("all", 0)
 
+    @classmethod
+    def at_times(cls, seconds: Iterable[float]) -> "Sampling":
+        """The frames on screen at ``seconds`` of the source's clock, each at most once; the first before its start."""
+        return cls("times", tuple(float(moment) for moment in seconds))
+
     def select(self, pts: np.ndarray) -> np.ndarray:
         """Positions (int64, ascending) of the sampled frames among ``pts`` (float64 [N] ascending seconds, N >= 1)."""
         if self.rule == "fps":
             return _on_screen_at_rate(pts, self.value)
+        if self.rule == "times":
+            return np.unique(np.searchsorted(pts, self.value, side="right").clip(1) - 1)
         if self.rule == "count":
             return np.unique(np.linspace(0, len(pts) - 1, min(int(self.value), len(pts))).round().astype(np.int64))
         return np.arange(0, len(pts), int(self.value) if self.rule == "every" else 1, dtype=np.int64)
