@@ -196,9 +196,7 @@ def _map_tensor(path: Path, mapped: np.memmap, name: str, type_id: int, shape: t
         return StoredTensor(name, TYPES_AFTER_THE_LIBRARY.get(type_id, f"number {type_id}"), shape, None)
     block, block_bytes = gguf.GGML_QUANT_SIZES[qtype]
     if shape[-1] % block:
-        raise InputError(
-            f"{path} is damaged: rows of {shape[-1]} in {name!r} are no multiple of {qtype.name}'s {block}"
-        )
+        raise InputError(f"{path} is damaged: rows of {shape[-1]} in {name!r} do not divide into {qtype.name} blocks")
     row_bytes = shape[-1] // block * block_bytes
     end = start + math.prod(shape[:-1]) * row_bytes
     if end > mapped.size:
@@ -224,9 +222,7 @@ class _Cursor:
     def take(self, count: int, what: str) -> int:
         """Step over ``count`` bytes and return where they start."""
         if count > self.remaining:
-            raise InputError(
-                f"{self.path} is truncated or damaged: {what} needs {count} bytes, {self.remaining} remain"
-            )
+            raise InputError(f"{self.path} is truncated or damaged: {what} needs {count} bytes of {self.remaining}")
         start = self.offset
         self.offset += count
         return start

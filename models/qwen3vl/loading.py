@@ -5,21 +5,21 @@ from pathlib import Path
 
 import torch
 
-from codeclens.models.errors import InputError
-from codeclens.models.qwen3vl import config as configuration
-from codeclens.models.qwen3vl.attention import Attention, attention
-from codeclens.models.qwen3vl.config import Qwen3VLConfig
-from codeclens.models.qwen3vl.gguf import SPLIT_NAME, GGUFFile, read_gguf
-from codeclens.models.qwen3vl.operations import GGUFOperations
-from codeclens.models.qwen3vl.text import TextModel
-from codeclens.models.qwen3vl.tokenizer import Tokenizer, read_tokenizer
-from codeclens.models.qwen3vl.vision import VisionModel
-from codeclens.models.qwen3vl.weights import fill, text_tensors, vision_tensors
+from ..errors import InputError
+from . import config as configuration
+from .attention import Attention, attention
+from .config import Qwen3VLConfig
+from .gguf import SPLIT_NAME, GGUFFile, read_gguf
+from .operations import GGUFOperations
+from .text import TextModel
+from .tokenizer import Tokenizer, read_tokenizer
+from .vision import VisionModel
+from .weights import fill, text_tensors, vision_tensors
 
 
 @dataclass(slots=True)
 class Qwen3VL:
-    """A loaded model. ``vision`` is None without an mmproj file; ``dtype`` is what states and logits are computed in."""
+    """A loaded model. ``vision`` is None without an mmproj file; ``dtype`` is that of states and logits."""
 
     config: Qwen3VLConfig
     tokenizer: Tokenizer

@@ -7,8 +7,8 @@ weight to ``load`` as a ``StoredTensor``; nothing is copied unless the device di
 import torch
 import torch.nn.functional as F
 
-from codeclens import kernels
-from codeclens.models.qwen3vl.gguf import FLOATS, StoredTensor
+from ... import kernels
+from .gguf import FLOATS, StoredTensor
 
 
 class _StoredWeight(torch.nn.Module):

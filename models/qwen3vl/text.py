@@ -39,8 +39,8 @@ class TextModel(torch.nn.Module):
             self.head.weight_type = self.token_embedding.weight_type
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """Token ids int64 [n] to embeddings [n, D]."""
-        return self.token_embedding(ids)
+        """Token ids int64 [n], on any device, to embeddings [n, D]."""
+        return self.token_embedding(ids.to(self.token_embedding.weight.device))
 
     def forward(
         self,
@@ -57,7 +57,7 @@ class TextModel(torch.nn.Module):
         all keys and values [kv_heads, length, head_dim], and ``advance(n)``; without one the sequence stands alone.
         """
         config = self.config
-        angles = mrope_angles(positions, config.rope_base, config.head_dim, config.rope_sections)
+        angles = mrope_angles(positions.to(embeds.device), config.rope_base, config.head_dim, config.rope_sections)
         cos, sin = angles.cos(), angles.sin()
         states = embeds
         for index, layer in enumerate(self.layers):

@@ -29,6 +29,7 @@ class VisionModel(torch.nn.Module):
         super().__init__()
         made = {"operations": operations, "device": device, "dtype": dtype}
         self.config = config
+        self.dtype = dtype or torch.float32
         self.patch_embedding = operations.Linear(config.patch_values, config.hidden_size, device=device, dtype=dtype)
         self.position_table = operations.Embedding(config.grid_side**2, config.hidden_size, device=device, dtype=dtype)
         self.blocks = torch.nn.ModuleList(VisionBlock(config, attend, **made) for _ in range(config.layers))
@@ -62,6 +63,17 @@ class VisionModel(torch.nn.Module):
         progress(len(self.blocks), len(self.blocks))
         return self.merger(states), deepstack
 
+    def encode(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode n pictures of one size: ``frames`` uint8 [n, f, H, W, 3], f = 1 for stills and 2 for frame pairs.
+
+        Returns tokens [n, H * W / 1024, D] and DeepStack features [layers, n, H * W / 1024, D].
+        """
+        table = self.position_table.weight
+        patches, grid = patches_of(frames.to(table.device).flatten(0, 1), self.config, still=frames.shape[1] == 1)
+        tokens, deepstack = self(patches.to(self.dtype), grid)
+        size = (frames.shape[0], -1, tokens.shape[-1])
+        return tokens.view(size), torch.stack([features.view(size) for features in deepstack])
+
     def positions(self, grids: list[tuple[int, int]], device) -> torch.Tensor:
         """The learned position table, bilinearly resampled (corners aligned) to each grid: [sum(h * w), C]."""
         side = self.config.grid_side
@@ -76,7 +88,7 @@ class VisionModel(torch.nn.Module):
         return torch.cat([sampled[grid] for grid in grids])
 
     def rotary(self, grids: list[tuple[int, int]], device) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin of each patch's angles, rows first and columns second: float32 [sum(h * w), head_dim / 2] each."""
+        """cos and sin of each patch's angles, rows before columns: float32 [sum(h * w), head_dim / 2] each."""
         speeds = frequencies(VISION_ROPE_BASE, self.config.hidden_size // self.config.heads // 2, device)
         angles = {}
         for rows, columns in set(grids):

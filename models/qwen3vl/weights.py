@@ -1,7 +1,7 @@
 """From the tensors of the two GGUF files to the parameters of the modules.
 
-Source of the names: llama.cpp's ``convert_hf_to_gguf.py`` and ``gguf-py/gguf/tensor_mapping.py``. Shapes are torch's and
-nothing is transposed; the one tensor that the converter takes apart is the 3-D patch stem.
+Source of the names: llama.cpp's ``convert_hf_to_gguf.py`` and ``gguf-py/gguf/tensor_mapping.py``. Shapes are torch's
+and nothing is transposed; the one tensor that the converter takes apart is the 3-D patch stem.
 """
 
 import re
@@ -9,11 +9,11 @@ from importlib.metadata import version
 
 import torch
 
-from codeclens.kernels import dequantize
-from codeclens.models.errors import InputError
-from codeclens.models.qwen3vl.gguf import FLOATS, GGUFFile, StoredTensor, readable_type
-from codeclens.models.qwen3vl.text import TextModel
-from codeclens.models.qwen3vl.vision import VisionModel
+from ...kernels import dequantize
+from ..errors import InputError
+from .gguf import FLOATS, GGUFFile, StoredTensor, readable_type
+from .text import TextModel
+from .vision import VisionModel
 
 TEXT_NAMES = {
     "token_embedding": "token_embd",
@@ -120,9 +120,7 @@ def _resolve(model, file: GGUFFile, names: dict[str, str], derived: dict[str, St
     sources |= {"v.patch_embd.weight.1"} & file.tensors.keys()
     unknown = [name for name in file.tensors if name not in names.values() and name not in sources]
     if unknown:
-        raise InputError(
-            f"{file.path} holds {len(unknown)} tensors that Qwen3-VL does not have: {_first_three(unknown)}"
-        )
+        raise InputError(f"{file.path} holds {len(unknown)} tensors that are not Qwen3-VL's: {_first_three(unknown)}")
     tensors = {}
     for parameter, wanted in model.named_parameters():
         stored = available[names[parameter]]

@@ -1,0 +1,99 @@
+"""Qwen3-VL's chat format: turns of text, pictures and video as token ids with their M-RoPE positions.
+
+Source: the chat template in the model files and Hugging Face's ``Qwen3VLProcessor`` (4.57). A video is one picture per
+temporal group, each behind the text ``<0.2 seconds>``: the mean time of the group's two frames.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import InputError
+from .rope import mrope_positions, segments_of
+from .tokenizer import Tokenizer
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The place of one picture among text: ``rows`` x ``columns`` merged tokens.
+
+    ``seconds`` is the time of a video's temporal group; None marks a picture that stands outside time.
+    """
+
+    rows: int
+    columns: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """n tokens ready to be embedded: ``positions`` int64 [3, n]; ``visual_index`` int64 [m] are the pictures' rows."""
+
+    ids: list[int]
+    positions: torch.Tensor
+    visual_index: torch.Tensor
+    next_position: int
+
+
+def timestamp(seconds: float) -> str:
+    """The text that stands before a temporal group."""
+    return f"<{seconds:.1f} seconds>"
+
+
+def group_seconds(pts: Sequence[float]) -> list[float]:
+    """The time of each pair of frames at ``pts`` seconds, the mean of the two; an odd last frame is its own pair."""
+    return [(first + second) / 2 for first, second in zip(pts[::2], [*pts[1::2], pts[-1]], strict=False)]
+
+
+def chat(
+    turns: Sequence[tuple[str, str | Sequence[str | Picture]]], thinks: bool = False, think: bool = True
+) -> list[str | Picture]:
+    """Wrap ``turns`` of (role, content) in the chat template and open the assistant's answer.
+
+    Roles are "system" (first only), "user" and "assistant". ``thinks`` says that the model is a Thinking variant; with
+    ``think`` False its reasoning is opened and closed at once. Raises InputError for another role or for text that
+    writes out a picture's token.
+    """
+    parts: list[str | Picture] = []
+    for number, (role, content) in enumerate(turns):
+        if role not in ROLES or (role == "system" and number):
+            raise InputError(
+                f"turn {number + 1} has the role {role!r}; {', '.join(ROLES)} are known, system comes first"
+            )
+        content = [content] if isinstance(content, str) else list(content)
+        for text in content:
+            if isinstance(text, str) and ("<|image_pad|>" in text or "<|video_pad|>" in text):
+                raise InputError(f"turn {number + 1} writes out a picture's token; pictures are given as pictures")
+        parts += [f"<|im_start|>{role}\n", *content, "<|im_end|>\n"]
+    reasoning = "" if not thinks else "<think>\n" if think else "<think>\n\n</think>\n\n"
+    return [*parts, f"<|im_start|>assistant\n{reasoning}"]
+
+
+def lay_out(parts: Sequence[str | Picture], tokenizer: Tokenizer, start: int = 0) -> Prompt:
+    """Tokenise ``parts`` from M-RoPE position ``start`` on, all text in one string as the reference does."""
+    pictures = [part for part in parts if isinstance(part, Picture)]
+    text = "".join(part if isinstance(part, str) else _marked(part) for part in parts)
+    pads = {tokenizer.image_pad, tokenizer.video_pad}
+    ids: list[int] = []
+    waiting = iter(pictures)
+    for index in tokenizer.encode(text):
+        if index in pads:
+            picture = next(waiting)
+            ids += [index] * (picture.rows * picture.columns)
+        else:
+            ids.append(index)
+    grids = {
+        still: [(1, p.rows, p.columns) for p in pictures if (p.seconds is None) is still] for still in (True, False)
+    }
+    segments = segments_of(ids, tokenizer.image_pad, tokenizer.video_pad, grids[True], grids[False], merge=1)
+    positions, next_position = mrope_positions(segments, start)
+    rows = [row for row, index in enumerate(ids) if index in pads]
+    return Prompt(ids, positions, torch.tensor(rows, dtype=torch.int64), next_position)
+
+
+def _marked(picture: Picture) -> str:
+    stamp, pad = ("", "image") if picture.seconds is None else (timestamp(picture.seconds), "video")
+    return f"{stamp}<|vision_start|><|{pad}_pad|><|vision_end|>"
