@@ -1,0 +1,164 @@
+"""Questions about a visual code: the video is read once, every question continues from there."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import InputError
+from ..progress import Progress, no_progress
+from ..qwen3vl.cache import KVCache
+from ..qwen3vl.generate import Context, Generation, Sampling, generate
+from ..qwen3vl.json_schema import JsonConstraint
+from .layout import lay_out, read_layout
+from .visual_code import Segment, VisualCode
+
+PREFILL_CHUNK = 512
+"""Rows read at once. Activations follow it, and the user can cancel between two chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said.
+
+    Attributes:
+        text: the answer without reasoning.
+        reasoning: what a Thinking model wrote before it, else ''.
+        truncated: the limit ended the text, not the model.
+        generation: the tokens with their log-probabilities and the time they took.
+        prompt_tokens: length of the sequence that was read before the answer, visual tokens included.
+        seconds: 'prefill' of what this answer had to read first (the video only for the first question), 'decode'.
+    """
+
+    text: str
+    reasoning: str
+    truncated: bool
+    generation: Generation
+    prompt_tokens: int
+    seconds: dict[str, float]
+
+    @property
+    def tokens_per_second(self) -> float:
+        return len(self.generation.ids) / max(self.seconds["decode"], 1e-9)
+
+
+class Conversation:
+    """Turns of questions and answers about pictures that stand before the first question.
+
+    :meth:`fork` gives a conversation that has read the same and goes its own way, so that many questions share one
+    reading of the video. A conversation that was cancelled while reading or writing is as it was before.
+
+    Args:
+        model: a loaded :class:`codeclens.models.qwen3vl.gguf.Qwen3VL`.
+        segments: the pictures in order, each a segment or text between segments.
+        system: the system prompt, if any.
+        int8_cache: keep keys and values in 8 bits, half the memory.
+    """
+
+    def __init__(self, model, segments: list[str | Segment], system: str = "", int8_cache: bool = False):
+        self.model = model
+        self.context = Context(model.text, KVCache(model.config.text.layers, int8=int8_cache))
+        opening = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
+        self.unread: list[str | Segment] = [opening + "<|im_start|>user\n", *segments]
+
+    @property
+    def room(self) -> int:
+        """Tokens the model's context still has for what is unread and unwritten."""
+        return self.model.config.text.context_length - self.context.cache.length
+
+    def fork(self) -> "Conversation":
+        """Return a conversation at the same point that shares what was read."""
+        other = object.__new__(Conversation)
+        other.model, other.context, other.unread = self.model, self.context.fork(), list(self.unread)
+        return other
+
+    def append(self, segments: list[Segment]) -> None:
+        """Add pictures behind those already given; they are read with the next question or :meth:`read`."""
+        self.unread.extend(segments)
+
+    def read(self, progress: Progress = no_progress) -> float:
+        """Read all pictures given so far, so that forks need not; return the seconds it took."""
+        if not any(isinstance(part, Segment) for part in self.unread):
+            return 0.0
+        # Reading stops behind the last picture's end marker: a special token, where text may be continued.
+        self.context, seconds = self._continue(self.unread, 0, progress)
+        self.unread = []
+        return seconds
+
+    def ask(
+        self,
+        question: str,
+        *,
+        sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+        max_tokens: int = 512,
+        thinking: bool = True,
+        schema: dict | None = None,
+        on_text: Callable[[str], None] | None = None,
+        progress: Progress = no_progress,
+    ) -> Answer:
+        """Ask, and remember question and answer for the next turn.
+
+        Args:
+            max_tokens: length of the answer at most, reasoning included.
+            thinking: let a Thinking model reason first; other models have nothing to switch.
+            schema: a JSON schema that the answer must satisfy.
+            on_text: called with each piece of text as it is written, reasoning included.
+            progress: told rows while reading, then tokens while writing.
+
+        Raises:
+            InputError: question and answer do not fit the model's context; see also
+                :class:`codeclens.models.qwen3vl.json_schema.JsonConstraint`.
+        """
+        tokenizer = self.model.tokenizer
+        reasons = tokenizer.thinks and thinking and schema is None
+        opening = "<think>\n" if reasons else "<think>\n\n</think>\n\n" if tokenizer.thinks else ""
+        turn = f"{question}<|im_end|>\n<|im_start|>assistant\n{opening}"
+        context, prefill = self._continue([*self.unread, turn], max_tokens, progress)
+        prompt_tokens = context.cache.length
+        constrain = None if schema is None else self._constraint(schema, max_tokens)
+        written = generate(
+            context, tokenizer.decode, tokenizer.end_ids, sampling, max_tokens, on_text, constrain, progress
+        )
+        self.context, self.unread = context, ["<|im_end|>\n<|im_start|>user\n"]
+        reasoning, text = _split_reasoning(written.text, reasons)
+        seconds = {"prefill": prefill, "decode": written.seconds}
+        return Answer(text, reasoning, written.truncated, written, prompt_tokens, seconds)
+
+    def _continue(self, parts: list[str | Segment], reserve: int, progress: Progress) -> tuple[Context, float]:
+        """Return a context that has read ``parts`` as well, leaving this one as it is, and the seconds it took."""
+        layout = lay_out(parts, self.model.tokenizer, self.context.position)
+        if len(layout) + reserve > self.room:
+            raise InputError(
+                f"The prompt has {self.context.cache.length + len(layout)} tokens and the answer may have {reserve}; "
+                f"the model's context holds {self.model.config.text.context_length}."
+            )
+        began = time.perf_counter()
+        context = self.context.fork()
+        read_layout(context, layout, PREFILL_CHUNK, progress)
+        return context, time.perf_counter() - began
+
+    def _constraint(self, schema: dict, max_tokens: int) -> JsonConstraint:
+        tokenizer = self.model.tokenizer
+        stop = tokenizer.token_id("<|im_end|>")
+        return JsonConstraint(tokenizer.core.to_str(), stop, self.model.config.text.vocabulary, schema, max_tokens)
+
+
+def converse(model, code: VisualCode, **options) -> Conversation:
+    """Return a conversation about a visual code.
+
+    Raises:
+        InputError: the code was made with a model of another width.
+    """
+    width = code.segments[0].embeds.shape[-1]
+    if width != model.config.text.hidden_size:
+        raise InputError(
+            f"{code.name}: its code is {width} wide, the model reads {model.config.text.hidden_size}; "
+            "encode the video with the model that is to read it."
+        )
+    return Conversation(model, list(code.segments), **options)
+
+
+def _split_reasoning(text: str, reasons: bool) -> tuple[str, str]:
+    reasoning, marker, answer = text.partition("</think>")
+    if marker:
+        return reasoning.strip(), answer.strip()
+    return (text.strip(), "") if reasons else ("", text.strip())

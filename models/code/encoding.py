@@ -1,0 +1,159 @@
+"""From frames and a plan to a visual code: small pictures batched by size through the vision encoder."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..progress import Progress, no_progress
+from ..qwen3vl.vision import patches_of
+from ..video.gop import GopPlan
+from ..video.reading import Frames
+from .modes import Group, group_frames
+from .pruning import prune
+from .visual_code import Segment, VisualCode
+
+BATCH_PATCHES = 4096
+"""Patches encoded at once: four pictures of 512 x 512. More is no faster and needs more memory for activations."""
+
+
+def encode_video(
+    frames: Iterable[Frames],
+    plan: GopPlan,
+    model,
+    mode: str = "thumbnail",
+    *,
+    name: str = "video",
+    weights: str = "",
+    stamps: str = "every",
+    pair_thumbnails: bool = False,
+    drop: float = 0.0,
+    batch_patches: int = BATCH_PATCHES,
+    progress: Progress = no_progress,
+) -> VisualCode:
+    """Encode the kept frames of a plan.
+
+    Args:
+        frames: chunks of frames in order, at the plan's size; frames the plan does not keep are skipped.
+        plan: which frames are whole pictures, and which are kept.
+        model: a loaded :class:`..qwen3vl.Qwen3VL` with its vision tower.
+        mode: see :func:`codeclens.models.code.modes.group_frames`, also for ``stamps`` and ``pair_thumbnails``.
+        name: what the video is called in messages.
+        weights: fingerprint of the model, part of the code's own.
+        drop: fraction of visual tokens to prune among the whole pictures (see :mod:`codeclens.models.code.pruning`).
+        batch_patches: patches of 16 x 16 pixels encoded at once.
+        progress: told the number of groups encoded.
+
+    Raises:
+        InputError: a frame of the plan is not among ``frames``, or a frame is not of the plan's size.
+    """
+    groups = group_frames(plan, mode, stamps=stamps, pair_thumbnails=pair_thumbnails)
+    settings = [plan.to_json(), mode, stamps, pair_thumbnails, drop, weights]
+    digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
+    encoder = _BatchedEncoder(model, groups, batch_patches, progress)
+    for group, rgb in _pictures(frames, plan, groups, name):
+        digest.update(rgb.tobytes())
+        encoder.add(group, rgb)
+    features = encoder.finish()
+    segments = [_segment(group, plan, *features[i]) for i, group in enumerate(groups)]
+    whole = [i for i, segment in enumerate(segments) if segment.kind == "I" or mode == "rgb"]
+    for i, segment in zip(whole, prune([segments[i] for i in whole], drop), strict=True):
+        segments[i] = segment
+    segments = tuple(segment for segment in segments if len(segment))
+    return VisualCode(segments, mode, name, digest.hexdigest(), plan, {"vision": encoder.seconds}, plan.warnings)
+
+
+@torch.no_grad()
+def encode_pictures(model, rgb: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run pictures of one size through the vision tower.
+
+    Args:
+        rgb: uint8 [n, f, H, W, 3], f = 1 for stills (each doubled in time) and 2 for pairs of frames.
+
+    Returns:
+        What the language model reads, [n, tokens, D], and the DeepStack features, [K, n, tokens, D].
+    """
+    pictures = torch.from_numpy(rgb.reshape(-1, *rgb.shape[2:])).to(model.device)
+    patches, grid = patches_of(pictures, model.config.vision, still=rgb.shape[1] == 1)
+    merged, deepstack = model.vision(patches.to(model.dtype), grid)
+    return merged.unflatten(0, (rgb.shape[0], -1)), torch.stack(deepstack).unflatten(1, (rgb.shape[0], -1))
+
+
+def shrink(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 [n, H, W, 3] to ``size`` (H, W): antialiased bicubic, as Qwen3-VL's own processor does."""
+    if rgb.shape[1:3] == size:
+        return rgb
+    planes = torch.from_numpy(np.ascontiguousarray(rgb)).movedim(-1, 1).float()
+    small = torch.nn.functional.interpolate(planes, size, mode="bicubic", antialias=True, align_corners=False)
+    return small.round_().clamp_(0, 255).byte().movedim(1, -1).contiguous().numpy()
+
+
+def _pictures(frames: Iterable[Frames], plan: GopPlan, groups: list[Group], name: str):
+    """Yield (group number, uint8 [f, H, W, 3]) as soon as the frames of a group have been read."""
+    wanted: dict[int, list[int]] = {}
+    for number, group in enumerate(groups):
+        for frame in dict.fromkeys(group.frames):
+            wanted.setdefault(int(plan.index[frame]), []).append(number)
+    waiting: dict[int, list[np.ndarray]] = {}
+    for chunk in frames:
+        if chunk.rgb.shape[1:3] != tuple(plan.size):
+            raise InputError(f"{name}: frames are {chunk.rgb.shape[1:3]}, the plan was made for {tuple(plan.size)}.")
+        for index, rgb in zip(chunk.index, chunk.rgb, strict=True):
+            for number in wanted.pop(int(index), ()):
+                group = groups[number]
+                waiting.setdefault(number, []).append(shrink(rgb[None], group.size)[0])
+                if len(waiting[number]) == len(set(group.frames)):
+                    pictures = waiting.pop(number)
+                    yield number, np.stack(pictures if len(pictures) == len(group.frames) else pictures * 2)
+    if wanted:
+        raise InputError(f"{name}: frame {min(wanted)} of the plan was not read; the plan belongs to another video.")
+
+
+class _BatchedEncoder:
+    """Collects pictures of equal shape and encodes them together."""
+
+    def __init__(self, model, groups: list[Group], batch_patches: int, progress: Progress):
+        self.model, self.groups, self.batch_patches, self.progress = model, groups, batch_patches, progress
+        self.pending: dict[tuple, list[tuple[int, np.ndarray]]] = {}
+        self.features: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.seconds = 0.0
+
+    def add(self, number: int, rgb: np.ndarray) -> None:
+        batch = self.pending.setdefault(rgb.shape, [])
+        batch.append((number, rgb))
+        patches = (rgb.shape[1] // 16) * (rgb.shape[2] // 16)
+        if (len(batch) + 1) * patches > self.batch_patches:
+            self._encode(rgb.shape)
+
+    def finish(self) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+        for shape in list(self.pending):
+            self._encode(shape)
+        return self.features
+
+    def _encode(self, shape: tuple) -> None:
+        batch = self.pending.pop(shape)
+        self.progress(len(self.features), len(self.groups))
+        began = time.perf_counter()
+        embeds, deepstack = encode_pictures(self.model, np.stack([rgb for _, rgb in batch]))
+        self.seconds += time.perf_counter() - began
+        for i, (number, _) in enumerate(batch):
+            self.features[number] = (embeds[i], deepstack[:, i])
+        self.progress(len(self.features), len(self.groups))
+
+
+def _segment(group: Group, plan: GopPlan, embeds: torch.Tensor, deepstack: torch.Tensor) -> Segment:
+    frames = list(dict.fromkeys(group.frames))
+    return Segment(
+        kind=group.kind,
+        index=tuple(int(plan.index[i]) for i in frames),
+        pts=tuple(float(plan.pts[i]) for i in frames),
+        stamped=group.stamped,
+        grid=(group.size[0] // 32, group.size[1] // 32),
+        cell=torch.arange(embeds.shape[0], device=embeds.device),
+        embeds=embeds,
+        deepstack=deepstack,
+    )

@@ -1,0 +1,91 @@
+"""Which frames are shown together, how large and with what stamp, mode by mode."""
+
+import numpy as np
+import pytest
+from codeclens.models.code.modes import group_frames
+from codeclens.models.errors import InputError
+from codeclens.models.video.gop import plan_from_costs
+from codeclens.models.video.tokens import frame_tokens
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def plan_of(kinds: str, **options):
+    frames = [i for i, kind in enumerate(kinds) if kind == "I"]
+    return plan_from_costs([0.0] * len(kinds), "frames", frames=frames, **options)
+
+
+def shown(groups):
+    return [(group.kind, group.frames, group.size) for group in groups]
+
+
+WHOLE, SMALL = (512, 512), (128, 128)
+
+
+def test_thumbnail_shows_i_frames_whole_and_p_frames_small():
+    assert shown(group_frames(plan_of("IPPIP"), "thumbnail")) == [
+        ("I", (0,), WHOLE),
+        ("P", (1,), SMALL),
+        ("P", (2,), SMALL),
+        ("I", (3,), WHOLE),
+        ("P", (4,), SMALL),
+    ]
+
+
+def test_paired_thumbnails_stay_within_their_gop_and_an_odd_one_pairs_with_itself():
+    assert shown(group_frames(plan_of("IPPPIPP"), "thumbnail", pair_thumbnails=True)) == [
+        ("I", (0,), WHOLE),
+        ("pair", (1, 2), SMALL),
+        ("pair", (3, 3), SMALL),
+        ("I", (4,), WHOLE),
+        ("pair", (5, 6), SMALL),
+    ]
+
+
+def test_keyframes_leaves_p_frames_out():
+    assert shown(group_frames(plan_of("IPPIP"), "keyframes")) == [("I", (0,), WHOLE), ("I", (3,), WHOLE)]
+
+
+def test_rgb_pairs_neighbours_and_repeats_an_odd_last_frame():
+    assert shown(group_frames(plan_of("IPPIP"), "rgb")) == [
+        ("pair", (0, 1), WHOLE),
+        ("pair", (2, 3), WHOLE),
+        ("pair", (4, 4), WHOLE),
+    ]
+
+
+def test_stamps():
+    plan = plan_of("IPPPIPPP")  # two frames a second
+    stamped = {
+        stamps: [group.stamped for group in group_frames(plan, "thumbnail", stamps=stamps)]
+        for stamps in ("every", "whole", "second")
+    }
+    assert all(stamped["every"])
+    assert stamped["whole"] == [True, False, False, False] * 2
+    assert stamped["second"] == [True, False] * 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    costs=st.lists(st.floats(0, 1e8), min_size=1, max_size=60),
+    mode=st.sampled_from(["rgb", "keyframes", "thumbnail"]),
+    budget=st.integers(2000, 20000),
+)
+def test_groups_cost_what_the_plan_says(costs, mode, budget):
+    plan = plan_from_costs(costs, "budget", budget=budget, mode=mode, gamma=3e7)
+    groups = group_frames(plan, mode)
+    assert sum(group.tokens for group in groups) == frame_tokens(mode, plan.kind, plan.keep, plan.size).sum() <= budget
+    times = [plan.pts[group.frames[0]] for group in groups]
+    assert times == sorted(times)
+    frames = [frame for group in groups for frame in dict.fromkeys(group.frames)]
+    expected = np.flatnonzero(plan.keep & (plan.kind == 1) if mode == "keyframes" else plan.keep)
+    assert frames == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"mode": "video"}, "The mode is 'video'"), ({"mode": "rgb", "stamps": "some"}, "The stamps are 'some'")],
+)
+def test_wrong_choices_are_one_sentence(options, message):
+    with pytest.raises(InputError, match=message):
+        group_frames(plan_of("IP"), **options)
