@@ -12,15 +12,15 @@ from PIL import Image
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from .packets import promised_bytes
 from .pictures import resize_rgb
+from .promises import gif_ends_well, promised_bytes
 from .sources import Losses, Timeline, VideoInfo
 
-SHORTEST_DELAY = 0.02
-DEFAULT_DELAY = 0.1
-"""Seconds. Browsers show a frame that asks for less than the shortest delay for the default one; so do we."""
+SHORTEST_DELAY = 20
+DEFAULT_DELAY = 100
+"""Milliseconds. Browsers show a frame that asks for less than the shortest delay for the default one; so do we."""
 
-PILLOW_ERRORS = (OSError, EOFError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+PILLOW_ERRORS = (OSError, EOFError, IndexError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow's decoders raise on damaged files."""
 
 
@@ -47,20 +47,20 @@ class AnimationReader:
                 for frame in range(announced):
                     image.seek(frame)
                     image.load()
-                    delays.append(image.info.get("duration", 0) / 1000)
+                    delays.append(image.info.get("duration", 0))
         except PILLOW_ERRORS as error:
             if not delays:
                 raise InputError(f"no frame of {name} can be decoded: {error}") from error
         delays = np.array([delay if delay >= SHORTEST_DELAY else DEFAULT_DELAY for delay in delays])
         missing = max(missing, announced - len(delays))
-        starts = np.concatenate([[0.0], np.cumsum(delays)])
-        self._timeline = Timeline(starts[:-1], missing, False, float(delays.mean()), float(starts[-1]))
+        starts = np.concatenate([[0.0], np.cumsum(delays)]) / 1000
+        self._timeline = Timeline(starts[:-1], missing, False, float(delays.mean()) / 1000, float(starts[-1]))
         self.info = VideoInfo(
             name=name,
             codec=codec,
             width=width,
             height=height,
-            fps=1 / float(delays.mean()),
+            fps=1000 / float(delays.mean()),
             frame_count=announced,
             duration=float(starts[-1]),
             coded_size=(height, width),
@@ -88,11 +88,11 @@ def _on_black(image: Image.Image) -> np.ndarray:
 def whole_frames(data: bytes) -> tuple[bytes, int]:
     """``data`` without what follows its last whole frame, and how many frames are missing, at least.
 
-    WebP is cut to its whole chunks and its RIFF length set right, without which libwebp refuses the file. A GIF that
-    lacks its trailer byte lost at least one frame; Pillow finds the others itself.
+    WebP is cut to its whole chunks and its RIFF length set right, without which libwebp refuses the file. A GIF whose
+    blocks do not lead to its trailer lost at least one frame; Pillow finds the others itself.
     """
     if data[:4] == b"GIF8":
-        return data, int(not data.rstrip(b"\0").endswith(b";"))
+        return data, int(len(data) > 13 and not gif_ends_well(data))
     if data[:4] != b"RIFF":
         return data, 0
     at, frames = 12, 0

@@ -73,23 +73,25 @@ class ContainerReader:
     def decode_frames(self, first: int, last: int, losses: Losses, options: dict | None = None) -> Iterator[tuple]:
         """Yield (frame number, av.VideoFrame) of the sound frames first..last; ``options`` go to the decoder."""
         timeline = self.timeline()
+        sound = np.zeros(last - first + 1, bool)
         done = first - 1
         for threaded in (True, False):
-            pass_ = _Pass(self, first, last, threaded, options)
-            for number, frame in pass_:
+            run = _Pass(self, first, last, threaded, options)
+            for number, frame in run:
+                sound[number - first] = True
                 if number > done:
                     done = number
                     yield number, frame
-            if not pass_.damaged:
+            if not run.damaged:
                 break
-        for number in pass_.lost():
-            losses.times[number] = float(timeline.pts[number])
+        for number in first + np.flatnonzero(~sound):
+            losses.add(float(timeline.pts[number]))
 
     def _size_and_head(self):
         if isinstance(self.source, bytes):
-            return len(self.source), self.source[:64]
+            return len(self.source), self.source[:512]
         with open(self.source, "rb") as file:
-            return os.path.getsize(self.source), file.read(64)
+            return os.path.getsize(self.source), file.read(512)
 
     def _choose(self, container, index):
         streams = [s for s in container.streams.video if s.codec_context is not None]
@@ -148,7 +150,6 @@ class _Pass:
         self.options = options or {}
         self.table = reader._table
         self.damaged = False
-        self.seen = np.zeros(last - first + 1, bool)
 
     def __iter__(self):
         with self.reader.open() as container:
@@ -159,10 +160,6 @@ class _Pass:
             stream.codec_context.options = self.options
             self._seek(container, stream)
             yield from self._sound_frames(container, stream)
-
-    def lost(self) -> list[int]:
-        """Frame numbers that never came out sound."""
-        return (self.first + np.flatnonzero(~self.seen)).tolist()
 
     def _seek(self, container, stream):
         starts = np.flatnonzero(self.table.key & (self.table.number >= 0) & (self.table.number <= self.first))
@@ -192,7 +189,6 @@ class _Pass:
                     if self.threaded:
                         return
                 elif number >= self.first:
-                    self.seen[number - self.first] = True
                     yield number, frame
 
 

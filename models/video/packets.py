@@ -1,4 +1,4 @@
-"""What the packets of a container tell before anything is decoded: every frame's number and time, and what is missing."""
+"""What the packets of a container tell before anything is decoded: every frame's number and time, and what lacks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import av
 import numpy as np
 
 from ..progress import Progress
+from .promises import holes, missing_frames
 from .sources import Timeline
 
 MAX_READ_FAILURES = 16
@@ -62,17 +63,21 @@ def scan(container, stream, file_size: int, head: bytes, progress: Progress) -> 
     Args:
         container, stream: opened by PyAV.
         file_size: bytes of the file.
-        head: its first bytes, 64 or more, in which the container may say how long it should be.
+        head: its first bytes, 512 of them, in which the container may say how long it should be.
     """
-    pts, dts, key, shown = [], [], [], []
+    pts, dts, key, shown, lasts = [], [], [], [], []
     codec = stream.codec_context.codec.canonical_name
-    last_duration = 0
-    for packet in read_packets(container, stream):
+    last_end = 0.0
+    for packet in read_packets(container, None):
+        if packet.pts is not None:
+            last_end = max(last_end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if packet.stream_index != stream.index:
+            continue
         pts.append(packet.pts)
         dts.append(packet.dts)
         key.append(packet.is_keyframe)
+        lasts.append(packet.duration or 0)
         shown.append(not packet.is_discard and not (codec == "vp8" and vp8_hidden(packet)))
-        last_duration = packet.duration or last_duration
         if len(pts) % SCAN_REPORT == 1:
             progress(0, max(stream.frames, len(pts)))
     shown = np.array(shown, bool)
@@ -80,12 +85,11 @@ def scan(container, stream, file_size: int, head: bytes, progress: Progress) -> 
         return None
 
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    tick = stream.time_base
-    number, shown_pts, seconds = _number(pts, dts, shown, tick, rate)
+    number, shown_pts, seconds = _number(pts, dts, shown, stream.time_base, rate)
     table = PacketTable(number, np.array(key, bool), shown_pts)
-    end = float(seconds[-1]) + (float(last_duration * tick) or 1 / rate)
-    missing, exactly = _missing(container, stream, end, len(pts), file_size, head, rate)
-    timeline = Timeline(seconds, missing, exactly, 1 / rate, end)
+    end = float(seconds[-1]) + (float(lasts[int(np.argmax(number))] * stream.time_base) or 1 / rate)
+    missing, exactly = missing_frames(container, stream, len(pts), max(last_end, end), file_size, head)
+    timeline = Timeline(seconds, missing, exactly, 1 / rate, end, tuple(holes(container, seconds)))
     return table, timeline
 
 
@@ -114,43 +118,3 @@ def _number(pts, dts, shown, tick, rate):
 def _seconds(ticks: np.ndarray, time_base) -> np.ndarray:
     # Multiplied before dividing: 19 / 10 and not 19 * 0.1.
     return ticks * float(time_base.numerator) / time_base.denominator
-
-
-def _missing(container, stream, end, packets, file_size, head, rate) -> tuple[int, bool]:
-    """Frames promised but absent, and whether that number is exact."""
-    if "mp4" in container.format.name:
-        # The sample table, after edit lists. PyAV before 16 does not show it: the header's count is then the best.
-        promised = len(stream.index_entries) if hasattr(stream, "index_entries") else stream.frames
-        return max(0, promised - packets), True
-    if promised_bytes(head) <= file_size:
-        return 0, True
-    if stream.frames:
-        return max(1, stream.frames - packets), True
-    if not container.duration:
-        return 1, False
-    return max(1, int((container.duration / av.time_base - end) * rate)), False
-
-
-def promised_bytes(head: bytes) -> int:
-    """Size that a RIFF file (AVI, WebP) or a Matroska file gives for itself in its first bytes; 0 where it gives none.
-
-    RIFF: a little-endian length at byte 4. Matroska (RFC 8794): an EBML element, then the Segment element, each with its
-    length; all length bits set means unknown.
-    """
-    if head[:4] == b"RIFF":
-        return 8 + int.from_bytes(head[4:8], "little")
-    if head[:4] != b"\x1a\x45\xdf\xa3":
-        return 0
-    at = 4
-    for element in (b"", b"\x18\x53\x80\x67"):
-        if head[at : at + len(element)] != element:
-            return 0
-        at += len(element)
-        if at >= len(head) or not head[at]:
-            return 0
-        width = 9 - head[at].bit_length()
-        length = int.from_bytes(head[at : at + width], "big") & (1 << 7 * width) - 1
-        at += width + length
-        if length == (1 << 7 * width) - 1:
-            return 0
-    return at

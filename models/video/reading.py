@@ -161,7 +161,7 @@ class VideoSource:
             yield _frames(rgb, numbers, timeline)
         if not total + len(rgb):
             raise InputError(f"no frame of {self.info.name} in the trim window can be decoded: all are damaged")
-        self._report(losses, timeline, last)
+        self._report(losses, timeline, first, last)
         progress(last - first + 1, last - first + 1)
 
     def read(
@@ -174,13 +174,15 @@ class VideoSource:
         parts = list(self.frames(sampling, size, progress=progress))
         return Frames(*(np.concatenate([getattr(part, name) for part in parts]) for name in Frames.__slots__))
 
-    def _report(self, losses: Losses, timeline: Timeline, last: int):
+    def _report(self, losses: Losses, timeline: Timeline, first: int, last: int):
         """Leave the one warning about what was lost in the trim window."""
         window_end = self.start + self.duration if self.duration else float("inf")
         if last == len(timeline.pts) - 1 and timeline.missing and window_end > timeline.end:
             room = (window_end - timeline.end) / timeline.frame_duration
-            losses.missing = int(max(1, min(timeline.missing, room)))
-            losses.missing_from, losses.exact = timeline.end, timeline.missing_exactly
+            losses.add_missing(timeline.end, int(max(1, min(timeline.missing, room))), timeline.missing_exactly)
+        for time, count in timeline.holes:
+            if timeline.pts[first] < time < timeline.pts[last]:
+                losses.add(time, count)
         if losses.count:
             sentence = losses.sentence(self.info.name)
             if sentence not in self.warnings:

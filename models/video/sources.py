@@ -1,6 +1,6 @@
 """What every kind of source says about itself before and after it is decoded."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Timeline:
         missing_exactly: False where ``missing`` is the least that it can be.
         frame_duration: seconds that a frame lasts on average.
         end: seconds at which the last frame leaves the screen.
+        holes: (second, frames) for each place where the container lost frames between others; they have no number.
     """
 
     pts: np.ndarray
@@ -56,6 +57,7 @@ class Timeline:
     missing_exactly: bool
     frame_duration: float
     end: float
+    holes: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -63,26 +65,36 @@ class Losses:
     """Frames that should have come and did not, gathered while reading.
 
     Attributes:
-        times: presentation time in seconds of each lost frame, by frame number.
-        missing: lost frames behind the last one in the file, which have no number.
-        missing_from: seconds at which those would begin.
-        exact: False where ``missing`` is the least that it can be.
+        count: how many.
+        first: presentation time in seconds of the first.
+        damaged: True when one of them lies before the last frame of the file.
+        truncated: True when one of them lies behind it.
+        exact: False where ``count`` is the least that it can be.
     """
 
-    times: dict[int, float] = field(default_factory=dict)
-    missing: int = 0
-    missing_from: float = 0.0
+    count: int = 0
+    first: float = float("inf")
+    damaged: bool = False
+    truncated: bool = False
     exact: bool = True
 
-    @property
-    def count(self) -> int:
-        return len(self.times) + self.missing
+    def add(self, time: float, count: int = 1):
+        """``count`` frames from ``time`` on, with sound ones behind them or not."""
+        self.count += count
+        self.first = min(self.first, time)
+        self.damaged = True
+
+    def add_missing(self, time: float, count: int, exact: bool):
+        """``count`` frames behind the end of the data at ``time``."""
+        self.count += count
+        self.first = min(self.first, time)
+        self.truncated, self.exact = True, exact
 
     def sentence(self, name: str) -> str:
         """The one warning a user reads about all of this."""
-        first = min(list(self.times.values()) + [self.missing_from] * (self.missing > 0))
-        number = f"{self.count}" if self.exact else f"at least {self.count}"
-        plural = "frame was" if self.count == 1 else "frames were"
-        cause = "truncated" if not self.times else "damaged" if not self.missing else "damaged and truncated"
-        rest = "the frames that decode are used" + (", and some may show the damage" if self.times else "")
-        return f"{name} is {cause}: {number} {plural} lost, the first at {first:.3f} s; {rest}"
+        cause = " and ".join(["damaged"] * self.damaged + ["truncated"] * self.truncated)
+        number = f"{self.count} frame{'s' * (self.count != 1)}"
+        if not self.exact:
+            number = f"at least {number}"
+        rest = "the frames that decode are used" + ", and some may show the damage" * self.damaged
+        return f"{name} is {cause}: {number} lost, the first at {self.first:.3f} s; {rest}"
