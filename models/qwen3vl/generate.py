@@ -106,9 +106,9 @@ class Context:
     ) -> None:
         """Run ``embeds`` [n, D] at ``positions`` int64 [3, n] (time, row, column; absolute) through the model.
 
-        ``deepstack``, one [m, D] per level, are the features to add at the rows ``visual_index`` int64 [m], ascending. Memory
-        for activations follows ``chunk``; the result does not depend on it. ``progress`` counts rows, per chunk; when
-        it raises, the rows of the chunks before stay read.
+        ``deepstack``, one [m, D] per level, are the features to add at the rows ``visual_index`` int64 [m], ascending.
+        Memory for activations follows ``chunk``; the result does not depend on it. ``progress`` counts rows, per
+        chunk; when it raises, the rows of the chunks before stay read.
         """
         total = embeds.shape[0]
         if visual_index is not None:
