@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Tests multiply small matrices: a second OpenMP thread only waits for the first, for seconds when a core is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED = Path(os.environ.get("CODECLENS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
