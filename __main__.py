@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from codeclens.models.commands import video
+from codeclens.models.commands import qwen, video
 from codeclens.models.errors import InputError
 
-FAMILIES = (video,)
+FAMILIES = (video, qwen)
 
 
 def main(arguments: list[str] | None = None) -> int:

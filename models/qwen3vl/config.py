@@ -4,6 +4,7 @@ What the files do not store is constant over the family and stands here: the ViT
 a patch spans, LayerNorm's epsilon 1e-6 (Qwen3-VL technical report, arXiv 2511.21631; Hugging Face ``Qwen3VLConfig``).
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -72,8 +73,7 @@ def read_text_config(file: GGUFFile) -> TextConfig:
     require_text_model(file)
     get = _Metadata(file, "qwen3vl.")
     layers = get.count("block_count")
-    if layers > len(file.tensors):
-        raise InputError(f"{file.path} says {layers} layers and holds {len(file.tensors)} tensors; it is incomplete")
+    _require_layers(file, "token_embd.weight", "blk.{}.attn_norm.weight", layers)
     heads, kv_heads = get.count("attention.head_count"), get.count("attention.head_count_kv")
     hidden_size = get.count("embedding_length")
     head_dim = get.count("attention.key_length", hidden_size // heads)
@@ -87,8 +87,6 @@ def read_text_config(file: GGUFFile) -> TextConfig:
         raise InputError(
             f"{file.path} has rope sections {list(sections)}; three that add up to {head_dim // 2} are needed"
         )
-    if "token_embd.weight" not in file.tensors:
-        raise InputError(f"{file.path} has no tensors to load: 'token_embd.weight' is missing")
     return TextConfig(
         layers=layers,
         hidden_size=hidden_size,
@@ -111,14 +109,11 @@ def read_vision_config(file: GGUFFile) -> VisionConfig:
     require_mmproj(file)
     get = _Metadata(file, "clip.vision.")
     layers = get.count("block_count")
-    if layers > len(file.tensors):
-        raise InputError(f"{file.path} says {layers} layers and holds {len(file.tensors)} tensors; it is incomplete")
-    table = file.tensors.get("v.position_embd.weight")
-    if table is None:
-        raise InputError(f"{file.path} lacks the tensor 'v.position_embd.weight'")
-    side = math.isqrt(table.shape[0])
-    if side * side != table.shape[0]:
-        raise InputError(f"{file.path} has {table.shape[0]} positions; a square number is needed")
+    _require_layers(file, "v.position_embd.weight", "v.blk.{}.ln1.weight", layers)
+    positions = file.tensors["v.position_embd.weight"].shape[0]
+    side = math.isqrt(positions)
+    if side * side != positions:
+        raise InputError(f"{file.path} has {positions} positions; a square number is needed")
     flags = get.array("is_deepstack_layers")
     if len(flags) != layers:
         raise InputError(f"{file.path} marks {len(flags)} layers in is_deepstack_layers and has {layers}")
@@ -178,6 +173,14 @@ def require_pair(text: TextConfig, vision: VisionConfig, text_path, vision_path)
             f"{vision_path} has {len(vision.deepstack_indexes)} DeepStack mergers and {text_path} takes "
             f"{text.deepstack_layers}; take the mmproj of the same model"
         )
+
+
+def _require_layers(file: GGUFFile, table: str, norm: str, layers: int) -> None:
+    """Refuse a file without its table or a whole layer before modules are built for a count that may be absurd."""
+    names = itertools.chain([table], (norm.format(layer) for layer in range(layers)))
+    missing = list(itertools.islice((name for name in names if name not in file.tensors), 3))
+    if missing:
+        raise InputError(f"{file.path} is incomplete: it lacks {', '.join(map(repr, missing))}, of {layers} layers")
 
 
 class _Metadata:

@@ -48,8 +48,10 @@ class VisionModel(torch.nn.Module):
         like it for each DeepStack layer. ``progress`` counts layers.
         """
         grids = [(rows, columns) for frames, rows, columns in grid_thw.tolist() for _ in range(frames)]
-        if patches.shape[0] != sum(rows * columns for rows, columns in grids):
-            raise ValueError(f"{patches.shape[0]} patches do not fill the grids {grid_thw.tolist()}")
+        if any(rows < 2 or columns < 2 or rows % 2 or columns % 2 for rows, columns in grids):
+            raise ValueError(f"the grids {grid_thw.tolist()} do not divide into windows of 2 x 2 patches")
+        if patches.shape != (sum(rows * columns for rows, columns in grids), self.config.patch_values):
+            raise ValueError(f"patches of shape {list(patches.shape)} do not fill the grids {grid_thw.tolist()}")
         cos, sin = self.rotary(grids, patches.device)
         runs = [(rows * columns, len(list(same))) for (rows, columns), same in itertools.groupby(grids)]
         states = self.patch_embedding(patches)
