@@ -35,6 +35,11 @@ class Layer:
     alpha: np.ndarray
     speed: float
 
+    @property
+    def top(self) -> int:
+        """The first row that shows anything."""
+        return int(np.argmax(self.alpha.any(axis=1)))
+
 
 def write_demo(path: str | os.PathLike, progress: Progress = no_progress) -> Path:
     """Write the clip (H.264 in MP4, 640x384, 24 fps, 13 s) and return its path.
@@ -48,7 +53,7 @@ def write_demo(path: str | os.PathLike, progress: Progress = no_progress) -> Pat
         with av.open(str(partial), "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=FPS)
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-            stream.options = {"crf": "20", "preset": "fast", "threads": "1"}
+            stream.options = {"crf": "20", "preset": "veryfast", "threads": "1"}
             for number, rgb in enumerate(demo_frames()):
                 progress(number, FRAMES)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
@@ -68,9 +73,11 @@ def demo_frames():
         paste(picture, balloon, x=60 + 3 * number, y=150 - number // 2 + round(8 * np.sin(number / 14)))
         yield picture
     harbour = harbour_layers()
-    for number in range(CUT, FRAMES):
-        camera = PAN_SPEED * min(number - CUT, PAN_END - CUT)
-        yield compose(harbour, camera)
+    for number in range(CUT, PAN_END):
+        yield compose(harbour, PAN_SPEED * (number - CUT))
+    still = compose(harbour, PAN_SPEED * (PAN_END - CUT))
+    for _ in range(PAN_END, FRAMES):
+        yield still
 
 
 def compose(layers: list[Layer], camera: int, drift: int = 0) -> np.ndarray:
@@ -81,7 +88,8 @@ def compose(layers: list[Layer], camera: int, drift: int = 0) -> np.ndarray:
     picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for layer in layers:
         left = round(layer.speed * camera) if layer.speed >= 0 else round(-layer.speed * drift)
-        paste(picture, (layer.rgb[:, left : left + WIDTH], layer.alpha[:, left : left + WIDTH]), 0, 0)
+        window = np.s_[layer.top :, left : left + WIDTH]
+        paste(picture, (layer.rgb[window], layer.alpha[window]), 0, layer.top)
     return picture
 
 
@@ -274,6 +282,7 @@ def boat(pen, x: int, y: int) -> None:
 def quay(width: int, random) -> Layer:
     """The nearest layer: a stone quay with bollards and lamps."""
     picture, pen = canvas(width)
+    pen.rectangle((0, 690, 2 * width, 2 * HEIGHT), fill=(44, 40, 46))
     for x in range(0, 2 * width, 64):
         for row, y in enumerate(range(692, 2 * HEIGHT, 26)):
             shade = scaled((92, 82, 88), random.uniform(0.62, 0.95))
