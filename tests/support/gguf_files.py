@@ -1,0 +1,362 @@
+"""Random-weight GGUF pairs of Qwen3-VL's architecture, at any size and in any mix of types.
+
+Written with the ``gguf`` library's writer and named by its conventions, not by our loader's tables, so that a loader
+that agrees with these files agrees with the library. Tensors are made one at a time: memory does not follow the file.
+
+    python -m support.gguf_files FOLDER 2B Q4_K_M      (from tests/; used by the benches)
+"""
+
+import functools
+import sys
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+from tokenizers.pre_tokenizers import ByteLevel
+
+SPECIALS = [
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+    "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+    "<|image_pad|>", "<|video_pad|>",
+]  # fmt: skip
+USER_DEFINED = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
+ANSWER = "{{- '<|im_start|>assistant\\n' }}"
+HALF_SCALES = {
+    "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "Q8_0": (0,), "Q4_0": (0,),
+    "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "IQ4_NL": (0,), "IQ4_XS": (0,), "IQ3_S": (0,), "IQ3_XXS": (0,),
+    "IQ2_S": (0,), "IQ2_XS": (0,), "IQ2_XXS": (0,), "IQ1_S": (0,), "TQ1_0": (52,), "TQ2_0": (64,),
+}  # fmt: skip
+"""Where a block's float16 scale lies, and its float16 minimum or offset where it has one."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Every width of a model. The presets are the published ones."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    tied: bool
+    vision_layers: int
+    vision_hidden: int
+    vision_intermediate: int
+    vision_heads: int
+    deepstack: tuple[int, ...]
+    grid_side: int = 48
+    head_dim: int = 128
+    vocabulary: int = 151936
+    sections: tuple[int, ...] = (24, 20, 20, 0)
+
+    @property
+    def name(self) -> str:
+        return next((name for name, shape in SHAPES.items() if shape == self), "tiny")
+
+
+SHAPES = {
+    "2B": Shape(28, 2048, 6144, 16, 8, True, 24, 1024, 4096, 16, (5, 11, 17)),
+    "4B": Shape(36, 2560, 9728, 32, 8, True, 24, 1024, 4096, 16, (5, 11, 17)),
+    "8B": Shape(36, 4096, 12288, 32, 8, False, 27, 1152, 4304, 16, (8, 16, 24)),
+    "32B": Shape(64, 5120, 25600, 64, 8, False, 27, 1152, 4304, 16, (8, 16, 24)),
+}
+TINY = Shape(
+    2, 256, 256, 4, 2, True, 3, 64, 256, 2, (0, 2), grid_side=8, head_dim=64, vocabulary=512, sections=(12, 10, 10, 0)
+)
+
+TypeChoice = str | Callable[[str, Shape], str]
+"""A ggml type for all matrices, the recipe "Q4_K_M", or a function of the tensor's name."""
+
+
+def write_pair(folder: Path, shape: Shape, types: TypeChoice = "F16", mmproj: TypeChoice = "F16") -> tuple[Path, Path]:
+    """Write a model and its mmproj into ``folder`` and return both paths."""
+    label = types if isinstance(types, str) else "mixed"
+    text = write_text(folder / f"Qwen3VL-{shape.name}-Instruct-{label}.gguf", shape, types)
+    return text, write_mmproj(folder / f"mmproj-Qwen3VL-{shape.name}-Instruct-F16.gguf", shape, mmproj)
+
+
+def write_text(
+    path: Path,
+    shape: Shape,
+    types: TypeChoice = "F16",
+    *,
+    seed: int = 0,
+    fused: bool = False,
+    thinking: bool = False,
+    shuffled: bool = False,
+    without: Collection[str] = (),
+    metadata: dict | None = None,
+    parts: int = 1,
+) -> Path:
+    """Write a text model and return its path; the first part's with ``parts`` above 1.
+
+    ``fused`` stores query, key and value as one matrix; ``shuffled`` writes tensors in random order; ``without`` leaves
+    tensors out; ``metadata`` replaces values by key, None removing one. Equal ``seed`` and names give equal values, so
+    a fused file holds the same rows as a plain one.
+    """
+    values = {**text_metadata(shape), **tokenizer_metadata(shape.vocabulary, thinking), **(metadata or {})}
+    tensors = [entry for entry in text_shapes(shape, fused) if entry[0] not in without]
+    return _write(path, "qwen3vl", values, tensors, types, shape, seed, shuffled, parts)
+
+
+def write_mmproj(
+    path: Path,
+    shape: Shape,
+    types: TypeChoice = "F16",
+    *,
+    seed: int = 1,
+    without: Collection[str] = (),
+    metadata: dict | None = None,
+) -> Path:
+    """Write the vision half and return its path."""
+    values = {**vision_metadata(shape), **(metadata or {})}
+    tensors = [entry for entry in vision_shapes(shape) if entry[0] not in without]
+    return _write(path, "clip", values, tensors, types, shape, seed, False, 1)
+
+
+def text_shapes(shape: Shape, fused: bool = False) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """(name, shape in torch's order) of every tensor of a text model."""
+    query, key, width = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.hidden
+    yield "token_embd.weight", (shape.vocabulary, width)
+    for layer in range(shape.layers):
+        block = f"blk.{layer}."
+        yield block + "attn_norm.weight", (width,)
+        if fused:
+            yield block + "attn_qkv.weight", (query + 2 * key, width)
+        else:
+            yield block + "attn_q.weight", (query, width)
+            yield block + "attn_k.weight", (key, width)
+            yield block + "attn_v.weight", (key, width)
+        yield block + "attn_q_norm.weight", (shape.head_dim,)
+        yield block + "attn_k_norm.weight", (shape.head_dim,)
+        yield block + "attn_output.weight", (width, query)
+        yield block + "ffn_norm.weight", (width,)
+        yield block + "ffn_gate.weight", (shape.intermediate, width)
+        yield block + "ffn_up.weight", (shape.intermediate, width)
+        yield block + "ffn_down.weight", (width, shape.intermediate)
+    yield "output_norm.weight", (width,)
+    if not shape.tied:
+        yield "output.weight", (shape.vocabulary, width)
+
+
+def vision_shapes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """(name, shape in torch's order) of every tensor of an mmproj."""
+    width, inner = shape.vision_hidden, shape.vision_intermediate
+
+    def layer(name, *size):
+        yield name + ".weight", size
+        yield name + ".bias", size[:1]
+
+    yield "v.patch_embd.weight", (width, 3, 16, 16)
+    yield "v.patch_embd.weight.1", (width, 3, 16, 16)
+    yield "v.patch_embd.bias", (width,)
+    yield "v.position_embd.weight", (shape.grid_side**2, width)
+    for index in range(shape.vision_layers):
+        block = f"v.blk.{index}."
+        yield from layer(block + "ln1", width)
+        yield from layer(block + "attn_qkv", 3 * width, width)
+        yield from layer(block + "attn_out", width, width)
+        yield from layer(block + "ln2", width)
+        yield from layer(block + "ffn_up", inner, width)
+        yield from layer(block + "ffn_down", width, inner)
+    yield from layer("v.post_ln", width)
+    yield from layer("mm.0", 4 * width, 4 * width)
+    yield from layer("mm.2", shape.hidden, 4 * width)
+    for index in shape.deepstack:
+        yield from layer(f"v.deepstack.{index}.norm", 4 * width)
+        yield from layer(f"v.deepstack.{index}.fc1", 4 * width, 4 * width)
+        yield from layer(f"v.deepstack.{index}.fc2", shape.hidden, 4 * width)
+
+
+def text_metadata(shape: Shape) -> dict:
+    return {
+        "general.type": "model",
+        "general.name": f"Random {shape.name}",
+        "qwen3vl.block_count": shape.layers,
+        "qwen3vl.context_length": 262144,
+        "qwen3vl.embedding_length": shape.hidden,
+        "qwen3vl.feed_forward_length": shape.intermediate,
+        "qwen3vl.attention.head_count": shape.heads,
+        "qwen3vl.attention.head_count_kv": shape.kv_heads,
+        "qwen3vl.attention.key_length": shape.head_dim,
+        "qwen3vl.attention.value_length": shape.head_dim,
+        "qwen3vl.attention.layer_norm_rms_epsilon": 1e-6,
+        "qwen3vl.rope.freq_base": 5e6,
+        "qwen3vl.rope.dimension_sections": list(shape.sections),
+        "qwen3vl.n_deepstack_layers": len(shape.deepstack),
+    }
+
+
+def vision_metadata(shape: Shape) -> dict:
+    return {
+        "general.type": "mmproj",
+        "clip.has_vision_encoder": True,
+        "clip.projector_type": "qwen3vl_merger",
+        "clip.use_gelu": True,
+        "clip.vision.projection_dim": shape.hidden,
+        "clip.vision.image_size": shape.grid_side * 16,
+        "clip.vision.patch_size": 16,
+        "clip.vision.embedding_length": shape.vision_hidden,
+        "clip.vision.feed_forward_length": shape.vision_intermediate,
+        "clip.vision.block_count": shape.vision_layers,
+        "clip.vision.attention.head_count": shape.vision_heads,
+        "clip.vision.attention.layer_norm_epsilon": 1e-6,
+        "clip.vision.spatial_merge_size": 2,
+        "clip.vision.image_mean": [0.5, 0.5, 0.5],
+        "clip.vision.image_std": [0.5, 0.5, 0.5],
+        "clip.vision.is_deepstack_layers": [index in shape.deepstack for index in range(shape.vision_layers)],
+    }
+
+
+def tokenizer_metadata(vocabulary: int, thinking: bool = False) -> dict:
+    """A byte-level tokenizer that knows every byte, pairs of small letters, Qwen's special tokens, and padding."""
+    tokens = sorted(ByteLevel.alphabet())
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    merges = [f"{first} {second}" for first in letters for second in letters]
+    merges = merges[: max(0, vocabulary - len(tokens) - len(SPECIALS) - len(USER_DEFINED))]
+    tokens += [merge.replace(" ", "") for merge in merges]
+    types = [1] * len(tokens) + [3] * len(SPECIALS) + [4] * len(USER_DEFINED)
+    tokens += [*SPECIALS, *USER_DEFINED]
+    tokens += [f"[PAD{index}]" for index in range(len(tokens), vocabulary)]
+    template = ANSWER.replace("assistant\\n", "assistant\\n<think>\\n") if thinking else ANSWER
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "qwen2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types + [5] * (vocabulary - len(types)),
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.eos_token_id": tokens.index("<|im_end|>"),
+        "tokenizer.chat_template": template,
+    }
+
+
+def q4_k_m(name: str, shape: Shape) -> str:
+    """The mix that llama-quantize makes under this name, for dense models."""
+    if name == "token_embd.weight":
+        return "Q6_K" if shape.tied else "Q4_K"
+    if name == "output.weight":
+        return "Q6_K"
+    if "attn_v" in name or "ffn_down" in name:
+        layer, eighth = int(name.split(".")[1]), shape.layers // 8
+        if layer < eighth or layer >= 7 * shape.layers // 8 or (layer - eighth) % 3 == 2:
+            return "Q6_K"
+    return "Q4_K"
+
+
+def random_blocks(qtype: str, rows: int, columns: int, generator: np.random.Generator) -> np.ndarray:
+    """Valid random blocks uint8 [rows, row_bytes] whose weights have deviation ``columns ** -0.5`` and a mean near 0."""
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[qtype]]
+    blocks = np.frombuffer(generator.bytes(rows * (columns // block) * size), np.uint8).copy().reshape(-1, size)
+    deviation, ratio = _unit_scales(qtype)
+    scales = generator.uniform(0.5, 1.5, len(blocks)) * columns**-0.5 / deviation
+    for offset, factor in zip(HALF_SCALES[qtype], (1.0, ratio), strict=False):
+        blocks[:, offset : offset + 2] = (scales * factor).astype("<f2")[:, None].view(np.uint8)
+    return blocks.reshape(rows, -1)
+
+
+@functools.cache
+def _unit_scales(qtype: str) -> tuple[float, float]:
+    """Deviation of random weights of scale 1, and the minimum (or offset) that puts their mean at 0."""
+    kind = gguf.GGMLQuantizationType[qtype]
+    size = gguf.GGML_QUANT_SIZES[kind][1]
+    codes = np.frombuffer(np.random.default_rng(0).bytes(512 * size), np.uint8).reshape(512, size)
+
+    def weights(*scales):
+        blocks = codes.copy()
+        for offset, scale in zip(HALF_SCALES[qtype], scales, strict=False):
+            blocks[:, offset : offset + 2] = np.array([scale], "<f2").view(np.uint8)
+        return gguf.dequantize(blocks, kind).astype(np.float64)
+
+    if len(HALF_SCALES[qtype]) == 1:
+        return float(weights(1).std()), 0.0
+    ratio = -weights(1, 0).mean() / weights(0, 1).mean()
+    return float(weights(1, ratio).std()), float(ratio)
+
+
+def _write(path, architecture, values, tensors, types, shape, seed, shuffled, parts) -> Path:
+    choose = q4_k_m if types == "Q4_K_M" else types if callable(types) else (lambda name, shape: types)
+    if shuffled:
+        np.random.default_rng(seed).shuffle(tensors)
+    entries = [(name, size, _stored_type(name, size, choose, shape)) for name, size in tensors]
+    if parts == 1:
+        _write_file(path, architecture, values, entries, shape, seed)
+        return path
+    share = -(-len(entries) // parts)
+    paths = [path.with_name(f"{path.stem}-{part + 1:05d}-of-{parts:05d}.gguf") for part in range(parts)]
+    for part, target in enumerate(paths):
+        split = {"split.no": part, "split.count": parts, "split.tensors.count": len(entries)}
+        own = {**values, **split} if part == 0 else split
+        _write_file(target, architecture, own, entries[part * share : (part + 1) * share], shape, seed)
+    return paths[0]
+
+
+def _stored_type(name: str, size: tuple[int, ...], choose, shape: Shape) -> str:
+    if len(size) == 1 or name == "v.position_embd.weight":
+        return "F32"
+    qtype = choose(name, shape)
+    if "patch_embd" in name:
+        return "F16" if qtype == "F16" else "F32"
+    block = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[qtype]][0]
+    return qtype if size[-1] % block == 0 else "F16"
+
+
+def _write_file(path: Path, architecture: str, values: dict, entries: list, shape: Shape, seed: int) -> None:
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in values.items():
+        if value is not None:
+            _add_value(writer, key, value)
+    for name, size, qtype in entries:
+        kind = gguf.GGMLQuantizationType[qtype]
+        block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        stored = (*size[:-1], size[-1] // block * block_bytes)
+        dtype = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16)}.get(qtype, np.dtype(np.uint8))
+        in_file = stored if dtype == np.uint8 else size
+        writer.add_tensor_info(name, in_file, dtype, int(np.prod(stored)), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for name, size, qtype in entries:
+        writer.write_tensor_data(_values(name, size, qtype, shape, seed))
+    writer.close()
+
+
+def _add_value(writer: gguf.GGUFWriter, key: str, value) -> None:
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    else:
+        writer.add_array(key, value)
+
+
+def _values(name: str, size: tuple[int, ...], qtype: str, shape: Shape, seed: int) -> np.ndarray:
+    """The stored array of one tensor; a fused matrix has the rows of the three it replaces."""
+    if "attn_qkv" in name and name.startswith("blk."):
+        query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+        rows = {"attn_q": query, "attn_k": key, "attn_v": key}
+        return np.concatenate(
+            [
+                _values(name.replace("attn_qkv", part), (count, size[1]), qtype, shape, seed)
+                for part, count in rows.items()
+            ]
+        )
+    generator = np.random.default_rng([seed, *name.encode()])
+    if qtype in ("F32", "F16", "BF16"):
+        deviation = 0.1 if len(size) == 1 else int(np.prod(size[1:])) ** -0.5
+        values = generator.standard_normal(size, np.float32) * np.float32(deviation)
+        if "norm.weight" in name or (len(size) == 1 and ".ln" in name and name.endswith("weight")):
+            values += 1
+        return gguf.quantize(values, gguf.GGMLQuantizationType[qtype])
+    return random_blocks(qtype, *size, generator)
+
+
+if __name__ == "__main__":
+    folder, preset, mix = sys.argv[1:4]
+    for written in write_pair(Path(folder), SHAPES[preset], mix):
+        print(written)
