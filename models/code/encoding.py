@@ -3,7 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -59,12 +60,65 @@ def encode_video(
         digest.update(rgb.tobytes())
         encoder.add(group, rgb)
     features = encoder.finish()
-    segments = [_segment(group, plan, *features[i]) for i, group in enumerate(groups)]
+    segments = []
+    for i, group in enumerate(groups):
+        frames_shown = list(dict.fromkeys(group.frames))
+        segments.append(_segment(group, plan.index[frames_shown], plan.pts[frames_shown], *features[i]))
     whole = [i for i, segment in enumerate(segments) if segment.kind == "I" or mode == "rgb"]
     for i, segment in zip(whole, prune([segments[i] for i in whole], drop), strict=True):
         segments[i] = segment
-    segments = tuple(segment for segment in segments if len(segment))
-    return VisualCode(segments, mode, name, digest.hexdigest(), plan, {"vision": encoder.seconds}, plan.warnings)
+    return VisualCode(tuple(segments), mode, name, digest.hexdigest(), plan, {"vision": encoder.seconds}, plan.warnings)
+
+
+def extend_code(code: VisualCode, frames: Iterable[Frames], plan: GopPlan, model, **options) -> VisualCode:
+    """Append the frames that ``plan`` has beyond the code's own plan, without encoding what is there again.
+
+    For streams: ``plan`` is that of the streaming policy over all frames so far, ``frames`` holds the new ones. A
+    conversation reads on by appending the new segments. A pair that lacked its second frame stays as it is.
+
+    Args:
+        options: those of :func:`encode_video` but ``mode`` and ``drop``; the same ones that made the code.
+
+    Raises:
+        InputError: ``plan`` does not continue the code's plan; see also :func:`encode_video`.
+    """
+    known = len(code.plan)
+    if len(plan) <= known or not np.array_equal(plan.index[:known], code.plan.index):
+        raise InputError(f"{code.name}: the plan of {len(plan)} frames does not continue the code's {known} frames.")
+    if not np.array_equal(plan.kind[:known], code.plan.kind):
+        raise InputError(
+            f"{code.name}: the plan decides otherwise on frames that are encoded already; use 'streaming'."
+        )
+    arrays = {name: getattr(plan, name)[known:] for name in ("kind", "why", "keep", "pcost", "index", "pts", "tokens")}
+    tail = encode_video(frames, replace(plan, **arrays), model, code.mode, name=code.name, **options)
+    digest = hashlib.blake2b((code.fingerprint + tail.fingerprint).encode(), digest_size=16)
+    seconds = {stage: code.seconds.get(stage, 0) + tail.seconds.get(stage, 0) for stage in code.seconds | tail.seconds}
+    segments = code.segments + tail.segments
+    return VisualCode(segments, code.mode, code.name, digest.hexdigest(), plan, seconds, plan.warnings)
+
+
+def slice_code(code: VisualCode, start: float, stop: float, picture: Callable[[int], np.ndarray], model) -> VisualCode:
+    """Return the code of the frames with start <= pts < stop (seconds), re-anchored.
+
+    A slice that opens on a P frame, or on the second frame of a pair, has lost what it leans on: that frame is encoded
+    as a whole picture. ``picture`` returns a source frame by its number, uint8 [H, W, 3] at the plan's size.
+
+    Raises:
+        InputError: no frame of the code lies in the span.
+    """
+    plan = code.plan.slice(start, stop)
+    if not plan.keep.any():
+        raise InputError(f"{code.name}: the plan keeps no frame within {start:g} to {stop:g} s.")
+    first = np.argmax(plan.keep)
+    index, pts = int(plan.index[first]), float(plan.pts[first])
+    inside = [segment for segment in code.segments if start <= segment.pts[0] < stop]
+    whole = (plan.size[0] // 32, plan.size[1] // 32)
+    if not inside or inside[0].index[0] != index or inside[0].grid != whole:
+        embeds, deepstack = encode_pictures(model, picture(index)[None, None])
+        anchor = _segment(Group("I", (0,), plan.size, stamped=True), [index], [pts], embeds[0], deepstack[:, 0])
+        inside = [anchor, *(segment for segment in inside if index not in segment.index)]
+    digest = hashlib.blake2b(f"{code.fingerprint} {start} {stop}".encode(), digest_size=16).hexdigest()
+    return VisualCode(tuple(inside), code.mode, code.name, digest, plan, {}, code.warnings)
 
 
 @torch.no_grad()
@@ -145,12 +199,11 @@ class _BatchedEncoder:
         self.progress(len(self.features), len(self.groups))
 
 
-def _segment(group: Group, plan: GopPlan, embeds: torch.Tensor, deepstack: torch.Tensor) -> Segment:
-    frames = list(dict.fromkeys(group.frames))
+def _segment(group: Group, index, pts, embeds: torch.Tensor, deepstack: torch.Tensor) -> Segment:
     return Segment(
         kind=group.kind,
-        index=tuple(int(plan.index[i]) for i in frames),
-        pts=tuple(float(plan.pts[i]) for i in frames),
+        index=tuple(int(number) for number in index),
+        pts=tuple(float(seconds) for seconds in pts),
         stamped=group.stamped,
         grid=(group.size[0] // 32, group.size[1] // 32),
         cell=torch.arange(embeds.shape[0], device=embeds.device),

@@ -58,12 +58,13 @@ def group_frames(plan: GopPlan, mode: str, *, stamps: str = "every", pair_thumbn
     small = thumbnail_size(plan.size)
     found = []
     for run in _runs(plan, kept):
-        # A GOP is kept or dropped as a whole, so every run opens with its I frame.
-        found.append(("I", (run[0],), plan.size))
+        # Only the first run of a stream's continuation opens with a P frame: its I frame came before.
+        whole = int(plan.kind[run[0]] == I)
+        found += [("I", (frame,), plan.size) for frame in run[:whole]]
         if mode == "thumbnail" and pair_thumbnails:
-            found += [("pair", pair, small) for pair in _pairs(run[1:])]
+            found += [("pair", pair, small) for pair in _pairs(run[whole:])]
         elif mode == "thumbnail":
-            found += [("P", (frame,), small) for frame in run[1:]]
+            found += [("P", (frame,), small) for frame in run[whole:]]
     return _stamp(plan, found, mode, stamps)
 
 

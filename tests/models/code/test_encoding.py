@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from codeclens.models.code.conversation import converse
-from codeclens.models.code.encoding import encode_video
+from codeclens.models.code.encoding import encode_video, extend_code, slice_code
 from codeclens.models.code.layout import lay_out
 from codeclens.models.errors import InputError
 from codeclens.models.qwen3vl.generate import GREEDY
@@ -112,3 +112,72 @@ def test_cancelling_leaves_no_code(tiny_model):
     frames = frames_of(noise(6))
     with pytest.raises(Cancelled):
         encode_video([frames], plan_for(frames, "IIIIII"), tiny_model, "keyframes", batch_patches=1, progress=cancel)
+
+
+def test_a_stream_extends_its_code_without_encoding_again(tiny_model):
+    frames = frames_of(noise(7))
+    plan = plan_for(frames, "IPPPIPP")
+    whole = encode_video([frames], plan, tiny_model, "thumbnail")
+    first = Frames(frames.rgb[:3], frames.pts[:3], frames.index[:3])
+    rest = Frames(frames.rgb[3:], frames.pts[3:], frames.index[3:])
+    code = encode_video([first], plan_for(first, "IPP"), tiny_model, "thumbnail")
+    extended = extend_code(code, [rest], plan, tiny_model)
+    assert extended.segments[:3] == code.segments
+    for left, right in zip(extended, whole, strict=True):
+        assert (left.kind, left.index, left.pts, left.grid) == (right.kind, right.index, right.pts, right.grid)
+        assert relative_error(left.embeds, right.embeds) < 1e-5
+    with pytest.raises(InputError, match="does not continue the code's 3 frames"):
+        extend_code(code, [rest], plan_for(first, "IPP"), tiny_model)
+    with pytest.raises(InputError, match="decides otherwise"):
+        extend_code(code, [rest], plan_for(frames, "IIPPIPP"), tiny_model)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "start", "expected"),
+    [
+        ("thumbnail", {}, 1.0, [("I", (2,)), ("P", (3,)), ("I", (4,)), ("P", (5,))]),
+        ("thumbnail", {}, 2.0, [("I", (4,)), ("P", (5,))]),
+        ("thumbnail", {"pair_thumbnails": True}, 1.0, [("I", (2,)), ("pair", (3, 3)), ("I", (4,)), ("pair", (5, 6))]),
+        ("rgb", {}, 0.5, [("I", (1,)), ("pair", (2, 3)), ("pair", (4, 5))]),
+        ("rgb", {}, 1.0, [("pair", (2, 3)), ("pair", (4, 5))]),
+        ("keyframes", {}, 0.5, [("I", (1,)), ("I", (4,))]),
+    ],
+)
+def test_a_slice_opens_on_a_whole_picture(tiny_model, mode, options, start, expected):
+    frames = frames_of(noise(7))
+    code = encode_video([frames], plan_for(frames, "IPPPIPP"), tiny_model, mode, **options)
+    part = slice_code(code, start, 3.0, lambda index: frames.rgb[index], tiny_model)
+    expected = [(kind, tuple(dict.fromkeys(index))) for kind, index in expected]
+    assert [(segment.kind, segment.index) for segment in part] == expected
+    assert part.segments[0].grid == (4, 6)
+    assert part.plan.kind[0] == 1
+    alone = encode_video(
+        [frames_of(frames.rgb[part.segments[0].index[0]][None])],
+        plan_for(frames_of(noise(1)), "I"),
+        tiny_model,
+        "keyframes",
+    )
+    if part.segments[0].kind == "I":
+        assert relative_error(part.segments[0].embeds, alone.segments[0].embeds) < 1e-5
+
+
+def test_a_slice_of_dropped_frames_is_refused(tiny_model):
+    frames = frames_of(noise(4))
+    plan = plan_for(frames, "IPIP")
+    plan.keep[2:] = False
+    code = encode_video([frames], plan, tiny_model, "thumbnail")
+    with pytest.raises(InputError, match="the plan keeps no frame within 1 to 2 s"):
+        slice_code(code, 1.0, 2.0, lambda index: frames.rgb[index], tiny_model)
+
+
+def test_pruned_groups_keep_their_times(tiny_model):
+    """EVS as shipped: the stamp and the markers stay where all tokens of a group are gone."""
+    frames = frames_of(np.repeat(noise(1), 6, axis=0))
+    plan = plan_for(frames, "IPPPPP")
+    code = encode_video([frames], plan, tiny_model, "rgb", drop=0.6)
+    assert len(code.segments[0]) == 24 and code.token_count == int(72 * 0.4)
+    layout = lay_out(list(code.segments), tiny_model.tokenizer)
+    text = tiny_model.tokenizer.decode(layout.ids, skip_special=False).replace("<|video_pad|>", "")
+    assert text == "".join(f"<{t} seconds><|vision_start|><|vision_end|>" for t in ("0.2", "1.2", "2.2"))
+    full = lay_out(list(encode_video([frames], plan, tiny_model, "rgb").segments), tiny_model.tokenizer)
+    assert layout.next_position == full.next_position
