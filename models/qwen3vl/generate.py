@@ -122,9 +122,9 @@ class Context:
                 if last > first:
                     part = [level[first:last] for level in deepstack]
                     index = (visual_index[first:last] - start).to(embeds.device)
-            hidden = self.model(embeds[start:stop], positions[:, start:stop], self.cache, part, index)
-            self.hidden = hidden[-1:]
-            self.position = max(self.position, int(positions[:, start:stop].max()) + 1)
+            here = positions[:, start:stop]
+            self.hidden = self.model(embeds[start:stop], here.to(embeds.device), self.cache, part, index)[-1:]
+            self.position = max(self.position, int(here.max()) + 1)
         progress(total, total)
 
     def read_ids(self, ids: Sequence[int], chunk: int = 512, progress: Progress = no_progress) -> None:
@@ -229,25 +229,32 @@ class TextStream:
         self.on_text = on_text
         self.pieces: list[str] = []
         self.held: list[int] = []
+        self.shown = 0
 
     @property
     def text(self) -> str:
         return "".join(self.pieces)
 
     def write(self, token: int) -> None:
-        """Take the next token; emit its text unless it ends inside a character."""
+        """Take the next token and emit what it completes."""
         self.held.append(token)
-        piece = self.decode(self.held)
-        if not piece.endswith("\N{REPLACEMENT CHARACTER}"):
-            self._emit(piece)
+        text = self.decode(self.held)
+        # Bytes still to come can only change the last character, and only if it stands for missing ones.
+        whole = len(text) - text.endswith("\N{REPLACEMENT CHARACTER}")
+        self._emit(text[self.shown : whole])
+        if whole == len(text):
+            self.held, self.shown = [], 0
+        else:
+            self.shown = whole
 
     def close(self) -> None:
         """Emit what is held back: the text ended inside a character."""
         if self.held:
-            self._emit(self.decode(self.held))
+            self._emit(self.decode(self.held)[self.shown :])
+            self.held, self.shown = [], 0
 
     def _emit(self, piece: str) -> None:
-        self.held = []
-        self.pieces.append(piece)
-        if self.on_text is not None and piece:
-            self.on_text(piece)
+        if piece:
+            self.pieces.append(piece)
+            if self.on_text is not None:
+                self.on_text(piece)

@@ -47,12 +47,16 @@ class GGUFOperations:
                 self.packed = kernels.pack_linear(self.weight, self.weight_type)
 
         def forward(self, states: torch.Tensor) -> torch.Tensor:
-            bias = None if self.bias is None else self.bias.to(states.dtype)
             if self.packed is not None:
-                return self.packed(states, bias)
+                return self.packed(states, None if self.bias is None else self.bias.to(states.dtype))
+            return self.apply_to(states, self.weight, self.bias)
+
+        def apply_to(self, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            """The product with ``weight``, this module's or a copy of it on the device of ``states``."""
+            bias = None if bias is None else bias.to(states.dtype)
             if self.weight_type in FLOATS:
-                return F.linear(states, self.weight.to(states.dtype), bias)
-            return kernels.quantized_linear(states, self.weight, self.weight_type, bias)
+                return F.linear(states, weight.to(states.dtype), bias)
+            return kernels.quantized_linear(states, weight, self.weight_type, bias)
 
     class Embedding(_StoredWeight):
         """Gathers rows and turns only those into numbers of ``dtype`` (float32 by default)."""
@@ -63,7 +67,11 @@ class GGUFOperations:
             self.weight = torch.nn.Parameter(torch.empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            rows = F.embedding(ids, self.weight)
+            return self.gather(ids, self.weight)
+
+        def gather(self, ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+            """The rows ``ids`` of ``weight``, on its device."""
+            rows = F.embedding(ids, weight)
             if self.weight_type in FLOATS:
                 return rows.to(self.dtype)
             return kernels.dequantize(rows, self.weight_type, self.dtype)
@@ -78,8 +86,11 @@ class GGUFOperations:
             self.bias = torch.nn.Parameter(torch.empty(width, device=device, dtype=dtype))
 
         def forward(self, states: torch.Tensor) -> torch.Tensor:
-            normed = F.layer_norm(states.to(self.weight.dtype), self.weight.shape, self.weight, self.bias, self.eps)
-            return normed.to(states.dtype)
+            return self.apply_to(states, self.weight, self.bias)
+
+        def apply_to(self, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+            """The norm with ``weight`` and ``bias``, this module's or copies on the device of ``states``."""
+            return F.layer_norm(states.to(weight.dtype), weight.shape, weight, bias, self.eps).to(states.dtype)
 
     class RMSNorm(_StoredWeight):
         """RMSNorm (arXiv 1910.07467) in the weights' float32, whatever the input's dtype."""
@@ -88,6 +99,11 @@ class GGUFOperations:
             super().__init__()
             self.eps = eps
             self.weight = torch.nn.Parameter(torch.empty(width, device=device, dtype=dtype))
+            self.bias = None
 
         def forward(self, states: torch.Tensor) -> torch.Tensor:
-            return F.rms_norm(states.to(self.weight.dtype), self.weight.shape, self.weight, self.eps).to(states.dtype)
+            return self.apply_to(states, self.weight, None)
+
+        def apply_to(self, states: torch.Tensor, weight: torch.Tensor, bias: None) -> torch.Tensor:
+            """The norm with ``weight``, this module's or a copy on the device of ``states``."""
+            return F.rms_norm(states.to(weight.dtype), weight.shape, weight, self.eps).to(states.dtype)

@@ -275,3 +275,12 @@ def test_pieces_join_to_the_text_and_never_split_a_character(text, cuts):
     stream.close()
     assert "".join(pieces) == stream.text == text
     assert "\N{REPLACEMENT CHARACTER}" in text or not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+
+
+def test_bytes_that_are_no_text_do_not_hold_up_the_stream():
+    tokens = [b"a", b"\xff", b"\xff", b"b", b"\xe2\x82", b"\xac\xe2", b"\x82", b"\xac"]
+    seen = []
+    stream = TextStream(lambda ids: b"".join(tokens[i] for i in ids).decode(errors="replace"), seen.append)
+    for index in range(len(tokens)):
+        stream.write(index)
+    assert seen == ["a", "\ufffd", "\ufffdb", "\u20ac", "\u20ac"]
