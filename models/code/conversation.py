@@ -9,7 +9,7 @@ from ..progress import Progress, no_progress
 from ..qwen3vl.cache import KVCache
 from ..qwen3vl.generate import Context, Generation, Sampling, generate
 from ..qwen3vl.json_schema import JsonConstraint
-from .layout import lay_out, read_layout
+from .layout import lay_out_segments, read_segments
 from .visual_code import Segment, VisualCode
 
 PREFILL_CHUNK = 512
@@ -125,15 +125,16 @@ class Conversation:
 
     def _continue(self, parts: list[str | Segment], reserve: int, progress: Progress) -> tuple[Context, float]:
         """Return a context that has read ``parts`` as well, leaving this one as it is, and the seconds it took."""
-        layout = lay_out(parts, self.model.tokenizer, self.context.position)
-        if len(layout) + reserve > self.room:
+        prompt = lay_out_segments(parts, self.model.tokenizer, self.context.position)
+        if len(prompt.ids) + reserve > self.room:
             raise InputError(
-                f"The prompt has {self.context.cache.length + len(layout)} tokens and the answer may have {reserve}; "
-                f"the model's context holds {self.model.config.text.context_length}."
+                f"The prompt has {self.context.cache.length + len(prompt.ids)} tokens and the answer may have "
+                f"{reserve}; the model's context holds {self.model.config.text.context_length}."
             )
         began = time.perf_counter()
         context = self.context.fork()
-        read_layout(context, layout, PREFILL_CHUNK, progress)
+        segments = [part for part in parts if isinstance(part, Segment)]
+        read_segments(context, prompt, segments, PREFILL_CHUNK, progress)
         return context, time.perf_counter() - began
 
     def _constraint(self, schema: dict, max_tokens: int) -> JsonConstraint:

@@ -42,21 +42,6 @@ class Segment:
         """The time the model is told, in seconds: the mean of the first and the last frame."""
         return (self.pts[0] + self.pts[-1]) / 2
 
-    @property
-    def stamp(self) -> str:
-        """The text before the tokens, as Qwen3-VL was trained with; empty where no time is written."""
-        return f"<{self.time:.1f} seconds>" if self.stamped else ""
-
-    def positions(self, start: int) -> torch.Tensor:
-        """int64 [3, n]: M-RoPE coordinates (t, h, w) of a group whose first position is ``start``."""
-        rows, columns = self.cell // self.grid[1], self.cell % self.grid[1]
-        return torch.stack((torch.zeros_like(rows), rows, columns)) + start
-
-    @property
-    def extent(self) -> int:
-        """How far the group moves the position counter: the longer side of its whole grid, pruned or not."""
-        return max(self.grid)
-
     def keep(self, mask: torch.Tensor) -> "Segment":
         """Return the group with only the tokens where ``mask`` (bool [n]) is set; coordinates stay as they were."""
         return replace(self, cell=self.cell[mask], embeds=self.embeds[mask], deepstack=self.deepstack[:, mask])

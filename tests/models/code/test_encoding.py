@@ -1,13 +1,14 @@
 """The code of a video is what the reference computes for the same frames, mode by mode."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.encoding import encode_video, extend_code, slice_code
-from codeclens.models.code.layout import lay_out
+from codeclens.models.code.layout import lay_out_segments
 from codeclens.models.errors import InputError
 from codeclens.models.qwen3vl.generate import GREEDY
 from codeclens.models.video.reading import Frames
@@ -30,7 +31,7 @@ def test_rgb_is_the_reference_video_path(tiny_model, video):
     frames = frames_of(rgb, [0.0, 0.5, 1.0, 1.5])
     code = encode_video([frames], plan_for(frames, "IPIP"), tiny_model, "rgb")
     parts = json.loads(str(video["parts"]))
-    layout = lay_out([parts[0], *code.segments, parts[-1]], tiny_model.tokenizer)
+    layout = lay_out_segments([parts[0], *code.segments, parts[-1]], tiny_model.tokenizer)
     assert layout.ids == video["input_ids"][0].tolist()
     assert torch.equal(layout.positions, torch.from_numpy(video["position_ids"]))
     merged = torch.cat([segment.embeds for segment in code])
@@ -51,7 +52,10 @@ def test_stills_equal_the_reference_image(tiny_model, qwen3vl_fixtures):
     code = encode_video([frames], plan_for(frames, "I"), tiny_model, "keyframes")
     assert relative_error(code.segments[0].embeds, image["vis_merger"]) < 1e-4
     assert code.segments[0].grid == (4, 6)
-    assert torch.equal(code.segments[0].positions(4), torch.from_numpy(image["position_ids"][:, 4:28]))
+    parts = json.loads(str(image["parts"]))
+    layout = lay_out_segments([parts[0], replace(code.segments[0], stamped=False), parts[-1]], tiny_model.tokenizer)
+    assert layout.ids == image["input_ids"][0].tolist()
+    assert torch.equal(layout.positions, torch.from_numpy(image["position_ids"]))
 
 
 def test_batches_and_chunks_do_not_change_the_code(tiny_model):
@@ -176,8 +180,15 @@ def test_pruned_groups_keep_their_times(tiny_model):
     plan = plan_for(frames, "IPPPPP")
     code = encode_video([frames], plan, tiny_model, "rgb", drop=0.6)
     assert len(code.segments[0]) == 24 and code.token_count == int(72 * 0.4)
-    layout = lay_out(list(code.segments), tiny_model.tokenizer)
+    layout = lay_out_segments(list(code.segments), tiny_model.tokenizer)
     text = tiny_model.tokenizer.decode(layout.ids, skip_special=False).replace("<|video_pad|>", "")
     assert text == "".join(f"<{t} seconds><|vision_start|><|vision_end|>" for t in ("0.2", "1.2", "2.2"))
-    full = lay_out(list(encode_video([frames], plan, tiny_model, "rgb").segments), tiny_model.tokenizer)
+    full = lay_out_segments(list(encode_video([frames], plan, tiny_model, "rgb").segments), tiny_model.tokenizer)
     assert layout.next_position == full.next_position
+    kept = [
+        row
+        for row, token in zip(full.positions.T.tolist(), full.ids, strict=True)
+        if token == tiny_model.tokenizer.video_pad
+    ]
+    cells = [24 * number + cell for number, segment in enumerate(code) for cell in segment.cell.tolist()]
+    assert layout.positions[:, layout.visual_index].T.tolist() == [kept[cell] for cell in cells]

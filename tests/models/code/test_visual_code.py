@@ -59,17 +59,8 @@ def test_nearest_frame():
     assert [CODE.nearest(t) for t in (-1, 0.3, 0.9, 1.4, 80)] == [0, 12, 24, 36, 36]
 
 
-def test_positions_are_those_of_a_picture_on_the_whole_grid():
-    pair = CODE.segments[2]
-    assert pair.positions(10).tolist() == [[10] * 6, [10, 10, 10, 11, 11, 11], [10, 11, 12, 10, 11, 12]]
-    pruned = pair.keep(torch.tensor([False, True, False, False, False, True]))
-    assert pruned.positions(10).tolist() == [[10, 10], [10, 11], [11, 12]]
-    assert pruned.extent == pair.extent == 3
-
-
-def test_stamps_carry_the_mean_time_to_a_tenth():
-    assert CODE.segments[2].stamp == "<1.2 seconds>"
-    assert segment("I", [7], [0.25], (1, 1)).stamp == "<0.2 seconds>"
+def test_the_time_told_is_the_mean_of_a_pair():
+    assert [part.time for part in CODE] == [0.0, 0.5, 1.25]
 
 
 def test_an_empty_code_and_one_out_of_order_are_refused():
