@@ -13,7 +13,7 @@ from PIL import Image
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from .pictures import resize_rgb
-from .promises import gif_ends_well, promised_bytes
+from .promises import gif_ends_well
 from .sources import Losses, Timeline, VideoInfo
 
 SHORTEST_DELAY = 20
@@ -39,29 +39,34 @@ class AnimationReader:
     def __init__(self, source: str | os.PathLike | bytes, name: str):
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
         self.data, missing = whole_frames(data)
-        delays, announced = [], 0
+        delays = []
         try:
             with Image.open(io.BytesIO(self.data)) as image:
                 codec, (width, height) = image.format.lower(), image.size
-                announced = getattr(image, "n_frames", 1)
-                for frame in range(announced):
-                    image.seek(frame)
+                while True:
+                    image.seek(len(delays))
                     image.load()
                     delays.append(image.info.get("duration", 0))
+        except EOFError:
+            lost = _announced(self.data) - len(delays)
         except PILLOW_ERRORS as error:
             if not delays:
                 raise InputError(f"no frame of {name} can be decoded: {error}") from error
+            lost = max(1, _announced(self.data) - len(delays))
+        if not delays:
+            raise InputError(f"no frame of {name} can be decoded: it ends before its first picture")
         delays = np.array([delay if delay >= SHORTEST_DELAY else DEFAULT_DELAY for delay in delays])
-        missing = max(missing, announced - len(delays))
         starts = np.concatenate([[0.0], np.cumsum(delays)]) / 1000
-        self._timeline = Timeline(starts[:-1], missing, False, float(delays.mean()) / 1000, float(starts[-1]))
+        self._timeline = Timeline(
+            starts[:-1], max(missing, lost), False, float(delays.mean()) / 1000, float(starts[-1])
+        )
         self.info = VideoInfo(
             name=name,
             codec=codec,
             width=width,
             height=height,
             fps=1000 / float(delays.mean()),
-            frame_count=announced,
+            frame_count=len(delays),
             duration=float(starts[-1]),
             coded_size=(height, width),
         )
@@ -77,6 +82,15 @@ class AnimationReader:
                 image.seek(number)
                 progress(number - first, last - first + 1)
                 yield number, partial(resize_rgb, _on_black(image))
+
+
+def _announced(data: bytes) -> int:
+    """Frames in the file by its own structure; 0 where that is damaged too."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return getattr(image, "n_frames", 1)
+    except PILLOW_ERRORS:
+        return 0
 
 
 def _on_black(image: Image.Image) -> np.ndarray:
@@ -103,7 +117,7 @@ def whole_frames(data: bytes) -> tuple[bytes, int]:
             break
         frames += tag == b"ANMF"
         at = end
-    promised = promised_bytes(data)
+    promised = 8 + int.from_bytes(data[4:8], "little")
     if at >= promised or not frames:
         return data, 0
     missing = max(1, int((promised - at) / (at / frames)))

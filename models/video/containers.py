@@ -42,19 +42,21 @@ class ContainerReader:
     def open(self):
         """The container, opened anew; closed on leaving."""
         try:
-            file = io.BytesIO(self.source) if isinstance(self.source, bytes) else os.fspath(self.source)
+            file = self._bytes() if isinstance(self.source, bytes) else os.fspath(self.source)
             container = av.open(file, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{self.name} cannot be opened as a video: {_reason(error)}") from error
         with container:
             yield container
 
+    def _bytes(self):
+        return io.BytesIO(self.source) if isinstance(self.source, bytes) else open(self.source, "rb")
+
     def timeline(self, progress: Progress = no_progress) -> Timeline:
         """All frame numbers and times, from the packets alone, without decoding; read once and kept."""
         if self._timeline is None:
-            size, head = self._size_and_head()
-            with self.open() as container:
-                scanned = scan(container, container.streams[self.stream], size, head, progress)
+            with self.open() as container, self._bytes() as file:
+                scanned = scan(container, container.streams[self.stream], file, progress)
             if scanned is None:
                 raise InputError(f"{self.name} holds no frame in its video stream: give a file that is not empty")
             self._table, self._timeline = scanned
@@ -86,12 +88,6 @@ class ContainerReader:
                 break
         for number in first + np.flatnonzero(~sound):
             losses.add(float(timeline.pts[number]))
-
-    def _size_and_head(self):
-        if isinstance(self.source, bytes):
-            return len(self.source), self.source[:512]
-        with open(self.source, "rb") as file:
-            return os.path.getsize(self.source), file.read(512)
 
     def _choose(self, container, index):
         streams = [s for s in container.streams.video if s.codec_context is not None]
@@ -152,19 +148,33 @@ class _Pass:
         self.damaged = False
 
     def __iter__(self):
-        with self.reader.open() as container:
-            stream = container.streams[self.reader.stream]
-            stream.thread_type = "AUTO" if self.threaded else "SLICE"
-            if not self.threaded:
-                stream.codec_context.thread_count = 1
-            stream.codec_context.options = self.options
-            self._seek(container, stream)
-            yield from self._sound_frames(container, stream)
+        for sought in (True, False):
+            with self.reader.open() as container:
+                stream = container.streams[self.reader.stream]
+                stream.thread_type = "AUTO" if self.threaded else "SLICE"
+                if not self.threaded:
+                    stream.codec_context.thread_count = 1
+                stream.codec_context.options = self.options
+                if not sought or self._seek(container, stream):
+                    yield from self._sound_frames(container, stream)
+                    return
 
-    def _seek(self, container, stream):
-        starts = np.flatnonzero(self.table.key & (self.table.number >= 0) & (self.table.number <= self.first))
-        if self.table.pts is not None and len(starts) and self.table.number[starts[-1]] > 0:
-            container.seek(int(self.table.pts[self.table.number[starts[-1]]]), stream=stream)
+    def _seek(self, container, stream) -> bool:
+        """Go to the last key frame that is not after the first frame wanted; False when the container misses it.
+
+        MPEG-TS and damaged files have no index to go by and may land behind it.
+        """
+        keys = self.table.number[self.table.key & (self.table.number >= 0) & (self.table.number <= self.first)]
+        if self.table.pts is None or not len(keys) or keys.max() == 0:
+            return True
+        target = int(self.table.pts[keys.max()])
+        try:
+            container.seek(target, stream=stream)
+            landed = next(read_packets(container, stream), None)
+            container.seek(target, stream=stream)
+        except av.error.FFmpegError:
+            return False
+        return landed is not None and landed.is_keyframe and landed.pts is not None and landed.pts <= target
 
     def _sound_frames(self, container, stream):
         count = 0

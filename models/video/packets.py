@@ -54,7 +54,7 @@ def read_packets(container, streams) -> Iterator[av.Packet]:
             failures += 1
 
 
-def scan(container, stream, file_size: int, head: bytes, progress: Progress) -> tuple[PacketTable, Timeline] | None:
+def scan(container, stream, file, progress: Progress) -> tuple[PacketTable, Timeline] | None:
     """Read all packets of ``stream`` without decoding. None where there are none.
 
     Times are usable when every packet has one and no two are equal. Otherwise (AVI with B frames, raw streams) frame n
@@ -62,8 +62,7 @@ def scan(container, stream, file_size: int, head: bytes, progress: Progress) -> 
 
     Args:
         container, stream: opened by PyAV.
-        file_size: bytes of the file.
-        head: its first bytes, 512 of them, in which the container may say how long it should be.
+        file: the same bytes, open for reading, in which the container may say how long it should be.
     """
     pts, dts, key, shown, lasts = [], [], [], [], []
     codec = stream.codec_context.codec.canonical_name
@@ -88,7 +87,7 @@ def scan(container, stream, file_size: int, head: bytes, progress: Progress) -> 
     number, shown_pts, seconds = _number(pts, dts, shown, stream.time_base, rate)
     table = PacketTable(number, np.array(key, bool), shown_pts)
     end = float(seconds[-1]) + (float(lasts[int(np.argmax(number))] * stream.time_base) or 1 / rate)
-    missing, exactly = missing_frames(container, stream, len(pts), max(last_end, end), file_size, head)
+    missing, exactly = missing_frames(container, stream, len(pts), max(last_end, end), file)
     timeline = Timeline(seconds, missing, exactly, 1 / rate, end, tuple(holes(container, seconds)))
     return table, timeline
 

@@ -73,7 +73,7 @@ def _on_screen_at_rate(pts: np.ndarray, fps: float) -> np.ndarray:
     # Frame i is on screen for the moments k / fps in [start_i, start_i+1): it is sampled when an integer k falls there.
     # Asked per frame, not per moment, so that a damaged time stamp years ahead costs nothing.
     start = (pts - pts[0] - CLOCK_SLACK) * fps
-    end = np.append(start[1:], (pts[-1] - pts[0]) * fps + 1e-9)
+    end = np.append(start[1:], start[-1] + 2 * CLOCK_SLACK * fps)
     moment = np.maximum(np.ceil(start), 0)
     on_screen = moment < end
     on_screen[0] = True
