@@ -95,7 +95,7 @@ def read_text_config(file: GGUFFile) -> TextConfig:
         kv_heads=kv_heads,
         head_dim=head_dim,
         vocabulary=file.tensors["token_embd.weight"].shape[0],
-        context_length=get.count("context_length"),
+        context_length=get.count("context_length", most=1 << 31),
         rms_epsilon=get.number("attention.layer_norm_rms_epsilon"),
         rope_base=get.number("rope.freq_base"),
         rope_sections=sections,
@@ -127,7 +127,7 @@ def read_vision_config(file: GGUFFile) -> VisionConfig:
         hidden_size=hidden_size,
         intermediate_size=get.count("feed_forward_length"),
         heads=heads,
-        patch_size=get.count("patch_size"),
+        patch_size=get.count("patch_size", most=1 << 8),
         merge_size=2,
         grid_side=side,
         output_size=get.count("projection_dim"),
@@ -142,7 +142,7 @@ def require_text_model(file: GGUFFile) -> None:
     """Raise InputError, saying what ``file`` is, unless it is a dense Qwen3-VL language model."""
     if file.architecture == "clip":
         raise InputError(f"{file.path} is an mmproj (vision) file; give the language model here and this one as mmproj")
-    if file.architecture == "qwen3vlmoe" or file.metadata.get("qwen3vl.expert_count"):
+    if file.architecture == "qwen3vlmoe" or "qwen3vl.expert_count" in file.metadata:
         raise InputError(
             f"{file.path} is a mixture-of-experts Qwen3-VL; only the dense 2B, 4B, 8B and 32B are supported"
         )
@@ -157,7 +157,7 @@ def require_mmproj(file: GGUFFile) -> None:
     if file.architecture != "clip":
         raise InputError(f"{file.path} is a {file.architecture[:40]!r} model; the mmproj of a Qwen3-VL model is needed")
     projector = file.metadata.get("clip.projector_type", file.metadata.get("clip.vision.projector_type"))
-    if projector != PROJECTOR:
+    if str(projector) != PROJECTOR:
         raise InputError(f"{file.path} has the projector {str(projector)[:40]!r}; Qwen3-VL's is {PROJECTOR!r}")
 
 
@@ -200,10 +200,10 @@ class _Metadata:
         value = str(self.value(key))[:40]
         raise InputError(f"{self.file.path} has {self.prefix + key} = {value}; {wanted} is needed")
 
-    def count(self, key: str, default: int | None = None, least: int = 1) -> int:
+    def count(self, key: str, default: int | None = None, least: int = 1, most: int = 1 << 20) -> int:
         value = self.value(key, default)
-        if type(value) is not int or not least <= value < 1 << 31:
-            self.refuse(key, f"a whole number from {least}")
+        if type(value) is not int or not least <= value <= most:
+            self.refuse(key, f"a whole number from {least} to {most}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -212,14 +212,14 @@ class _Metadata:
             self.refuse(key, "a positive number")
         return float(value)
 
-    def array(self, key: str) -> np.ndarray:
+    def array(self, key: str, kinds: str = "biu") -> np.ndarray:
         value = self.value(key)
-        if not isinstance(value, np.ndarray):
-            self.refuse(key, "an array of numbers")
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
+            self.refuse(key, "an array of " + ("numbers" if kinds == "f" else "whole numbers"))
         return value
 
     def colour(self, key: str) -> tuple[float, float, float]:
-        values = self.array(key)
+        values = self.array(key, "f")
         if len(values) != 3 or not np.isfinite(values).all():
             self.refuse(key, "one number for each of red, green and blue")
         return tuple(float(value) for value in values)

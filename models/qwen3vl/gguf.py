@@ -84,7 +84,7 @@ def read_gguf(path: str | os.PathLike) -> GGUFFile:
     paths = split_paths(path)
     parts = [_read_part(part) for part in paths]
     metadata = parts[0].metadata
-    if len(parts) > 1 and metadata.get("split.count", len(parts)) != len(parts):
+    if len(parts) > 1 and str(metadata.get("split.count", len(parts))) != str(len(parts)):
         raise InputError(
             f"{path} is named as {len(parts)} parts, but its metadata says split.count = {metadata['split.count']}"
         )
@@ -94,8 +94,8 @@ def read_gguf(path: str | os.PathLike) -> GGUFFile:
             if name in tensors:
                 raise InputError(f"{part.path} holds tensor {name!r} a second time; the parts are not of one model")
             tensors[name] = tensor
-    expected = metadata.get("split.tensors.count")
-    if len(parts) > 1 and expected is not None and expected != len(tensors):
+    expected = metadata.get("split.tensors.count", len(tensors))
+    if len(parts) > 1 and str(expected) != str(len(tensors)):
         raise InputError(f"{path} and its other parts hold {len(tensors)} tensors where the metadata says {expected}")
     return GGUFFile(paths[0], sum(part.size for part in parts), metadata, tensors)
 

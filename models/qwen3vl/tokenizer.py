@@ -57,7 +57,7 @@ def read_tokenizer(file: GGUFFile) -> Tokenizer:
     """The tokenizer that ``file``'s metadata describes; raises InputError where it is not Qwen's."""
     metadata = file.metadata
     kind, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or split != "qwen2":
+    if (str(kind), str(split)) != ("gpt2", "qwen2"):
         raise InputError(
             f"{file.path} has the tokenizer {str(kind)[:20]!r}/{str(split)[:20]!r}; Qwen's is 'gpt2'/'qwen2'"
         )
@@ -84,6 +84,8 @@ def read_tokenizer(file: GGUFFile) -> Tokenizer:
 
 def _byte_pairs(file: GGUFFile, tokens: list[str], types: np.ndarray, merges: list[str]) -> models.BPE:
     vocabulary = {token: index for index, token in enumerate(tokens) if types[index] == NORMAL}
+    if len(vocabulary) != np.count_nonzero(types == NORMAL):
+        raise InputError(f"{file.path} lists the same token under two ids")
     pairs = [tuple(merge.split(" ")) for merge in merges]
     for pair in pairs:
         if len(pair) != 2 or pair[0] not in vocabulary or pair[1] not in vocabulary or "".join(pair) not in vocabulary:
@@ -96,11 +98,9 @@ def _add_tokens(file: GGUFFile, core: BytePairTokenizer, tokens: list[str], type
     added = [index for index in range(len(tokens)) if types[index] in (CONTROL, USER_DEFINED)]
     normal = core.get_vocab_size(with_added_tokens=False)
     # The library numbers added tokens onward from the vocabulary, so they must stand right behind it in the file.
-    if added != list(range(normal, normal + len(added))) or len({tokens[index] for index in added}) != len(added):
+    core.add_tokens([AddedToken(tokens[i], special=bool(types[i] == CONTROL), normalized=False) for i in added])
+    if added != list(range(normal, normal + len(added))) or any(core.token_to_id(tokens[i]) != i for i in added):
         raise InputError(f"{file.path} does not list its special tokens right behind its {normal} normal ones")
-    for index in added:
-        special = bool(types[index] == CONTROL)
-        core.add_tokens([AddedToken(tokens[index], special=special, normalized=False)])
 
 
 def _strings(file: GGUFFile, key: str) -> list[str]:

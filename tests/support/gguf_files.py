@@ -246,7 +246,7 @@ def q4_k_m(name: str, shape: Shape) -> str:
 
 
 def random_blocks(qtype: str, rows: int, columns: int, generator: np.random.Generator) -> np.ndarray:
-    """Valid random blocks uint8 [rows, row_bytes] whose weights have deviation ``columns ** -0.5`` and a mean near 0."""
+    """Valid random blocks uint8 [rows, row_bytes] of weights with deviation ``columns ** -0.5`` and a mean near 0."""
     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[qtype]]
     blocks = np.frombuffer(generator.bytes(rows * (columns // block) * size), np.uint8).copy().reshape(-1, size)
     deviation, ratio = _unit_scales(qtype)
