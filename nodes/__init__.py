@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension
 
-from . import video
+from . import qwen, video
 
 
 class CodecLensExtension(ComfyExtension):
     async def get_node_list(self):
-        return [*video.NODES]
+        return [*video.NODES, *qwen.NODES]

@@ -1,7 +1,18 @@
-"""The one place that talks to ComfyUI's services: progress, interruption, folders and memory."""
+"""The one place that talks to ComfyUI's services: progress, interruption, folders, videos and images."""
+
+import os
+import re
+import time
 
 import comfy.model_management
 import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import InputImpl
+from server import PromptServer
+
+from ..models.video.reading import VideoSource
 
 
 def node_progress():
@@ -20,3 +31,80 @@ def node_progress():
         bar.update_absolute(done, total)
 
     return report
+
+
+def video_source(video) -> tuple[VideoSource, torch.Tensor | None]:
+    """The source of a VIDEO, trim included, and the IMAGE tensor behind it where it was made from one.
+
+    A video made from images is read as those images: writing it to a file first would show the encoder's losses.
+    """
+    if isinstance(video, InputImpl.VideoFromComponents):
+        components = video.get_components()
+        return VideoSource.from_images(components.images[..., :3], float(components.frame_rate)), components.images
+    start, duration = video.get_active_trim_window()
+    return VideoSource.open(video.get_stream_source(), start=start, duration=duration), None
+
+
+def trimmed(video, windows) -> list:
+    """One VIDEO for each (start, duration) of ``windows``: seconds after the start of ``video``'s own trim."""
+    return [video.as_trimmed(start, duration, strict_duration=False) for start, duration in windows]
+
+
+def image(picture) -> torch.Tensor:
+    """A Pillow picture as an IMAGE: float32 [1, H, W, 3] in 0..1."""
+    return images(np.asarray(picture)[None])
+
+
+def images(rgb: np.ndarray) -> torch.Tensor:
+    """uint8 [T, H, W, 3] as an IMAGE: float32 in 0..1."""
+    return torch.from_numpy(rgb).float().div_(255)
+
+
+GGUF_FOLDERS = "codeclens_gguf"
+
+
+def gguf_files() -> list[str]:
+    """GGUF files in the text_encoders, clip and LLM model folders, by their names for the node's lists.
+
+    They are listed under a folder key of the pack's own: other packs keep theirs, whatever extensions they allow.
+    """
+    folders = folder_paths.get_folder_paths("text_encoders")
+    folders += folder_paths.folder_names_and_paths.get("LLM", ([], set()))[0]
+    folders += [os.path.join(folder_paths.models_dir, name) for name in ("LLM", "llm")]
+    paths = [folder for number, folder in enumerate(folders) if folder not in folders[:number]]
+    folder_paths.folder_names_and_paths[GGUF_FOLDERS] = (paths, {".gguf"})
+    later_part = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+    return [
+        name
+        for name in folder_paths.get_filename_list(GGUF_FOLDERS)
+        if not later_part.search(name) or "-00001-of-" in name
+    ]
+
+
+def gguf_path(name: str) -> str:
+    """The path of a file that :func:`gguf_files` lists; raises where it is gone."""
+    return folder_paths.get_full_path_or_raise(GGUF_FOLDERS, name)
+
+
+class LiveText:
+    """Shows text in a node while it is written, at most five times a second."""
+
+    def __init__(self, node_id: str):
+        self.node_id = node_id
+        self.text = ""
+        self.shown = 0.0
+
+    def __call__(self, piece: str) -> None:
+        self.text += piece
+        if time.monotonic() - self.shown > 0.2:
+            self.show()
+
+    def show(self) -> None:
+        """Send all text so far."""
+        PromptServer.instance.send_progress_text(self.text, self.node_id)
+        self.shown = time.monotonic()
+
+
+def pixels(images: torch.Tensor) -> np.ndarray:
+    """An IMAGE as uint8 [T, H, W, 3]; an alpha channel is dropped."""
+    return (images[..., :3].clamp(0, 1) * 255).round_().byte().cpu().numpy()

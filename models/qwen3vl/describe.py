@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..progress import Progress, no_progress
 from .cache import KVCache
 from .generate import Context, Generation, Sampling, generate
-from .prompt import Picture, chat, lay_out
+from .prompt import Picture, chat, lay_out, split_reasoning
 from .vision import patches_of
 
 CELL = 32
@@ -31,6 +31,19 @@ class SeenPicture:
     columns: int
     embeds: torch.Tensor
     deepstack: list[torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the model said.
+
+    ``text`` is without the ``reasoning`` of a Thinking model; ``truncated`` says that the limit cut it off.
+    """
+
+    text: str
+    reasoning: str
+    truncated: bool
+    generation: Generation
 
 
 def fit_size(height: int, width: int, most_tokens: int = 1024) -> tuple[int, int]:
@@ -88,7 +101,7 @@ def describe(
     max_tokens: int = 512,
     on_text: Callable[[str], None] | None = None,
     progress: Progress = no_progress,
-) -> Generation:
+) -> Description:
     """Answer ``question`` about ``pictures`` (none: just answer it), pictures first as in Qwen's own examples.
 
     ``think`` False closes the reasoning of a Thinking model before it starts. ``progress`` counts rows while reading,
@@ -113,6 +126,8 @@ def describe(
     context.read(embeds, prompt.positions, deepstack, prompt.visual_index if pictures else None, progress=progress)
     context.ids.extend(prompt.ids)
     tokenizer = model.tokenizer
-    return generate(
+    written = generate(
         context, tokenizer.decode, tokenizer.end_ids, sampling, max_tokens, on_text=on_text, progress=progress
     )
+    reasoning, text = split_reasoning(written.text, tokenizer.thinks and think)
+    return Description(text, reasoning, written.truncated, written)

@@ -97,3 +97,14 @@ def lay_out(parts: Sequence[str | Picture], tokenizer: Tokenizer, start: int = 0
 def _marked(picture: Picture) -> str:
     stamp, pad = ("", "image") if picture.seconds is None else (timestamp(picture.seconds), "video")
     return f"{stamp}<|vision_start|><|{pad}_pad|><|vision_end|>"
+
+
+def split_reasoning(text: str, reasons: bool) -> tuple[str, str]:
+    """What a model wrote behind the prompt of :func:`chat`, as (reasoning, answer).
+
+    ``reasons`` says that the prompt opened the reasoning; text that never closes it is reasoning all through.
+    """
+    reasoning, marker, answer = text.partition("</think>")
+    if marker:
+        return reasoning.strip(), answer.strip()
+    return (text.strip(), "") if reasons else ("", text.strip())

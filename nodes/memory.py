@@ -1,0 +1,111 @@
+"""Qwen3-VL under ComfyUI's memory manager: quantised weights that the host loads, offloads and frees.
+
+Weights are ordinary uint8 parameters in GGUF's blocks, on layers that the host's own caster moves
+(``comfy.ops.CastWeightBiasOp``). So partial offloading, pinning and dynamic VRAM move the quantised bytes, and no
+format of the host's has to be taught GGUF: a ``comfy_kitchen`` layout would give the same paging, but dequantises a
+whole matrix for every operation it was not taught, the token embedding's lookup among them.
+"""
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import torch
+
+from ..models.qwen3vl import Qwen3VL, load_qwen3vl
+from ..models.qwen3vl.operations import GGUFOperations
+from ..models.qwen3vl.placement import compute_dtype, reading_bytes, seeing_bytes
+
+
+class _Managed(comfy.ops.CastWeightBiasOp):
+    """A layer whose weight may be elsewhere when it is needed."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        comfy.ops.run_every_op()
+        if not self.comfy_cast_weights:
+            return super().forward(states)
+        bias_dtype = None if self.bias is None else self.bias.dtype
+        # The stored dtype is asked for, so the caster moves bytes and converts nothing.
+        weight, bias, stream = comfy.ops.cast_bias_weight(
+            self, dtype=self.weight.dtype, device=states.device, bias_dtype=bias_dtype, offloadable=True
+        )
+        result = self.apply_to(states, weight, bias)
+        comfy.ops.uncast_bias_weight(self, weight, bias, stream)
+        return result
+
+
+class HostOperations:
+    """The layers of :class:`GGUFOperations`, managed by the host."""
+
+    class Linear(_Managed, GGUFOperations.Linear):
+        pass
+
+    class LayerNorm(_Managed, GGUFOperations.LayerNorm):
+        pass
+
+    class RMSNorm(_Managed, GGUFOperations.RMSNorm):
+        pass
+
+    class Embedding(GGUFOperations.Embedding):
+        """A table that stays in the memory map, as llama.cpp keeps it on the CPU: only the rows asked for travel.
+
+        Not a parameter, so that a tied table is counted, loaded and offloaded once, as the head's weight.
+        """
+
+        def stay(self, device: torch.device) -> None:
+            """Give the table up as a parameter and deliver its rows to ``device``."""
+            self.table, self.weight = self.weight.data, None
+            self.device = device
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.gather(ids.cpu(), self.table).to(self.device)
+
+
+class HostedQwen3VL:
+    """What the loader node hands on: the model, and the host's handles on its two halves.
+
+    Ask for :meth:`for_looking` or :meth:`for_reading` before using either half; each returns the
+    :class:`codeclens.models.qwen3vl.Qwen3VL`, ready on its device.
+    """
+
+    def __init__(self, path: str, mmproj: str | None):
+        device = comfy.model_management.text_encoder_device()
+        offload_device = comfy.model_management.text_encoder_offload_device()
+        dtype = compute_dtype(device)
+        self.model: Qwen3VL = load_qwen3vl(path, mmproj, operations=HostOperations, dtype=dtype)
+        self.model.device = device
+        self.text = _patcher(self.model.text, device, offload_device)
+        self.vision = None
+        if self.model.vision is not None:
+            self.vision = _patcher(self.model.vision, device, offload_device)
+
+    @property
+    def patcher(self):
+        """The larger half, by which the host's cache knows that this is a model."""
+        return self.text
+
+    def get_models(self) -> list:
+        """Both handles, for the host to know what the running prompt uses."""
+        return [self.text] if self.vision is None else [self.text, self.vision]
+
+    def is_dynamic(self) -> bool:
+        """Whether the host pages the weights, so that its cache need not drop them under memory pressure."""
+        return self.text.is_dynamic()
+
+    def for_looking(self, patches: int) -> Qwen3VL:
+        """Load the vision tower, with room to encode ``patches`` at once."""
+        memory = seeing_bytes(self.model.config.vision, patches, self.model.dtype)
+        comfy.model_management.load_models_gpu([self.vision], memory_required=memory)
+        return self.model
+
+    def for_reading(self, tokens: int, int8_cache: bool = False) -> Qwen3VL:
+        """Load the language model, with room for ``tokens`` read and written."""
+        memory = reading_bytes(self.model.config.text, tokens, self.model.dtype, int8_cache)
+        comfy.model_management.load_models_gpu([self.text], memory_required=memory)
+        return self.model
+
+
+def _patcher(module: torch.nn.Module, device, offload_device):
+    for layer in module.modules():
+        if isinstance(layer, HostOperations.Embedding):
+            layer.stay(device)
+    return comfy.model_patcher.CoreModelPatcher(module, load_device=device, offload_device=offload_device)

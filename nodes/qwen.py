@@ -1,0 +1,252 @@
+"""Nodes that load Qwen3-VL from GGUF files and use it alone: describe images, generate text.
+
+Socket of this family:
+    CODECLENS_QWEN3VL  :class:`codeclens.nodes.memory.HostedQwen3VL`, the model and the host's handles on it
+"""
+
+import os
+
+from comfy_api.latest import io
+
+from ..models.errors import InputError
+from ..models.qwen3vl.describe import describe, fit_picture, look
+from ..models.qwen3vl.generate import GREEDY, Sampling
+from . import host
+from .memory import HostedQwen3VL
+
+Qwen3VLSocket = io.Custom("CODECLENS_QWEN3VL")
+
+CATEGORY = "CodecLens/qwen"
+AUTO, NONE = "auto", "none (text only)"
+SOURCES = (
+    "Official files: huggingface.co/Qwen/Qwen3-VL-2B-Instruct-GGUF (also 4B, 8B, 32B, and Thinking). Take one model,"
+    " Q4_K_M for instance, and one mmproj of the same size into models/text_encoders or models/LLM."
+)
+
+
+def model_input():
+    """The socket through which a model enters a node."""
+    return Qwen3VLSocket.Input("model", tooltip="From Load Qwen3-VL (GGUF).")
+
+
+def writing_inputs(max_tokens: int = 512) -> list:
+    """The inputs of a node that writes: length, seed, sampling, thinking."""
+    return [
+        io.Int.Input(
+            "max_tokens",
+            default=max_tokens,
+            min=1,
+            max=32768,
+            tooltip="Length of the answer at most; a token is about three quarters of an English word. The output"
+            " truncated says whether the limit cut it off. Thinking models need 2000 and more.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="The same seed and inputs give the same text on the same device.",
+        ),
+        io.DynamicCombo.Input(
+            "sampling",
+            options=[io.DynamicCombo.Option("sample", _sampling_inputs()), io.DynamicCombo.Option("greedy", [])],
+            tooltip="sample chooses among likely words, as the model's makers advise. greedy always takes the likeliest"
+            " one: steady, but long answers may start to repeat themselves.",
+        ),
+        io.Boolean.Input(
+            "thinking",
+            default=True,
+            advanced=True,
+            tooltip="Let a Thinking model reason before it answers. Instruct models have nothing to switch.",
+        ),
+    ]
+
+
+def _sampling_inputs() -> list:
+    def number(name, default, high, tooltip, low=0.0):
+        return io.Float.Input(name, default=default, min=low, max=high, step=0.01, tooltip=tooltip, advanced=True)
+
+    return [
+        number("temperature", 0.7, 5.0, "Lower is more predictable, higher more varied. 0 is greedy."),
+        io.Int.Input(
+            "top_k",
+            default=20,
+            min=0,
+            max=1000,
+            advanced=True,
+            tooltip="Choose among this many of the likeliest tokens. 0 is all of them.",
+        ),
+        number("top_p", 0.8, 1.0, "Of these, keep the likeliest that together have this probability. 1 is all."),
+        number("min_p", 0.0, 1.0, "Drop tokens less likely than this fraction of the likeliest one. 0 drops none."),
+        number("repetition_penalty", 1.0, 3.0, "Above 1, tokens already read or written become less likely.", 0.01),
+        number("presence_penalty", 1.5, 5.0, "Subtracted from the logits of tokens already written. 0 is none."),
+    ]
+
+
+def sampling_of(choice: dict, seed: int) -> Sampling:
+    """What the inputs of :func:`writing_inputs` ask for."""
+    if choice["sampling"] == "greedy":
+        return GREEDY
+    return Sampling(seed=seed, **{name: value for name, value in choice.items() if name != "sampling"})
+
+
+def writing_outputs() -> list:
+    """The outputs of a node that writes; see :func:`_answer`."""
+    return [
+        io.String.Output("text", tooltip="The answer."),
+        io.String.Output("reasoning", tooltip="What a Thinking model wrote before it; empty for other models."),
+        io.Boolean.Output("truncated", tooltip="True where max_tokens cut the answer off."),
+    ]
+
+
+class LoadQwen3VL(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        files = host.gguf_files()
+        towers = [name for name in files if "mmproj" in os.path.basename(name).lower()]
+        models = [name for name in files if name not in towers]
+        return io.Schema(
+            node_id="CodecLensLoadQwen3VL",
+            display_name="Load Qwen3-VL (GGUF)",
+            category=CATEGORY,
+            description="Loads Qwen3-VL from the two GGUF files that its makers publish: the language model and its"
+            " vision tower (mmproj). Nothing else is needed. Weights stay quantised; ComfyUI loads, offloads and frees"
+            " them like any model.",
+            search_aliases=["vlm", "llm", "caption", "gguf loader", "codec lens"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=models,
+                    tooltip="The language model, a .gguf file from models/text_encoders, models/clip or models/LLM. "
+                    + SOURCES,
+                ),
+                io.Combo.Input(
+                    "mmproj",
+                    options=[
+                        AUTO,
+                        NONE,
+                        *sorted(files, key=lambda name: "mmproj" not in os.path.basename(name).lower()),
+                    ],
+                    default=AUTO,
+                    tooltip="The vision tower. auto finds the one beside the model that fits it, by what the files say"
+                    " about themselves, not by their names. " + SOURCES,
+                ),
+            ],
+            outputs=[
+                Qwen3VLSocket.Output(
+                    "loaded", display_name="model", tooltip="For Describe Image, Generate Text and the video nodes."
+                )
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model, mmproj):
+        names = [model] if mmproj in (AUTO, NONE) else [model, mmproj]
+        return [os.path.getmtime(host.gguf_path(name)) for name in names]
+
+    @classmethod
+    def execute(cls, model, mmproj) -> io.NodeOutput:
+        path = host.gguf_path(model)
+        tower = {AUTO: "auto", NONE: None}.get(mmproj, mmproj)
+        return io.NodeOutput(HostedQwen3VL(path, host.gguf_path(tower) if tower not in ("auto", None) else tower))
+
+
+class DescribeImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensDescribeImage",
+            display_name="Describe Image",
+            category=CATEGORY,
+            description="Asks Qwen3-VL about an image, or about several at once: all images of a batch are shown"
+            " together, in order, before the question. The text appears in the node while it is written.",
+            search_aliases=["caption", "vqa", "image to text", "interrogate", "prompt from image", "codec lens"],
+            inputs=[
+                model_input(),
+                io.Image.Input("images", tooltip="One image, or a batch to be seen together."),
+                io.String.Input(
+                    "question",
+                    default="Describe this image.",
+                    multiline=True,
+                    tooltip="What you want to know, or what the description is for. Images are numbered in their order:"
+                    " 'What changed from the first image to the second?'",
+                ),
+                *writing_inputs(),
+                io.Int.Input(
+                    "image_tokens",
+                    default=1024,
+                    min=64,
+                    max=16384,
+                    step=64,
+                    advanced=True,
+                    tooltip="Largest number of tokens for one image. A token sees 32 x 32 pixels, so 1024 tokens see"
+                    " 1024 x 1024; larger images are scaled down. More shows finer detail and takes longer.",
+                ),
+            ],
+            outputs=writing_outputs(),
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, images, question, max_tokens, seed, sampling, thinking, image_tokens) -> io.NodeOutput:
+        if model.vision is None:
+            raise InputError("The model was loaded without its mmproj file and cannot see; choose one in its loader.")
+        pictures = [fit_picture(rgb, image_tokens) for rgb in host.pixels(images)]
+        cells = [rgb.shape[0] * rgb.shape[1] // 1024 for rgb in pictures]
+        seen = look(model.for_looking(4 * max(cells)), pictures, host.node_progress())
+        return _answer(cls, model, seen, sum(cells), question, "", max_tokens, sampling_of(sampling, seed), thinking)
+
+
+class GenerateText(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensGenerateText",
+            display_name="Generate Text",
+            category=CATEGORY,
+            description="Lets Qwen3-VL write text: rewrite a prompt, translate, make a list. The text appears in the"
+            " node while it is written.",
+            search_aliases=["llm", "prompt enhancer", "chat", "rewrite prompt", "codec lens"],
+            inputs=[
+                model_input(),
+                io.String.Input("prompt", multiline=True, tooltip="What the model is to do, and with which text."),
+                io.String.Input(
+                    "system",
+                    multiline=True,
+                    optional=True,
+                    default="",
+                    tooltip="Standing instructions: role, tone, format. Leave it empty for none.",
+                ),
+                *writing_inputs(),
+            ],
+            outputs=writing_outputs(),
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, prompt, max_tokens, seed, sampling, thinking, system="") -> io.NodeOutput:
+        return _answer(cls, model, [], 0, prompt, system, max_tokens, sampling_of(sampling, seed), thinking)
+
+
+def _answer(cls, model, seen, visual, question, system, max_tokens, sampling, thinking) -> io.NodeOutput:
+    live = host.LiveText(cls.hidden.unique_id)
+    words = len(model.model.tokenizer.encode(system + question))
+    description = describe(
+        model.for_reading(visual + words + max_tokens),
+        seen,
+        question,
+        system=system,
+        think=thinking,
+        sampling=sampling,
+        max_tokens=max_tokens,
+        on_text=live,
+        progress=host.node_progress(),
+    )
+    live.show()
+    return io.NodeOutput(
+        description.text, description.reasoning, description.truncated, ui={"text": (description.text,)}
+    )
+
+
+NODES = [LoadQwen3VL, DescribeImage, GenerateText]
