@@ -261,7 +261,7 @@ class _Cursor:
 
     def strings(self, key: str, count: int) -> list[str]:
         if count > min(MAX_STRINGS, self.remaining // 8):
-            raise InputError(f"{self.path} is damaged: {key!r} says {count} strings, {self.remaining} bytes remain")
+            raise InputError(f"{self.path} is truncated or damaged: {key!r} says {count} strings, {self.remaining} bytes remain")
         strings = []
         unpack, view, offset, end = struct.Struct("<Q").unpack_from, self.view, self.offset, len(self.view)
         try:
