@@ -1,11 +1,16 @@
 """What a codec sees between two sampled frames: motion vectors and the cost of predicting one from the other."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK = 16
-"""Side of a macroblock in pixels: one patch of the vision encoder (AdaCodec, arXiv 2606.02569, section 3.1)."""
+from ..errors import InputError
+from ..progress import Progress, no_progress
+from .motion import BLOCK, PENALTY, search
+from .reading import Frames
+
+__all__ = ["BLOCK", "Primitives", "primitives"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +47,51 @@ class Primitives:
         """float64 [T]: summed block cost of each frame (AdaCodec, equation 3); NaN for a frame without reference."""
         total = self.cost.reshape(len(self), -1).sum(axis=1, dtype=np.float64)
         return np.where(self.ref < 0, np.nan, total)
+
+
+def primitives(
+    chunks: Iterable[Frames],
+    radius: int = 32,
+    penalty: float = PENALTY,
+    progress: Progress = no_progress,
+    total: int = 0,
+) -> Primitives:
+    """Motion search over sampled frames that arrive in chunks; each frame's reference is the sample before it.
+
+    Only one chunk and the frame before it are held, so peak memory follows the chunk, not the video.
+
+    Args:
+        chunks: consecutive ``Frames`` of one clip, all of one size with sides multiples of 16.
+        radius: search window in pixels to each side, one of ``motion.RADII``.
+        penalty: cost of one pixel of |dx| + |dy| (``motion.search``).
+        progress: called with (frames done, frames in all) after every chunk.
+        total: how many frames to expect, when known.
+
+    Raises InputError when there is no frame or the size changes.
+    """
+    parts, previous, done = [], None, 0
+    for chunk in chunks:
+        if not len(chunk):
+            continue
+        if previous is not None and chunk.rgb.shape[1:] != previous.shape:
+            raise InputError(
+                f"frame {chunk.index[0]} is {chunk.rgb.shape[2]}x{chunk.rgb.shape[1]} after frames of "
+                f"{previous.shape[1]}x{previous.shape[0]}; all frames must have one size"
+            )
+        parts.append((*search(chunk.rgb, radius, penalty, previous), chunk.index, chunk.pts))
+        previous = chunk.rgb[-1].copy()
+        done += len(chunk)
+        progress(done, max(done, total))
+    if previous is None:
+        raise InputError("there are no frames to search; give at least one")
+    mv, cost, sad, index, pts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Primitives(
+        mv=mv,
+        ref=np.arange(-1, done - 1, dtype=np.int64),
+        cost=cost,
+        sad=sad,
+        valid=np.ones(cost.shape, bool),
+        index=np.asarray(index, np.int64),
+        pts=np.asarray(pts, np.float64),
+        size=previous.shape[:2],
+    )
