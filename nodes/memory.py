@@ -53,11 +53,12 @@ class HostOperations:
 
         def stay(self, device: torch.device) -> None:
             """Give the table up as a parameter and deliver its rows to ``device``."""
-            self.table, self.weight = self.weight.data, None
-            self.device = device
+            table = self.weight.data
+            del self.weight
+            self.weight, self.device = table, device
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            return self.gather(ids.cpu(), self.table).to(self.device)
+            return self.gather(ids.cpu(), self.weight).to(self.device)
 
 
 class HostedQwen3VL:

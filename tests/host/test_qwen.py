@@ -1,0 +1,119 @@
+"""Qwen3-VL in the real host: load, describe, unload, cancel, two models at once."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from codeclens.models.qwen3vl import load_qwen3vl
+from codeclens.models.qwen3vl.describe import describe, fit_picture, look
+from codeclens.models.qwen3vl.generate import GREEDY
+from codeclens.models.qwen3vl.placement import compute_dtype
+from PIL import Image
+from support.comfyui import ROOT
+
+MODEL, MMPROJ = "tiny-tied-Q4_K_M.gguf", "mmproj-tiny-tied-F16.gguf"
+
+
+@pytest.fixture(scope="module")
+def models(comfyui, qwen3vl_fixtures) -> Path:
+    """The host's text_encoders folder with the tiny random pair in it, and an image named picture.png."""
+    folder = comfyui.base / "models" / "text_encoders" / "tiny"
+    folder.mkdir(parents=True)
+    for name in (MODEL, MMPROJ):
+        shutil.copyfile(qwen3vl_fixtures / "tiny-tied" / name, folder / name)
+    picture = Image.radial_gradient("L").resize((192, 128)).convert("RGB")
+    picture.save(comfyui.input / "picture.png")
+    return folder
+
+
+def describing(max_tokens=8, seed=1, sampling="sample", mmproj="auto", **options) -> dict:
+    """An API prompt: load the model and an image, describe it."""
+    writing = {"max_tokens": max_tokens, "seed": seed, "sampling": sampling, "thinking": True}
+    if sampling == "sample":
+        choices = {"temperature": 5.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+        choices |= {"repetition_penalty": 1.0, "presence_penalty": 0.0}
+        writing |= {f"sampling.{name}": value for name, value in choices.items()}
+    asked = {"question": "What is this?", "image_tokens": 64, **writing, **options}
+    return {
+        "load": {"class_type": "CodecLensLoadQwen3VL", "inputs": {"model": f"tiny/{MODEL}", "mmproj": mmproj}},
+        "image": {"class_type": "LoadImage", "inputs": {"image": "picture.png"}},
+        "describe": {
+            "class_type": "CodecLensDescribeImage",
+            "inputs": {"model": ["load", 0], "images": ["image", 0], **asked},
+        },
+        "show": {"class_type": "PreviewAny", "inputs": {"source": ["describe", 0]}},
+        "cut": {"class_type": "PreviewAny", "inputs": {"source": ["describe", 2]}},
+    }
+
+
+def test_describe_writes_what_the_model_writes_outside_the_host(comfyui, models):
+    import numpy as np
+
+    result = comfyui.run(describing(sampling="greedy"))
+    assert result.error is None
+    model = load_qwen3vl(models / MODEL, dtype=compute_dtype("cpu"))
+    with Image.open(comfyui.input / "picture.png") as picture:
+        seen = look(model, [fit_picture(np.asarray(picture), 64)])
+    expected = describe(model, seen, "What is this?", sampling=GREEDY, max_tokens=8)
+    assert result.outputs["show"]["text"] == [expected.text]
+    assert result.outputs["describe"]["text"] == [expected.text]
+    assert result.outputs["cut"]["text"] == [str(expected.truncated)]
+
+
+def test_a_seed_repeats_its_text_and_a_file_is_loaded_once(comfyui, models):
+    first = comfyui.run(describing(seed=5))
+    assert first.error is None
+    comfyui.post("/free", {"free_memory": True, "unload_models": True})
+    time.sleep(1)
+    again = comfyui.run(describing(seed=5))
+    assert "load" in again.executed and again.outputs["show"] == first.outputs["show"]
+    other = comfyui.run(describing(seed=6))
+    assert "load" in other.cached and other.outputs["show"] != first.outputs["show"]
+
+
+def test_cancelling_stops_within_one_token(comfyui, models):
+    run = comfyui.queue(describing(max_tokens=20000, seed=7))
+    assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("describe", [])), 60)
+    comfyui.post("/interrupt", {})
+    result = run.finish(20)
+    assert result.interrupted
+    assert max(done for done, high in result.progress["describe"] if high == 20000) < 20000
+
+
+def test_text_alone_needs_no_mmproj_and_pictures_do(comfyui, models):
+    refused = comfyui.run(describing(mmproj="none (text only)"))
+    assert "without its mmproj" in refused.error
+    prompt = describing(mmproj="none (text only)")
+    inputs = prompt["describe"]["inputs"]
+    for name in ("images", "question", "image_tokens"):
+        del inputs[name]
+    inputs["prompt"] = "Write."
+    prompt["describe"]["class_type"] = "CodecLensGenerateText"
+    assert comfyui.run(prompt).error is None
+
+
+def test_a_model_of_another_kind_is_refused_in_one_sentence(comfyui, models):
+    prompt = describing()
+    prompt["load"]["inputs"] = {"model": f"tiny/{MODEL}", "mmproj": f"tiny/{MODEL}"}
+    assert "give its mmproj file" in comfyui.run(prompt).error
+
+
+def test_two_models_at_once(comfyui, models):
+    shutil.copyfile(models / MODEL, models / "second.gguf")
+    prompt = describing(sampling="greedy")
+    other = describing(sampling="greedy")
+    other["load"]["inputs"]["model"] = "tiny/second.gguf"
+    for name in ("load", "describe", "show"):
+        prompt[f"other {name}"] = other[name]
+    prompt["other describe"]["inputs"]["model"] = ["other load", 0]
+    prompt["other show"]["inputs"]["source"] = ["other describe", 0]
+    result = comfyui.run(prompt)
+    assert result.error is None
+    assert result.outputs["show"] == result.outputs["other show"]
+
+
+def test_the_workflow_opens_and_runs(comfyui, models):
+    workflow = json.loads((ROOT / "workflows" / "describe_image.json").read_text())
+    assert {node["type"] for node in workflow["nodes"]} >= {"CodecLensLoadQwen3VL", "CodecLensDescribeImage"}
