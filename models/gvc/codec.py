@@ -1,0 +1,286 @@
+"""One GOP through the sampler, in both directions: noise to picture along a path that the target steers.
+
+The encoder and the decoder run the same loop over the same model. At every stochastic step the fresh noise of each
+latent frame is a signed sum of codebook atoms; the encoder chooses the atoms that point from the model's estimate to
+the target and writes them down, the decoder reads them (GVCC, arXiv 2603.26571, with the exact-variance step of
+:mod:`.flow` and the codebook of :mod:`.codebook`). The encoder's last x is the decoder's: no second pass is needed.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..progress import Progress, no_progress
+from .codebook import SKETCH, Place, compose, initial_noise, random_signs, select
+from .flow import SIGMA_ONE, Step, exact_step
+from .residual import decode_residual, encode_residual
+from .stream import FULL_WEIGHT, Gop, Header, ReferenceImage, atoms_of, pack_codes, payload_bits, unpack_codes
+
+Denoise = Callable[[torch.Tensor, float], torch.Tensor]
+"""``denoise(x, sigma)``: the model's estimate of x0, both [C, F, H, W] float32."""
+
+SAME_DRIFT, WRONG_DRIFT = 0.02, 0.1
+"""Below the first a stream decodes as its encoder saw it; above the second it decodes to something else."""
+
+
+class Trajectory:
+    """x of one GOP on its way from noise to picture. Subclasses say which noise comes next.
+
+    Attributes:
+        x: float32 [C, F, H, W] in the model's latent space, on the model's device; None before :meth:`begin`.
+        step: how many of the T steps are done.
+        sketch: float16 [T], <x, v> / sqrt(D F) after each step for a pseudo-random sign vector v of that step. Two
+            trajectories that differ by e per value differ by about e in each entry.
+    """
+
+    def __init__(self, header: Header, number: int, frames: int, rule: Callable[..., Step] = exact_step):
+        """Args:
+        header: of the stream.
+        number: of the GOP, from 0.
+        frames: F.
+        rule: :func:`.flow.exact_step`, which is what streams mean; others are for comparison.
+        """
+        self.header, self.number, self.rule = header, number, rule
+        self.shape = (header.channels, frames, header.latent_height, header.latent_width)
+        self.weights: np.ndarray | None = None
+        self.x: torch.Tensor | None = None
+        self.step = 0
+        self.sketch = np.zeros(header.step_count, np.float16)
+        self.noise = initial_noise(header.seed, number, frames, header.frame_length)
+        self.noise = self.noise.view(frames, header.channels, *self.shape[2:]).transpose(0, 1).contiguous()
+
+    def begin(self, device: torch.device, noise_scale: float = 1.0, latent: torch.Tensor | None = None) -> None:
+        """Put x at the first sigma.
+
+        Args:
+            device: where the model runs.
+            noise_scale: standard deviation of the model's noise at sigma 1 (ComfyUI's ``noise_scale``).
+            latent: what is mixed in where the first sigma is below 1, [C, F, H, W]; zeros when left out.
+        """
+        sigma = self.header.steps[0].sigma / SIGMA_ONE
+        self.noise_scale = noise_scale
+        self.x = sigma * noise_scale * self.noise.to(device)
+        if latent is not None:
+            self.x = self.x + (1 - sigma) * latent
+
+    def advance(self, denoise: Denoise, until: int | None = None, progress: Progress = no_progress) -> torch.Tensor:
+        """Take steps until ``until`` of the T are done and return x. ``progress`` counts steps of the GOP."""
+        steps = self.header.steps
+        until = len(steps) if until is None else until
+        while self.step < until:
+            here = steps[self.step]
+            sigma = here.sigma / SIGMA_ONE
+            following = steps[self.step + 1].sigma / SIGMA_ONE if self.step + 1 < len(steps) else 0.0
+            denoised = denoise(self.x, sigma)
+            if not torch.isfinite(denoised).all():
+                raise InputError(f"the model returned values that are not finite at step {self.step} (sigma {sigma:g})")
+            self._look(denoised)
+            plain = self.rule(sigma, following, 0.0)
+            following_x = plain.denoised * denoised + plain.x * self.x
+            if self.step < len(steps) - self.header.deterministic:
+                coded = self.rule(sigma, following, here.refresh / SIGMA_ONE * following)
+                for frame, weight in enumerate(self.weights):
+                    if weight:
+                        noise = self._frame_noise(frame, atoms_of(here.atoms, int(weight)), here.bits, denoised)
+                        following_x[:, frame] = (
+                            coded.denoised * denoised[:, frame]
+                            + coded.x * self.x[:, frame]
+                            + coded.noise * self.noise_scale * noise.view_as(denoised[:, frame])
+                        )
+            self.x = following_x
+            self.sketch[self.step] = self._project()
+            self.step += 1
+            progress(self.step, len(steps))
+        return self.x
+
+    def _look(self, denoised: torch.Tensor) -> None:
+        """See the model's estimate before the step is taken."""
+
+    def _frame_noise(self, frame: int, atoms: int, bits: int, denoised: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _place(self, frame: int) -> Place:
+        return Place(self.header.seed, self.number, self.step, frame)
+
+    def _project(self) -> float:
+        total = 0.0
+        for frame in range(self.shape[1]):
+            signs = torch.from_numpy(random_signs(self._place(frame), SKETCH, 0, self.header.frame_length))
+            total += float((self.x[:, frame].reshape(-1) * signs.to(self.x.device)).sum())
+        return total / (self.header.frame_length * self.shape[1]) ** 0.5
+
+
+class EncodingTrajectory(Trajectory):
+    """Steers towards a target and records how."""
+
+    def __init__(
+        self,
+        header: Header,
+        number: int,
+        target: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        adapt: bool = True,
+        rule: Callable[..., Step] = exact_step,
+    ):
+        """Args:
+        header: of the stream.
+        number: of the GOP, from 0.
+        target: float32 [C, F, H, W], the latent to code, in the model's latent space.
+        mask: broadcastable to the target, 1 where the model paints, 0 where its latent image stays. Frames that are 0
+            everywhere cost no bits.
+        adapt: give frames atoms by the residual energy that the model's first estimate leaves, at the same total.
+        rule: see :class:`Trajectory`.
+
+        Raises:
+            InputError: for a target of another shape or with values that are not finite.
+        """
+        super().__init__(header, number, target.shape[1], rule)
+        if tuple(target.shape) != self.shape:
+            raise InputError(f"the target latent is {list(target.shape)}; the stream codes {list(self.shape)}")
+        if not torch.isfinite(target).all():
+            raise InputError(f"the target latent of GOP {number} has values that are not finite")
+        self.target, self.adapt = target, adapt
+        self.mask = None if mask is None else mask.expand(self.shape).to(target)
+        self.codes: list[np.ndarray] = []
+
+    def begin(self, device, noise_scale=1.0, latent=None):
+        super().begin(device, noise_scale, latent)
+        self.target = self.target.to(device)
+        self.mask = None if self.mask is None else self.mask.to(device)
+
+    def residual(self, estimate: torch.Tensor) -> torch.Tensor:
+        """What is missing from ``estimate`` where the model paints."""
+        missing = self.target - estimate
+        return missing if self.mask is None else missing * self.mask
+
+    def _look(self, denoised):
+        if self.weights is None:
+            self.weights = frame_weights(self.residual(denoised), self.mask, self.adapt)
+
+    def _frame_noise(self, frame, atoms, bits, denoised):
+        residual = self.residual(denoised)[:, frame].reshape(-1)
+        index, sign = select(residual, self._place(frame), atoms, bits)
+        self.codes.append(pack_codes(index.cpu().numpy(), sign.cpu().numpy(), bits))
+        return compose(index, sign, self._place(frame), bits, self.header.frame_length)
+
+    def finish(
+        self, frames: int, continues: bool = False, images: tuple[ReferenceImage, ...] = (), tail_share: float = 0.0
+    ) -> tuple[Gop, torch.Tensor]:
+        """The GOP's record and the latent that a decoder will have, [C, F, H, W].
+
+        Args:
+            frames: pixel frames that the GOP adds to the video.
+            continues: whether it starts on the last picture of the GOP before.
+            images: coded stills that the model was conditioned on.
+            tail_share: bytes for the residual of the last latent frame, as a share of the codebook's bytes.
+        """
+        codes = np.concatenate(self.codes) if self.codes else np.zeros(0, np.uint8)
+        payload = np.packbits(codes, bitorder="little").tobytes()
+        tail, latent = b"", self.x
+        if self.header.has_tail:
+            missing = self.residual(self.x)[:, -1].cpu().numpy()
+            tail = encode_residual(missing, round(tail_share * len(payload)))
+            latent = add_tail(latent, tail)
+        return Gop(frames, continues, self.weights, payload, images, tail, self.sketch), latent
+
+
+class DecodingTrajectory(Trajectory):
+    """Follows what an encoder recorded."""
+
+    def __init__(self, header: Header, number: int, gop: Gop):
+        super().__init__(header, number, len(gop.weights))
+        self.gop, self.weights, self.at = gop, gop.weights, 0
+        bits = payload_bits(header, gop.weights)
+        self.codes = np.unpackbits(np.frombuffer(gop.payload, np.uint8), count=bits, bitorder="little")
+
+    def _frame_noise(self, frame, atoms, bits, denoised):
+        size = atoms * (bits + 1)
+        index, sign = unpack_codes(self.codes[self.at : self.at + size], bits)
+        self.at += size
+        index, sign = torch.from_numpy(index).to(denoised.device), torch.from_numpy(sign).to(denoised.device)
+        return compose(index, sign, self._place(frame), bits, self.header.frame_length)
+
+    def finish(self) -> tuple[torch.Tensor, float]:
+        """The latent [C, F, H, W] and how far the trajectory drifted from the encoder's; NaN without a sketch."""
+        drift = float("nan") if self.gop.sketch is None else sketch_drift(self.gop.sketch, self.sketch)
+        return add_tail(self.x, self.gop.tail), drift
+
+
+def frame_weights(residual: torch.Tensor, mask: torch.Tensor | None, adapt: bool) -> np.ndarray:
+    """uint8 [F]: how many sixteenths of the schedule's atoms each latent frame gets.
+
+    Frames share the atoms in proportion to the root of their residual's energy, within a quarter to four times the
+    mean; the mean over the frames that the model paints stays 16.
+
+    Args:
+        residual: [C, F, H, W], what the model's estimate from pure noise misses.
+        mask: as in :class:`EncodingTrajectory`.
+        adapt: False gives every painted frame 16.
+    """
+    painted = np.ones(residual.shape[1], bool) if mask is None else mask.amax((0, 2, 3)).cpu().numpy() > 0
+    weights = np.where(painted, FULL_WEIGHT, 0).astype(np.uint8)
+    root = residual.square().mean((0, 2, 3)).sqrt().cpu().double().numpy()
+    if adapt and painted.any() and root[painted].mean() > 0:
+        share = np.clip(root[painted] / root[painted].mean(), 0.25, 4.0)
+        weights[painted] = np.rint(FULL_WEIGHT * share / share.mean()).astype(np.uint8)
+    return weights
+
+
+def add_tail(latent: torch.Tensor, tail: bytes) -> torch.Tensor:
+    """``latent`` [C, F, H, W] with the coded residual added to its last frame."""
+    if not tail:
+        return latent
+    channels, _, height, width = latent.shape
+    latent = latent.clone()
+    latent[:, -1] += torch.from_numpy(decode_residual(tail, (channels, height, width))).to(latent.device)
+    return latent
+
+
+def sketch_drift(sent: np.ndarray, seen: np.ndarray) -> float:
+    """Root mean square difference per latent value, estimated from two sketches; 0 for the same trajectory."""
+    difference = sent.astype(np.float64) - seen.astype(np.float64)
+    return float(np.sqrt(np.mean(difference**2)))
+
+
+def drift_sentence(drift: float) -> str:
+    """What a drift means, in one sentence; empty where there is nothing to say."""
+    if not drift > SAME_DRIFT:
+        return ""
+    if drift <= WRONG_DRIFT:
+        return (
+            f"the decoder drifted {drift:.3f} per latent value from the encoder; another precision or attention kernel "
+            "does that, and details may differ"
+        )
+    return (
+        f"the decoder drifted {drift:.3f} per latent value from the encoder; the model, LoRA, prompt or conditioning "
+        "is not the one that the stream was encoded with"
+    )
+
+
+def encode_gop(
+    denoise: Denoise, header: Header, number: int, target: torch.Tensor, frames: int, *, continues: bool = False,
+    mask: torch.Tensor | None = None, adapt: bool = True, images: tuple[ReferenceImage, ...] = (),
+    tail_share: float = 0.0, progress: Progress = no_progress,
+) -> tuple[Gop, torch.Tensor]:  # fmt: skip
+    """Code one GOP with a model that is at hand as a function. Arguments as in :class:`EncodingTrajectory`.
+
+    Returns:
+        the GOP's record and the latent that a decoder will have, [C, F, H, W].
+    """
+    trajectory = EncodingTrajectory(header, number, target, mask, adapt)
+    trajectory.begin(target.device)
+    trajectory.advance(denoise, progress=progress)
+    return trajectory.finish(frames, continues, images, tail_share)
+
+
+def decode_gop(
+    denoise: Denoise, header: Header, number: int, gop: Gop, device: torch.device | str = "cpu",
+    progress: Progress = no_progress,
+) -> tuple[torch.Tensor, float]:  # fmt: skip
+    """Decode one GOP: its latent [C, F, H, W] and the drift from the encoder's trajectory."""
+    trajectory = DecodingTrajectory(header, number, gop)
+    trajectory.begin(torch.device(device))
+    trajectory.advance(denoise, progress=progress)
+    return trajectory.finish()

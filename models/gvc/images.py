@@ -1,0 +1,57 @@
+"""Reference stills as standard image files: deterministic integer decoders that every machine has."""
+
+import io
+
+import numpy as np
+from PIL import Image, features
+
+from ..errors import InputError
+from .stream import CorruptStream, ReferenceImage
+
+CODECS = ("PNG", "WEBP", "AVIF")
+FIRST, LAST = 0, 1
+"""Roles: the picture a GOP starts from, the picture it ends on."""
+
+
+def encode_image(picture: np.ndarray, codec: str, quality: int, role: int) -> ReferenceImage:
+    """Code a still.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        codec: 'PNG' (exact, quality is not used), 'WEBP' or 'AVIF'.
+        quality: 1 to 100.
+        role: FIRST or LAST.
+
+    Raises:
+        InputError: if this Pillow cannot write the codec, or the picture is too large for it.
+    """
+    if codec == "AVIF" and not features.check("avif"):
+        raise InputError("this Pillow cannot write AVIF; install Pillow 11.3 or newer, or choose WEBP or PNG")
+    if codec == "WEBP" and max(picture.shape[:2]) > 16383:
+        raise InputError(f"WEBP takes pictures up to 16383 pixels a side, not {picture.shape[1]}x{picture.shape[0]}")
+    options = {
+        "PNG": {"optimize": True},
+        "WEBP": {"quality": quality, "method": 6},
+        "AVIF": {"quality": quality, "speed": 4, "subsampling": "4:2:0"},
+    }
+    packed = io.BytesIO()
+    Image.fromarray(picture).save(packed, codec, **options[codec])
+    return ReferenceImage(CODECS.index(codec), role, packed.getvalue())
+
+
+def decode_image(image: ReferenceImage) -> np.ndarray:
+    """uint8 [H, W, 3].
+
+    Raises:
+        CorruptStream: for an unknown codec or a picture that does not decode.
+        InputError: if this Pillow cannot read AVIF.
+    """
+    if image.codec >= len(CODECS):
+        raise CorruptStream(f"the stream has a reference image of codec {image.codec}; this reader knows 0 to 2")
+    if CODECS[image.codec] == "AVIF" and not features.check("avif"):
+        raise InputError("this Pillow cannot read the stream's AVIF images; install Pillow 11.3 or newer")
+    try:
+        with Image.open(io.BytesIO(image.data), formats=[CODECS[image.codec]]) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise CorruptStream(f"a {CODECS[image.codec]} reference image does not decode ({error})") from None

@@ -1,0 +1,304 @@
+"""The codec on a flow whose denoiser is exact: what both sides share, what bytes buy, what goes wrong and is told."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from codeclens.models.errors import InputError
+from codeclens.models.gvc.codec import (
+    SAME_DRIFT,
+    WRONG_DRIFT,
+    DecodingTrajectory,
+    EncodingTrajectory,
+    decode_gop,
+    drift_sentence,
+    encode_gop,
+    frame_weights,
+)
+from codeclens.models.gvc.flow import SIGMA_ONE, euler_maruyama_step, exact_step, paper_refresh, shifted_sigmas
+from codeclens.models.gvc.stream import Header, Preset, StepCode, Stream, payload_bits, read_stream, write_stream
+from support.analytic_flow import AnalyticFlow
+
+FLOW = AnalyticFlow(frames=2, length=1500)
+TARGETS = [FLOW.draw(seed) for seed in range(4)]
+
+
+def header_for(flow=FLOW, atoms=4, bits=8, steps=20, deterministic=1, refresh=32768, shift=500, **fields) -> Header:
+    return Header(
+        "T2V", 1, flow.frames, flow.length, 1, 5, 8, 8, Fraction(16), Preset(shift, refresh, atoms, bits), steps,
+        deterministic, **fields,
+    )  # fmt: skip
+
+
+def mean_error(header: Header, targets=TARGETS, denoise=FLOW.denoise) -> float:
+    errors = []
+    for target in targets:
+        _, latent = encode_gop(denoise, header, 0, target, 5, adapt=False)
+        errors.append(float((latent - target).square().mean()))
+    return float(np.mean(errors))
+
+
+class Watched:
+    """A denoiser that keeps a hash of every x it is given."""
+
+    def __init__(self, denoise=FLOW.denoise):
+        self.denoise, self.seen = denoise, []
+
+    def __call__(self, x, sigma):
+        self.seen.append(hashlib.sha256(x.contiguous().numpy().tobytes()).hexdigest())
+        return self.denoise(x, sigma)
+
+
+def test_decoder_walks_the_encoders_path_from_the_file_alone():
+    header = header_for()
+    encoder, decoder = Watched(), Watched()
+    gop, latent = encode_gop(encoder, header, 0, TARGETS[0], 5)
+    stream = read_stream(write_stream(Stream(header, (gop,))))
+    found, drift = decode_gop(decoder, stream.header, 0, stream.gops[0])
+    assert encoder.seen == decoder.seen and len(set(encoder.seen)) == 20
+    assert torch.equal(found, latent)
+    assert drift == 0 and drift_sentence(drift) == ""
+
+
+DECODE_ELSEWHERE = """
+import hashlib, sys, torch
+from codeclens.models.gvc.codec import decode_gop
+from codeclens.models.gvc.stream import read_stream
+from support.analytic_flow import AnalyticFlow
+torch.set_num_threads(int(sys.argv[2]))
+stream = read_stream(open(sys.argv[1], "rb").read())
+latent, drift = decode_gop(AnalyticFlow(frames=2, length=1500).denoise, stream.header, 0, stream.gops[0])
+print(hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest(), drift)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_fresh_process_decodes_the_same_bits(tmp_path, threads):
+    header = header_for()
+    gop, latent = encode_gop(FLOW.denoise, header, 0, TARGETS[1], 5)
+    path = tmp_path / "clip.gvcb"
+    path.write_bytes(write_stream(Stream(header, (gop,))))
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[2]))
+    shown = subprocess.run(
+        [sys.executable, "-c", DECODE_ELSEWHERE, str(path), str(threads)],
+        capture_output=True, text=True, check=True, env=environment,
+    ).stdout.split()  # fmt: skip
+    assert shown == [hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest(), "0.0"]
+
+
+def test_more_atoms_and_longer_indices_leave_less_error():
+    uncoded = float(np.mean([
+        (encode_gop(FLOW.denoise, header_for(), 0, other, 5)[1] - target).square().mean()
+        for target, other in zip(TARGETS, TARGETS[1:] + TARGETS[:1], strict=True)
+    ]))  # fmt: skip
+    by_atoms = [mean_error(header_for(atoms=atoms)) for atoms in (1, 2, 4, 8, 16, 32, 64)]
+    by_bits = [mean_error(header_for(bits=bits)) for bits in (1, 2, 4, 6, 8, 10)]
+    for errors in ([uncoded, *by_atoms], [uncoded, *by_bits]):
+        assert all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False))
+    for atoms, error in zip((1, 2, 4, 8, 16, 32, 64), by_atoms, strict=True):
+        assert error > FLOW.distortion_bound(payload_bits(header_for(atoms=atoms), [16, 16]))
+
+
+def test_error_at_the_bytes_of_the_specified_prototype():
+    """Rates and errors that a prototype of the same design measured on a flow of this law, as a ceiling."""
+    for atoms, bits, ceiling in ((1, 5, 0.199), (2, 7, 0.117), (4, 7, 0.0761), (8, 7, 0.0488), (16, 7, 0.0312)):
+        header = header_for(atoms=atoms, bits=bits)
+        assert mean_error(header) < 1.57 * ceiling, payload_bits(header, [16, 16]) / 8
+
+
+def test_no_fresh_noise_is_the_plain_euler_sampler():
+    header = header_for(refresh=0)
+    _, latent = encode_gop(FLOW.denoise, header, 0, TARGETS[0], 5)
+    trajectory = EncodingTrajectory(header, 0, TARGETS[0])
+    trajectory.begin(torch.device("cpu"))
+    x, levels = trajectory.x.double(), [step.sigma / SIGMA_ONE for step in header.steps] + [0.0]
+    for sigma, following in zip(levels, levels[1:], strict=False):
+        x = x + (following - sigma) * (x - FLOW.denoise(x.float(), sigma)) / sigma
+    assert torch.allclose(latent.double(), x, atol=2e-4)
+
+
+def test_the_exact_step_beats_euler_maruyama():
+    """The same codebook and the paper's refresh; only the rule differs."""
+    sigmas = shifted_sigmas(20, 500)
+    refresh = paper_refresh(sigmas)
+    for atoms in (1, 4, 16):
+        schedule = tuple(
+            StepCode(sigma, refresh[i], atoms, 8) if i < 17 else StepCode(sigma, 0, 0, 0)
+            for i, sigma in enumerate(sigmas)
+        )
+        header = replace(header_for(deterministic=3), schedule=schedule)
+        errors = []
+        for rule in (exact_step, euler_maruyama_step):
+            total = 0.0
+            for target in TARGETS:
+                trajectory = EncodingTrajectory(header, 0, target, adapt=False, rule=rule)
+                trajectory.begin(target.device)
+                total += float((trajectory.advance(FLOW.denoise) - target).square().mean())
+            errors.append(total)
+        assert errors[0] < errors[1]
+
+
+def perturbed(amount, seed=5):
+    generator = torch.Generator().manual_seed(seed)
+
+    def denoise(x, sigma):
+        velocity = (x - FLOW.denoise(x, sigma)) / sigma
+        return x - sigma * velocity * (1 + amount * torch.randn(x.shape, generator=generator))
+
+    return denoise
+
+
+def test_drift_grows_with_the_decoders_error_and_stays_small():
+    header = header_for()
+    gop, latent = encode_gop(FLOW.denoise, header, 0, TARGETS[0], 5)
+    drifts = []
+    for amount in (1e-3, 1e-2, 1e-1):
+        found, drift = decode_gop(perturbed(amount), header, 0, gop)
+        assert float((found - latent).square().mean()) < amount**2
+        drifts.append(drift)
+    assert drifts[0] < drifts[1] < drifts[2]
+    assert drifts[0] < SAME_DRIFT and "precision" not in drift_sentence(drifts[0])
+
+
+def test_wrong_seed_model_and_gop_show_in_the_sketch():
+    header = header_for()
+    gops = [encode_gop(FLOW.denoise, header, number, TARGETS[number], 5)[0] for number in (0, 1)]
+    other = AnalyticFlow(frames=2, length=1500, seed=9)
+    wrong = {
+        "seed": decode_gop(FLOW.denoise, replace(header, seed=43), 0, gops[0]),
+        "model": decode_gop(other.denoise, header, 0, gops[0]),
+        "swapped": decode_gop(FLOW.denoise, header, 0, gops[1]),
+    }
+    for name, (_, drift) in wrong.items():
+        assert drift > WRONG_DRIFT, name
+        assert "is not the one that the stream was encoded with" in drift_sentence(drift)
+
+
+def test_a_stream_without_a_sketch_has_no_drift_figure():
+    header = header_for(has_sketch=False)
+    gop, latent = encode_gop(FLOW.denoise, header, 0, TARGETS[0], 5)
+    found, drift = decode_gop(FLOW.denoise, header, 0, read_stream(write_stream(Stream(header, (gop,)))).gops[0])
+    assert torch.equal(found, latent) and np.isnan(drift) and drift_sentence(drift) == ""
+
+
+def test_a_trajectory_may_be_walked_in_two_parts():
+    """As two experts do: the second denoiser takes over where the first stops."""
+    header = header_for()
+    whole, _ = encode_gop(FLOW.denoise, header, 0, TARGETS[0], 5)
+    trajectory = EncodingTrajectory(header, 0, TARGETS[0])
+    trajectory.begin(torch.device("cpu"))
+    trajectory.advance(FLOW.denoise, 7)
+    assert trajectory.step == 7
+    trajectory.advance(FLOW.denoise)
+    assert trajectory.finish(5)[0].payload == whole.payload
+
+
+def test_frames_that_the_mask_keeps_are_untouched_and_free():
+    mask = torch.ones(1, 2, 1, 1)
+    mask[:, 0] = 0
+    kept = FLOW.draw(99)
+
+    def inpaint(x, sigma):
+        return mask * FLOW.denoise(x, sigma) + (1 - mask) * kept
+
+    header = header_for()
+    gop, latent = encode_gop(inpaint, header, 0, TARGETS[0], 5, mask=mask)
+    assert gop.weights.tolist() == [0, 16]
+    assert len(gop.payload) == -(-payload_bits(header, [16]) // 8)
+    assert torch.equal(latent[:, 0], kept[:, 0])
+    found, _ = decode_gop(inpaint, header, 0, gop)
+    assert torch.equal(found, latent)
+    everything, _ = encode_gop(lambda x, sigma: kept, header, 0, TARGETS[0], 5, mask=torch.zeros(1, 1, 1, 1))
+    assert everything.payload == b""
+
+
+def test_partly_masked_frames_spend_nothing_on_what_stays():
+    """The residual is zero where the latent image stays, so the target there cannot matter."""
+    mask = torch.ones(1, 2, 1500, 1)
+    mask[:, :, 700:] = 0
+    header = header_for()
+    changed = TARGETS[0] + (1 - mask) * 5
+    payloads = {
+        encode_gop(FLOW.denoise, header, 0, target, 5, mask=mask)[0].payload for target in (TARGETS[0], changed)
+    }
+    assert len(payloads) == 1
+
+
+def test_atoms_follow_the_measured_residual():
+    residual = torch.ones(1, 4, 10, 1) * torch.tensor([1.0, 1.0, 0.1, 6.0])[None, :, None, None]
+    weights = frame_weights(residual, None, True)
+    assert weights[3] > weights[0] == weights[1] > weights[2] > 0
+    assert weights.astype(int).mean() == pytest.approx(16, abs=0.5)
+    assert frame_weights(residual, None, False).tolist() == [16, 16, 16, 16]
+    mask = torch.tensor([0.0, 1, 1, 1])[None, :, None, None]
+    masked = frame_weights(residual, mask, True)
+    assert masked[0] == 0 and masked[1:].astype(int).mean() == pytest.approx(16, abs=0.7)
+
+
+def test_adaptive_atoms_help_where_frames_differ():
+    """A clip whose first frame the model already knows: its atoms are better spent on the second."""
+    flow = AnalyticFlow(frames=2, length=1500)
+    flow.variance[0] *= 0.02
+    flow.means[:, 0] = flow.means[:1, 0]
+    targets = [flow.draw(seed) for seed in range(4)]
+    errors, sizes = [], []
+    for adapt in (False, True):
+        coded = [encode_gop(flow.denoise, header_for(), 0, target, 5, adapt=adapt) for target in targets]
+        errors.append(sum(float((latent - t).square().mean()) for (_, latent), t in zip(coded, targets, strict=True)))
+        sizes.append(sum(len(gop.payload) for gop, _ in coded))
+    assert errors[1] < 0.95 * errors[0] and abs(sizes[1] - sizes[0]) < 0.05 * sizes[0]
+
+
+def test_the_tail_residual_mends_the_last_frame():
+    header = header_for(has_tail=True)
+    plain, without = encode_gop(FLOW.denoise, header, 0, TARGETS[0], 5, tail_share=0)
+    gop, latent = encode_gop(FLOW.denoise, header, 0, TARGETS[0], 5, tail_share=1.0)
+    errors = [(found - TARGETS[0]).square().mean((0, 2, 3)) for found in (without, latent)]
+    assert plain.tail == b"" and 0 < len(gop.tail) <= len(gop.payload)
+    assert errors[1][1] < 0.8 * errors[0][1] and errors[1][0] == errors[0][0]
+    found, drift = decode_gop(FLOW.denoise, header, 0, read_stream(write_stream(Stream(header, (gop,)))).gops[0])
+    assert torch.equal(found, latent) and drift == 0
+
+
+def test_wrong_targets_and_broken_models_are_named():
+    header = header_for()
+    with pytest.raises(InputError, match=r"target latent is \[1, 2, 10, 1\]; the stream codes \[1, 2, 1500, 1\]"):
+        EncodingTrajectory(header, 0, torch.zeros(1, 2, 10, 1))
+    broken = TARGETS[0].clone()
+    broken[0, 0, 3] = float("nan")
+    with pytest.raises(InputError, match="GOP 3 has values that are not finite"):
+        EncodingTrajectory(header, 3, broken)
+    with pytest.raises(InputError, match="not finite at step 0"):
+        encode_gop(lambda x, sigma: x * float("inf"), header, 0, TARGETS[0], 5)
+
+
+def test_progress_is_called_for_every_step_and_may_cancel():
+    header, calls = header_for(), []
+
+    class Cancelled(BaseException):
+        pass
+
+    def watch(done, total):
+        calls.append((done, total))
+        if done == 5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        encode_gop(FLOW.denoise, header, 0, TARGETS[0], 5, progress=watch)
+    assert calls == [(step, 20) for step in range(1, 6)]
+
+
+def test_a_gop_of_fewer_latent_frames_than_the_header_names():
+    header = replace(header_for(), latent_frames=3)
+    gop, latent = encode_gop(FLOW.denoise, header, 0, TARGETS[0], 5)
+    trajectory = DecodingTrajectory(header, 0, gop)
+    trajectory.begin(torch.device("cpu"))
+    trajectory.advance(FLOW.denoise)
+    assert torch.equal(trajectory.finish()[0], latent)
