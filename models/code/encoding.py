@@ -29,7 +29,6 @@ def encode_video(
     mode: str = "thumbnail",
     *,
     name: str = "video",
-    weights: str = "",
     stamps: str = "every",
     pair_thumbnails: bool = False,
     drop: float = 0.0,
@@ -44,7 +43,6 @@ def encode_video(
         model: a loaded :class:`..qwen3vl.Qwen3VL` with its vision tower.
         mode: see :func:`codeclens.models.code.modes.group_frames`, also for ``stamps`` and ``pair_thumbnails``.
         name: what the video is called in messages.
-        weights: fingerprint of the model, part of the code's own.
         drop: fraction of visual tokens to prune among the whole pictures (see :mod:`codeclens.models.code.pruning`).
         batch_patches: patches of 16 x 16 pixels encoded at once.
         progress: told the number of groups encoded.
@@ -53,8 +51,9 @@ def encode_video(
         InputError: a frame of the plan is not among ``frames``, or a frame is not of the plan's size.
     """
     groups = group_frames(plan, mode, stamps=stamps, pair_thumbnails=pair_thumbnails)
-    settings = [plan.to_json(), mode, stamps, pair_thumbnails, drop, weights]
+    settings = [plan.to_json(), mode, stamps, pair_thumbnails, drop]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
+    digest.update(model.vision.merger.second.bias.float().cpu().numpy().tobytes())
     encoder = _BatchedEncoder(model, groups, batch_patches, progress)
     for group, rgb in _pictures(frames, plan, groups, name):
         digest.update(rgb.tobytes())

@@ -55,7 +55,7 @@ class VisualCode:
         segments: the groups of tokens.
         mode: 'rgb', 'keyframes' or 'thumbnail'.
         name: what the video is called in messages.
-        fingerprint: hash of everything that made the code: content, plan, mode and weights.
+        fingerprint: hash of what made the code: the pictures, the plan, the mode and the vision tower.
         plan: the plan it was made from.
         seconds: what making it took, by stage ('read', 'plan', 'vision').
         warnings: sentences the user should read.

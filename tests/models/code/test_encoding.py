@@ -91,7 +91,7 @@ def test_the_fingerprint_follows_pixels_plan_and_mode(tiny_model):
         encode_video([other], plan_for(frames, "IPIP"), tiny_model, "thumbnail").fingerprint,
         encode_video([frames], plan_for(frames, "IPPP"), tiny_model, "thumbnail").fingerprint,
         encode_video([frames], plan_for(frames, "IPIP"), tiny_model, "rgb").fingerprint,
-        encode_video([frames], plan_for(frames, "IPIP"), tiny_model, "thumbnail", weights="x").fingerprint,
+        encode_video([frames], plan_for(frames, "IPIP"), tiny_model, "thumbnail", stamps="whole").fingerprint,
     }
     assert len(prints) == 5
     assert encode_video([frames], plan_for(frames, "IPIP"), tiny_model, "thumbnail").fingerprint in prints

@@ -1,0 +1,90 @@
+"""From a source to its code: plan and encoding see the same frames, and a context that is too small drops GOPs."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from codeclens.models.code import watching
+from codeclens.models.code.conversation import converse
+from codeclens.models.code.watching import Watching, watch
+from codeclens.models.errors import InputError
+from codeclens.models.qwen3vl.generate import GREEDY
+from codeclens.models.video.gop import plan
+from codeclens.models.video.primitives import primitives
+from codeclens.models.video.reading import Sampling, VideoSource
+
+
+def scene(count=16, cut=8):
+    """A picture that slides by three pixels a frame and changes to another one at ``cut``."""
+    rng = np.random.default_rng(0)
+    pictures = [np.kron(rng.integers(0, 256, (12, 20, 3)), np.ones((16, 16, 1))).astype(np.uint8) for _ in range(2)]
+    return np.stack([pictures[t >= cut][:128, 3 * t : 3 * t + 192] for t in range(count)])
+
+
+@pytest.fixture
+def source():
+    return VideoSource.from_images(scene(), 2.0)
+
+
+def small(**options):
+    return Watching(**({"area": 128 * 192, "sampling": Sampling.all(), "rule": {"gamma": 2e6}} | options))
+
+
+def test_the_code_follows_the_plan(tiny_model, source):
+    code = watch(source, tiny_model, small())
+    found = primitives(source.frames(Sampling.all(), (128, 192)))
+    expected = plan(found, gamma=2e6)
+    assert code.plan.to_json() == expected.to_json()
+    assert [segment.kind for segment in code] == ["PI"[kind] for kind in expected.kind]
+    assert expected.kind.nonzero()[0].tolist() == [0, 8]
+    assert code.token_count == expected.totals["thumbnail"]
+    assert set(code.seconds) == {"read", "plan", "vision"} and min(code.seconds.values()) > 0
+
+
+def test_a_video_too_long_to_hold_is_read_twice_and_codes_alike(tiny_model, source, monkeypatch):
+    once = watch(source, tiny_model, small())
+    monkeypatch.setattr(watching, "HELD_BYTES", 100_000)
+    assert watch(source, tiny_model, small()).fingerprint == once.fingerprint
+
+
+def test_every_frame_whole_without_search(tiny_model, source):
+    code = watch(source, tiny_model, small(mode="keyframes", policy="fixed", rule={"cap": 0}))
+    assert code.token_count == 16 * 24 == code.plan.totals["rgb_per_frame"]
+
+
+def test_a_small_context_drops_gops_evenly_and_says_so(tiny_model, source):
+    how = small(mode="keyframes", policy="fixed", rule={"cap": 0})
+    context = 400
+    model = replace(
+        tiny_model, config=replace(tiny_model.config, text=replace(tiny_model.config.text, context_length=context))
+    )
+    code = watch(source, model, how, reserve=100)
+    kept = np.flatnonzero(code.plan.keep)
+    assert code.warnings == (f"context of {context} tokens: {16 - len(kept)} of 16 GOPs dropped",)
+    assert 2 <= len(kept) < 16 and np.ptp(np.diff(kept)) <= 1
+    talk = converse(model, code)
+    answer = talk.ask("What is it?", sampling=GREEDY, max_tokens=4)
+    assert answer.prompt_tokens + 4 <= context
+    fuller = watch(source, model, how, reserve=0)
+    assert fuller.plan.keep.sum() > len(kept)
+
+
+def test_a_context_below_one_gop_is_refused(tiny_model, source):
+    tiny = SimpleNamespace(
+        tokenizer=tiny_model.tokenizer, config=SimpleNamespace(text=SimpleNamespace(context_length=40))
+    )
+    with pytest.raises(InputError, match="a single GOP does not fit the model's context of 40 tokens beside 30"):
+        watch(source, tiny, small(), reserve=30)
+
+
+def test_a_budget_below_one_picture_is_refused(tiny_model, source):
+    with pytest.raises(InputError, match="budget is 10 tokens; it must hold at least one picture of 24 tokens"):
+        watch(source, tiny_model, small(policy="budget", rule={"budget": 10}))
+
+
+def test_a_clip_of_one_frame(tiny_model):
+    code = watch(VideoSource.from_images(scene(1), 8.0), tiny_model, small())
+    assert [(segment.kind, segment.index, segment.pts) for segment in code] == [("I", (0,), (0.0,))]
+    native = watch(VideoSource.from_images(scene(1), 8.0), tiny_model, small(mode="rgb"))
+    assert [(segment.kind, segment.index) for segment in native] == [("pair", (0,))]
