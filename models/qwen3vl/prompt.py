@@ -45,7 +45,7 @@ def timestamp(seconds: float) -> str:
 
 def group_seconds(pts: Sequence[float]) -> list[float]:
     """The time of each pair of frames at ``pts`` seconds, the mean of the two; an odd last frame is its own pair."""
-    return [(first + second) / 2 for first, second in zip(pts[::2], [*pts[1::2], pts[-1]], strict=False)]
+    return [(first + second) / 2 for first, second in zip(pts[::2], [*pts[1::2], *pts[-1:]], strict=False)]
 
 
 def chat(
