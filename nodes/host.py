@@ -52,7 +52,7 @@ def trimmed(video, windows) -> list:
 
 def image(picture) -> torch.Tensor:
     """A Pillow picture as an IMAGE: float32 [1, H, W, 3] in 0..1."""
-    return images(np.asarray(picture)[None])
+    return images(np.array(picture)[None])
 
 
 def images(rgb: np.ndarray) -> torch.Tensor:

@@ -1,1 +1,525 @@
-NODES = []
+"""Nodes that look at a video: sampling, codec primitives, the plan, pictures of them, cuts.
+
+Sockets of this family:
+    CODECLENS_SAMPLED_VIDEO  :class:`SampledVideo`, a video and which frames of it to look at; frames are read on demand
+    CODECLENS_PRIMITIVES     :class:`CodecPrimitives`, motion and prediction cost of the sampled frames
+    CODECLENS_GOP_PLAN       :class:`codeclens.models.video.gop.GopPlan`
+"""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..models.errors import InputError
+from ..models.video.extraction import VECTORS, extract
+from ..models.video.gop import CAP, GopPlan, plan_from_costs
+from ..models.video.primitives import Primitives
+from ..models.video.reading import Sampling, VideoSource, fit_size
+from ..models.video.tokens import MODES
+from ..models.video.views import PICTURES, most_moving, motion_view, timeline_view
+from . import host
+
+SampledVideoSocket = io.Custom("CODECLENS_SAMPLED_VIDEO")
+PrimitivesSocket = io.Custom("CODECLENS_PRIMITIVES")
+PlanSocket = io.Custom("CODECLENS_GOP_PLAN")
+
+CATEGORY = "CodecLens/video"
+
+
+class SampledVideo(NamedTuple):
+    """A video and which of its frames to look at. Nothing is decoded yet.
+
+    A tuple, so that the host's cache sees the tensor in it.
+
+    Attributes:
+        source: where frames come from.
+        sampling: which of them.
+        size: (H, W) in pixels that they are resized to.
+        images: the IMAGE they come from, None for a file.
+    """
+
+    source: VideoSource
+    sampling: Sampling
+    size: tuple[int, int]
+    images: torch.Tensor | None
+
+
+class CodecPrimitives(NamedTuple):
+    """What the codec sees, and again its arrays as tensors that share their memory, for the host's cache to see."""
+
+    primitives: Primitives
+    tensors: tuple[torch.Tensor, ...]
+
+
+class SampleVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensSampleVideo",
+            display_name="Sample Video",
+            category=CATEGORY,
+            description="Chooses which frames of a video to look at and at what size. Frames keep the video's own times"
+            " and frame numbers; they are read later, forwards and in chunks, so an hour needs no more memory than a"
+            " minute.",
+            search_aliases=["video frames", "fps", "codec lens"],
+            inputs=[
+                io.Video.Input(
+                    "video",
+                    optional=True,
+                    tooltip="The video to look at. A trim set before (Trim Video) is honoured. Connect this or images.",
+                ),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="Frames as an image batch, instead of a video. Images carry no times, so images_fps must be"
+                    " true.",
+                ),
+                io.Float.Input(
+                    "images_fps",
+                    default=24.0,
+                    min=0.01,
+                    max=1000.0,
+                    step=0.01,
+                    tooltip="Frames per second of the image batch. Times are computed from it. Not used for a video.",
+                ),
+                io.DynamicCombo.Input(
+                    "sampling",
+                    options=[
+                        io.DynamicCombo.Option(
+                            "fps",
+                            [
+                                io.Float.Input(
+                                    "fps",
+                                    default=2.0,
+                                    min=0.01,
+                                    max=240.0,
+                                    step=0.01,
+                                    tooltip="Frames looked at in each second. 2 is what Qwen3-VL was trained with; fast"
+                                    " action deserves 4 to 8.",
+                                )
+                            ],
+                        ),
+                        io.DynamicCombo.Option(
+                            "count",
+                            [
+                                io.Int.Input(
+                                    "count",
+                                    default=64,
+                                    min=1,
+                                    max=100000,
+                                    tooltip="This many frames spread evenly over the video, first and last included.",
+                                )
+                            ],
+                        ),
+                        io.DynamicCombo.Option(
+                            "every",
+                            [
+                                io.Int.Input(
+                                    "step",
+                                    default=12,
+                                    min=1,
+                                    max=100000,
+                                    tooltip="Frames 0, step, 2 * step and so on.",
+                                )
+                            ],
+                        ),
+                        io.DynamicCombo.Option("all", []),
+                    ],
+                    tooltip="How frames are chosen: so many a second, so many in all, every n-th, or all of them.",
+                ),
+                io.Int.Input(
+                    "side",
+                    default=512,
+                    min=64,
+                    max=2048,
+                    step=32,
+                    tooltip="Frames are resized to about side x side pixels in their own aspect, both sides multiples of"
+                    " 32. A whole picture costs (side/32) squared visual tokens: 256 at 512.",
+                ),
+            ],
+            outputs=[
+                SampledVideoSocket.Output("frames", tooltip="The sampled video, for the other CodecLens nodes."),
+                io.Int.Output("count", tooltip="How many frames are sampled."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, images_fps, sampling, side, video=None, images=None) -> io.NodeOutput:
+        if (video is None) == (images is None):
+            raise InputError("Sample Video takes either a video or images: connect exactly one of the two")
+        if images is None:
+            source, images = host.video_source(video)
+        else:
+            source = VideoSource.from_images(images[..., :3], images_fps)
+        rule = sampling_rule(sampling)
+        first, last = source.window(host.node_progress())
+        count = len(rule.select(source.timeline().pts[first : last + 1]))
+        size = fit_size(source.info.width, source.info.height, side * side)
+        return io.NodeOutput(SampledVideo(source, rule, size, images), count)
+
+
+def sampling_rule(sampling: dict) -> Sampling:
+    rules = {
+        "fps": lambda: Sampling.by_fps(sampling["fps"]),
+        "count": lambda: Sampling.by_count(sampling["count"]),
+        "every": lambda: Sampling.every(sampling["step"]),
+        "all": Sampling.all,
+    }
+    return rules[sampling["sampling"]]()
+
+
+class ExtractCodecPrimitives(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensExtractCodecPrimitives",
+            display_name="Extract Codec Primitives",
+            category=CATEGORY,
+            description="Sees the video as a codec does: for each 16x16 block of a sampled frame, where it was in the"
+            " frame sampled before (motion vector) and how badly that predicts it (cost).",
+            search_aliases=["motion vectors", "residual", "optical flow", "codec lens"],
+            inputs=[
+                SampledVideoSocket.Input("frames", tooltip="From Sample Video."),
+                io.Combo.Input(
+                    "vectors",
+                    options=list(VECTORS),
+                    default="search",
+                    tooltip="search: our own block search between sampled frames, works for every video. bitstream: the"
+                    " vectors that the file's encoder stored (H.264, MPEG-4 part 2, MPEG-2), chained from sample to"
+                    " sample; they cost no search, but an encoder picks vectors that are cheap to store, not always"
+                    " true motion.",
+                ),
+            ],
+            outputs=[PrimitivesSocket.Output("primitives", tooltip="Motion vectors and costs, for the nodes below.")],
+        )
+
+    @classmethod
+    def execute(cls, frames: SampledVideo, vectors) -> io.NodeOutput:
+        primitives = extract(frames.source, frames.sampling, frames.size, vectors, progress=host.node_progress())
+        arrays = (primitives.mv, primitives.cost, primitives.sad, primitives.valid)
+        return io.NodeOutput(CodecPrimitives(primitives, tuple(map(torch.from_numpy, arrays))))
+
+
+GAMMA_TOOLTIP = (
+    "The cost above which a frame cannot be predicted well and becomes a whole picture. auto: found so that the median"
+    " group holds 8 predicted frames in this video. scaled: AdaCodec's published value carried to this size (40 grey"
+    " levels per colour sample). value: the number in gamma_value."
+)
+
+
+def gamma_inputs(options=("auto", "scaled", "value")):
+    return [
+        io.Combo.Input("gamma", options=list(options), default=options[0], tooltip=GAMMA_TOOLTIP),
+        io.Float.Input(
+            "gamma_value",
+            default=31457280.0,
+            min=0.0,
+            max=1e12,
+            step=100000.0,
+            advanced=True,
+            tooltip="Used where gamma is 'value'. Read good values off Draw Plan's cost curve.",
+        ),
+    ]
+
+
+def cap_input(tooltip="At most this many predicted frames in a row; then a whole picture comes anyway (AdaCodec: 16)."):
+    return io.Int.Input("cap", default=CAP, min=0, max=100000, tooltip=tooltip)
+
+
+class PlanGOP(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensPlanGOP",
+            display_name="Plan GOP",
+            category=CATEGORY,
+            description="Decides which frames a model needs as whole pictures (I) and for which a compact change is"
+            " enough (P), and counts the visual tokens that this costs.",
+            search_aliases=["keyframes", "token budget", "adacodec", "codec lens"],
+            inputs=[
+                PrimitivesSocket.Input("primitives", tooltip="From Extract Codec Primitives."),
+                io.DynamicCombo.Input(
+                    "policy",
+                    options=[
+                        io.DynamicCombo.Option("adaptive", [*gamma_inputs(), cap_input()]),
+                        io.DynamicCombo.Option(
+                            "budget",
+                            [
+                                io.Int.Input(
+                                    "budget",
+                                    default=2048,
+                                    min=1,
+                                    max=10000000,
+                                    tooltip="Never spend more visual tokens than this. First gamma rises (at most twice"
+                                    " as high), then whole groups are dropped evenly over time.",
+                                ),
+                                *gamma_inputs(),
+                                cap_input(),
+                            ],
+                        ),
+                        io.DynamicCombo.Option("fixed", [cap_input("Predicted frames after each whole picture.")]),
+                        io.DynamicCombo.Option(
+                            "frames",
+                            [
+                                io.String.Input(
+                                    "frames",
+                                    default="0",
+                                    tooltip="The whole pictures, as positions among the sampled frames: 0, 12, 30. The"
+                                    " first frame always is one.",
+                                )
+                            ],
+                        ),
+                        io.DynamicCombo.Option("streaming", [*gamma_inputs(("scaled", "value")), cap_input()]),
+                    ],
+                    tooltip="adaptive: a whole picture where prediction fails. budget: the same within a number of"
+                    " tokens. fixed: at regular distance. frames: where you say. streaming: adaptive decided frame by"
+                    " frame without looking ahead.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default="thumbnail",
+                    tooltip="What a predicted frame costs. thumbnail: a picture a quarter as wide and high (16 tokens"
+                    " for 512x512), no training needed. keyframes: nothing, it is left out. ptoken: 16, delta: 8, both"
+                    " need trained weights. rgb: native video, every frame in pairs.",
+                ),
+            ],
+            outputs=[
+                PlanSocket.Output("plan", tooltip="The decisions, for Draw Plan, Plan Info and Select Frames."),
+                io.Int.Output("tokens", tooltip="Visual tokens that the plan costs in this mode."),
+            ],
+            has_intermediate_output=True,
+        )
+
+    @classmethod
+    def execute(cls, primitives: CodecPrimitives, policy, mode) -> io.NodeOutput:
+        found = primitives.primitives
+        rule = {"cap": policy.get("cap", CAP), "budget": policy.get("budget")}
+        if "gamma" in policy:
+            rule["gamma"] = policy["gamma_value"] if policy["gamma"] == "value" else policy["gamma"]
+        if "frames" in policy:
+            rule["frames"] = whole_numbers(policy["frames"])
+        plan = plan_from_costs(
+            found.pcost,
+            policy["policy"],
+            index=found.index,
+            pts=found.pts,
+            size=found.size,
+            source=found.source,
+            mode=mode,
+            **rule,
+        )
+        return io.NodeOutput(plan, int(plan.tokens.sum()), ui={"codeclens_plan": [timeline_data(plan)]})
+
+
+def whole_numbers(words: str) -> list[int]:
+    try:
+        return [int(word) for word in words.replace(",", " ").split()]
+    except ValueError:
+        raise InputError(f"the list of frames is {words!r}; give whole numbers, for example 0, 12, 30") from None
+
+
+def timeline_data(plan: GopPlan) -> dict:
+    """What the timeline on the node shows, small: one letter a frame ('.' where dropped), numbers rounded."""
+    letters = np.where(plan.keep, np.array(["P", "I"])[plan.kind], ".")
+    return {
+        "kind": "".join(letters),
+        "why": [plan.why[position] for position in plan.i_frames],
+        "index": plan.index.tolist(),
+        "pts": [round(seconds, 3) for seconds in plan.pts.tolist()],
+        "pcost": [None if np.isnan(cost) else round(cost) for cost in plan.pcost.tolist()],
+        "gamma": None if np.isnan(plan.gamma) else round(plan.gamma),
+        "tokens": int(plan.tokens.sum()),
+        "rgb_per_frame": plan.totals["rgb_per_frame"],
+        "rgb_paired": plan.totals["rgb_paired"],
+        "warnings": list(plan.warnings),
+    }
+
+
+class DrawPlan(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensDrawPlan",
+            display_name="Draw Plan",
+            category=CATEGORY,
+            description="Draws the plan over time: thumbnails, whole and predicted frames with the reason of each, the"
+            " prediction cost against gamma, and the tokens spent against plain video.",
+            search_aliases=["timeline", "plot", "codec lens"],
+            inputs=[
+                SampledVideoSocket.Input("frames", tooltip="The sampled video that the plan was made from."),
+                PlanSocket.Input("plan", tooltip="From Plan GOP."),
+                io.Int.Input(
+                    "width", default=1600, min=900, max=8192, step=4, tooltip="Width of the picture in pixels."
+                ),
+            ],
+            outputs=[io.Image.Output("image", tooltip="The picture.")],
+        )
+
+    @classmethod
+    def execute(cls, frames: SampledVideo, plan: GopPlan, width) -> io.NodeOutput:
+        return io.NodeOutput(host.image(timeline_view(plan, frames.source, width, host.node_progress())))
+
+
+class DrawMotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensDrawMotion",
+            display_name="Draw Motion",
+            category=CATEGORY,
+            description="Draws what the codec sees in one sampled frame: where each block came from, how well that"
+            " predicts the frame, and what is left over.",
+            search_aliases=["motion vectors", "optical flow", "residual", "heat map", "codec lens"],
+            inputs=[
+                SampledVideoSocket.Input(
+                    "frames", tooltip="The sampled video that the primitives were extracted from."
+                ),
+                PrimitivesSocket.Input("primitives", tooltip="From Extract Codec Primitives."),
+                io.Combo.Input(
+                    "picture",
+                    options=list(PICTURES),
+                    default="all",
+                    tooltip="motion: an arrow for each block, coloured by direction. prediction: frame, prediction and"
+                    " residual side by side. residual: what prediction leaves over, as a heat map. all: one sheet.",
+                ),
+                io.Int.Input(
+                    "position",
+                    default=-1,
+                    min=-1,
+                    max=1000000,
+                    tooltip="Which sampled frame, counted from 0 (0 itself has nothing before it). -1: the frame that"
+                    " moves most.",
+                ),
+            ],
+            outputs=[io.Image.Output("image", tooltip="The picture.")],
+        )
+
+    @classmethod
+    def execute(cls, frames: SampledVideo, primitives: CodecPrimitives, picture, position) -> io.NodeOutput:
+        found = primitives.primitives
+        position = most_moving(found) if position < 0 else position
+        return io.NodeOutput(host.image(motion_view(found, frames.source, position, picture, host.node_progress())))
+
+
+class SelectFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensSelectFrames",
+            display_name="Select Frames",
+            category=CATEGORY,
+            description="Takes frames out of a sampled video as images: the whole pictures of a plan, the frames it"
+            " keeps, or a list. Times and source frame numbers come along.",
+            search_aliases=["keyframes", "extract frames", "codec lens"],
+            inputs=[
+                SampledVideoSocket.Input("frames", tooltip="The sampled video."),
+                PlanSocket.Input(
+                    "plan",
+                    optional=True,
+                    tooltip="The plan whose frames are taken. Not needed for a list of positions or times.",
+                ),
+                io.DynamicCombo.Input(
+                    "which",
+                    options=[
+                        io.DynamicCombo.Option("I frames", []),
+                        io.DynamicCombo.Option("kept frames", []),
+                        io.DynamicCombo.Option(
+                            "positions",
+                            [
+                                io.String.Input(
+                                    "positions",
+                                    default="0, 1, 2",
+                                    tooltip="Positions among the sampled frames, counted from 0.",
+                                )
+                            ],
+                        ),
+                        io.DynamicCombo.Option(
+                            "times",
+                            [
+                                io.String.Input(
+                                    "times",
+                                    default="0.0, 1.0",
+                                    tooltip="Seconds on the video's own clock: the frame on screen at each, sampled or"
+                                    " not.",
+                                )
+                            ],
+                        ),
+                    ],
+                    tooltip="I frames and kept frames need a plan; positions and times are lists that you give.",
+                ),
+                io.Boolean.Input(
+                    "full_size",
+                    default=True,
+                    tooltip="On: in the video's own size. Off: in the size that was sampled, as a model would see them.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", tooltip="The frames as one batch, in order of time."),
+                io.String.Output("times", tooltip="Their presentation times in seconds, as a JSON list."),
+                io.String.Output("numbers", tooltip="Their frame numbers in the source, as a JSON list."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, frames: SampledVideo, which, full_size, plan=None) -> io.NodeOutput:
+        progress = host.node_progress()
+        sampling = Sampling.at_times(selected_times(frames, which, plan))
+        taken = frames.source.read(sampling, None if full_size else frames.size, progress)
+        numbers = json.dumps(taken.index.tolist())
+        times = json.dumps([round(seconds, 6) for seconds in taken.pts.tolist()])
+        return io.NodeOutput(host.images(taken.rgb), times, numbers)
+
+
+def selected_times(frames: SampledVideo, which: dict, plan: GopPlan | None) -> list[float]:
+    """Presentation times in seconds of the frames that Select Frames was asked for."""
+    if which["which"] == "times":
+        try:
+            return [float(word) for word in which["times"].replace(",", " ").split()]
+        except ValueError:
+            raise InputError(f"the list of times is {which['times']!r}; give seconds, for example 0.0, 2.5") from None
+    if which["which"] == "positions":
+        first, last = frames.source.window()
+        inside = frames.source.timeline().pts[first : last + 1]
+        sampled = inside[frames.sampling.select(inside)]
+        chosen = whole_numbers(which["positions"])
+        if wrong := [position for position in chosen if not 0 <= position < len(sampled)]:
+            raise InputError(f"position {wrong[0]} is not a sampled frame; give positions from 0 to {len(sampled) - 1}")
+        return sampled[chosen].tolist()
+    if plan is None:
+        raise InputError(f"selecting {which['which']} needs a plan: connect Plan GOP")
+    chosen = plan.keep & (plan.kind == 1) if which["which"] == "I frames" else plan.keep
+    return plan.pts[chosen].tolist()
+
+
+class PlanInfo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensPlanInfo",
+            display_name="Plan Info",
+            category=CATEGORY,
+            description="The plan as JSON text: I and P, the reason of each whole picture, times, frame numbers, costs,"
+            " and the tokens of every mode beside both baselines.",
+            search_aliases=["json", "export plan", "codec lens"],
+            inputs=[PlanSocket.Input("plan", tooltip="From Plan GOP.")],
+            outputs=[io.String.Output("json", tooltip="One JSON object; `codeclens plan --json` writes the same.")],
+        )
+
+    @classmethod
+    def execute(cls, plan: GopPlan) -> io.NodeOutput:
+        return io.NodeOutput(json.dumps(plan.to_json(), indent=1))
+
+
+NODES = [
+    SampleVideo,
+    ExtractCodecPrimitives,
+    PlanGOP,
+    DrawPlan,
+    DrawMotion,
+    SelectFrames,
+    PlanInfo,
+]

@@ -1,5 +1,281 @@
-"""Commands that look at a video: plan, motion, cuts."""
+"""Commands that look at a video: plan, motion, cuts, demo."""
+
+import argparse
+import json
+import math
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..progress import TerminalProgress
+from ..video.demo import write_demo
+from ..video.drawing import clock_text, grouped, short_number
+from ..video.extraction import VECTORS, extract
+from ..video.gop import CAP, POLICIES, GopPlan, auto_gamma, plan_from_costs
+from ..video.reading import Sampling, VideoSource, fit_size
+from ..video.tokens import MODES
+from ..video.views import most_moving, motion_view, timeline_view
+
+REFERENCE_SIZE = (512, 512)
+"""Size at which clips of different sizes share one auto gamma: costs grow with the number of pixels."""
 
 
 def add_commands(commands) -> None:
     """Add the family's parsers to ``commands``."""
+    plan = commands.add_parser("plan", help="choose whole pictures (I) and predicted ones (P), count visual tokens")
+    plan.add_argument("clips", nargs="*", metavar="CLIP", help="video files; several share one auto gamma")
+    plan.add_argument("--costs", metavar="FILE.json", help="plan from a JSON list of prediction costs, not from a clip")
+    add_reading_options(plan)
+    plan.add_argument("--policy", choices=POLICIES, help="adaptive by default; budget where --budget is given")
+    plan.add_argument("--budget", type=int, metavar="TOKENS", help="stay within this many visual tokens")
+    plan.add_argument(
+        "--gamma", default="auto", help="cost above which a frame is I: a number, auto (default) or scaled"
+    )
+    plan.add_argument("--cap", type=int, default=CAP, help=f"most P frames in a row (default {CAP})")
+    plan.add_argument(
+        "--frames", metavar="N,N,...", help="for --policy frames: positions of I among the sampled frames"
+    )
+    plan.add_argument("--mode", choices=MODES, default="thumbnail", help="whose tokens to count (default thumbnail)")
+    plan.add_argument("--json", metavar="F", help="write the plan as JSON; - for standard output")
+    plan.add_argument("--png", metavar="F", help="draw the plan; a folder where several clips are given")
+    plan.set_defaults(run=run_plan)
+
+    motion = commands.add_parser("motion", help="draw motion vectors, prediction and residual of one frame")
+    motion.add_argument("clip", metavar="CLIP")
+    motion.add_argument("--png", metavar="F", required=True, help="the picture to write")
+    motion.add_argument(
+        "--at", type=float, metavar="SECONDS", help="the frame on screen then; default: the most moving"
+    )
+    add_reading_options(motion)
+    motion.set_defaults(run=run_motion)
+
+    demo = commands.add_parser(
+        "demo", help="paint a clip with a cut, a pan and a still stretch, plan it and draw the plan"
+    )
+    demo.add_argument("folder", nargs="?", default="output", help="where clip and pictures go (default: output)")
+    demo.set_defaults(run=run_demo)
+
+
+def add_reading_options(parser) -> None:
+    parser.add_argument("--fps", type=float, default=2.0, help="frames sampled each second (default 2); 0 for all")
+    parser.add_argument("--side", type=int, default=512, help="frames are resized to about SIDE x SIDE (default 512)")
+    parser.add_argument(
+        "--source",
+        choices=VECTORS,
+        default="search",
+        help="vectors from our own search (default) or those the file carries",
+    )
+
+
+def run_plan(arguments: argparse.Namespace) -> int:
+    if bool(arguments.clips) == bool(arguments.costs):
+        raise InputError("give plan either clips or --costs FILE.json")
+    if arguments.costs and arguments.png:
+        raise InputError("--png draws frames, which a list of costs does not have: give a clip")
+    rule = planning_rule(arguments)
+    if arguments.costs:
+        plan = plan_from_costs(read_costs(arguments.costs), size=(arguments.side, arguments.side), **rule)
+        report([(arguments.costs, plan, None)], arguments)
+        return 0
+    looked_at = [look(clip, arguments) for clip in arguments.clips]
+    planned = []
+    for (source, _, primitives), gamma in zip(looked_at, shared_gammas(looked_at, rule), strict=True):
+        plan = plan_from_costs(
+            primitives.pcost,
+            index=primitives.index,
+            pts=primitives.pts,
+            size=primitives.size,
+            source=primitives.source,
+            **{**rule, "gamma": gamma},
+        )
+        planned.append((source.info.name, plan, source))
+    report(planned, arguments)
+    return 0
+
+
+def planning_rule(arguments) -> dict:
+    """The keyword arguments of :func:`plan_from_costs` that the options ask for."""
+    policy = arguments.policy or (
+        "budget" if arguments.budget is not None else "frames" if arguments.frames else "adaptive"
+    )
+    if policy == "budget" and arguments.budget is None:
+        raise InputError("--policy budget needs --budget TOKENS")
+    return {
+        "policy": policy,
+        "budget": arguments.budget,
+        "gamma": number_or_word(arguments.gamma),
+        "cap": arguments.cap,
+        "frames": positions(arguments.frames or ""),
+        "mode": arguments.mode,
+    }
+
+
+def number_or_word(gamma: str) -> float | str:
+    if gamma in ("auto", "scaled"):
+        return gamma
+    try:
+        return float(gamma)
+    except ValueError:
+        raise InputError(f"--gamma is {gamma!r}; give a number, auto or scaled") from None
+
+
+def positions(words: str) -> list[int]:
+    try:
+        return [int(word) for word in words.replace(",", " ").split()]
+    except ValueError:
+        raise InputError(f"--frames is {words!r}; give whole numbers, for example 0,12,30") from None
+
+
+def read_costs(path: str) -> list:
+    """The list of costs in a JSON file; '-' reads standard input."""
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        costs = json.loads(text)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
+    if not isinstance(costs, list):
+        raise InputError(f"{path} holds a JSON {type(costs).__name__}; it must be a list of costs")
+    return costs
+
+
+def look(clip: str, arguments):
+    """(source, sampling, primitives) of one clip, read as the options ask."""
+    source = VideoSource.open(clip)
+    sampling = Sampling.by_fps(arguments.fps) if arguments.fps else Sampling.all()
+    size = fit_size(source.info.width, source.info.height, arguments.side**2)
+    progress = TerminalProgress(source.info.name)
+    return source, sampling, extract(source, sampling, size, vectors=arguments.source, progress=progress)
+
+
+def shared_gammas(looked_at, rule: dict) -> list:
+    """One gamma for each clip. 'auto' is found over all of them at once, with costs brought to one size."""
+    if rule["gamma"] != "auto" or len(looked_at) == 1:
+        return [rule["gamma"]] * len(looked_at)
+    area = REFERENCE_SIZE[0] * REFERENCE_SIZE[1]
+    scales = [primitives.size[0] * primitives.size[1] / area for _, _, primitives in looked_at]
+    costs = [primitives.pcost / scale for (_, _, primitives), scale in zip(looked_at, scales, strict=True)]
+    gamma = auto_gamma(costs, REFERENCE_SIZE, rule["cap"])
+    return [gamma * scale for scale in scales]
+
+
+def run_motion(arguments: argparse.Namespace) -> int:
+    source, _, primitives = look(arguments.clip, arguments)
+    if arguments.at is None:
+        position = most_moving(primitives)
+    else:
+        position = max(1, int(np.searchsorted(primitives.pts, arguments.at, side="right")) - 1)
+    save_picture(motion_view(primitives, source, position), arguments.png)
+    seconds, number = primitives.pts[position], primitives.index[position]
+    print(f"{arguments.png}: {source.info.name}, frame {number} at {seconds:.2f} s")
+    warn(source.warnings)
+    return 0
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    folder = Path(arguments.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    clip = write_demo(folder / "demo.mp4", TerminalProgress("painting demo.mp4"))
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+    picture, motion = str(folder / "demo_plan.png"), str(folder / "demo_motion.png")
+    for words in (["plan", str(clip), "--png", picture], ["motion", str(clip), "--fps", "6", "--png", motion]):
+        parsed = parser.parse_args(words)
+        parsed.run(parsed)
+    return 0
+
+
+def report(planned: list[tuple[str, GopPlan, VideoSource | None]], arguments) -> None:
+    """Write what was asked for: pictures, JSON, and the plans in words unless standard output carries the JSON."""
+    for name, plan, source in planned:
+        warn([*plan.warnings, *(source.warnings if source else ())])
+        if arguments.png:
+            path = Path(arguments.png)
+            if len(planned) > 1:
+                path.mkdir(parents=True, exist_ok=True)
+                path = path / f"{Path(name).stem}.png"
+            save_picture(timeline_view(plan, source, progress=TerminalProgress(f"drawing {path.name}")), path)
+    if arguments.json:
+        plans = [{"file": name, **plan_json(plan, source)} for name, plan, source in planned]
+        write_json(plans[0] if len(plans) == 1 else {"clips": plans}, arguments.json)
+    if arguments.json != "-":
+        print("\n\n".join(plan_in_words(name, plan, source) for name, plan, source in planned))
+        if arguments.png:
+            print(f"\npicture: {arguments.png}")
+
+
+def plan_json(plan: GopPlan, source: VideoSource | None) -> dict:
+    """The plan as JSON values, with what reading had to say among the warnings."""
+    data = plan.to_json()
+    return {**data, "warnings": [*data["warnings"], *(source.warnings if source else ())]}
+
+
+def plan_in_words(name: str, plan: GopPlan, source: VideoSource | None) -> str:
+    """The plan for a reader: one line a GOP, then the tokens of every mode beside both baselines."""
+    lines = [name]
+    if source:
+        info = source.info
+        lines[0] += f"   {info.codec}, {info.width}x{info.height}, {info.fps:.4g} fps"
+    whole = int(np.sum((plan.kind == 1) & plan.keep))
+    gamma = "" if math.isnan(plan.gamma) else f", gamma {short_number(plan.gamma)}"
+    lines.append(
+        f"{len(plan)} frames of {plan.size[1]}x{plan.size[0]}: {whole} I + {int(plan.keep.sum()) - whole} P"
+        f"   ({plan.policy}{gamma})"
+    )
+    lines.append("")
+    for start, stop in plan.gops:
+        cost = plan.pcost[start]
+        why = plan.why[start] + (f", {short_number(cost)}" if plan.why[start] == "cost" else "")
+        frames = "I" + "P" * (stop - start - 1) if plan.keep[start] else f"(dropped, {stop - start} frames)"
+        time = clock_text(float(plan.pts[start]), 0.01)
+        lines.append(f"  {time:>9}  frame {plan.index[start]:<7} {why:<14} {frames}")
+    totals = plan.totals
+    every, pairs = totals["rgb_per_frame"], totals["rgb_paired"]
+    lines += ["", f"  {'visual tokens':<22}{'':>10}   of every frame   of native pairs"]
+    names = {"rgb_per_frame": "every frame whole", "rgb_paired": "native frame pairs"}
+    for mode, tokens in totals.items():
+        mark = " <" if mode == plan.mode else ""
+        label = names.get(mode, mode)
+        lines.append(
+            f"  {label:<22}{grouped(tokens):>10} {100 * tokens / every:>14.1f} % {100 * tokens / pairs:>14.1f} %{mark}"
+        )
+    return "\n".join(lines)
+
+
+def warn(sentences) -> None:
+    for sentence in sentences:
+        print(f"codeclens: warning: {sentence}", file=sys.stderr)
+
+
+def write_json(value, path: str) -> None:
+    """Write JSON to a file, whole or not at all, or to standard output for '-'."""
+    text = json.dumps(value, indent=1, allow_nan=False)
+    if path == "-":
+        print(text)
+        return
+    with saving(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def save_picture(picture, path) -> None:
+    with saving(path) as partial:
+        picture.save(partial, format="PNG")
+
+
+@contextmanager
+def saving(path):
+    """Give a temporary name beside ``path`` that takes its place once the block has ended well."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)

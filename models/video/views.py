@@ -1,0 +1,76 @@
+"""Pictures straight from a source: read the few frames that a picture needs, then draw it."""
+
+import numpy as np
+from PIL import Image
+
+from ..errors import InputError
+from ..progress import Progress, no_progress
+from .gop import GopPlan, scaled_gamma
+from .motion import predict
+from .motion_pictures import draw_motion_field, draw_motion_sheet, draw_prediction, draw_residual
+from .primitives import Primitives
+from .reading import Sampling, VideoSource
+from .timeline import THUMBNAIL_HEIGHT, draw_timeline, timeline_thumbnails
+
+PICTURES = ("all", "motion", "prediction", "residual")
+
+
+def timeline_view(
+    plan: GopPlan,
+    source: VideoSource,
+    width: int = 1600,
+    progress: Progress = no_progress,
+) -> Image.Image:
+    """The plan over time (:func:`draw_timeline`) with thumbnails from ``source``, which it was made from."""
+    wanted = plan.pts[timeline_thumbnails(plan, width)]
+    height = 2 * THUMBNAIL_HEIGHT
+    size = (height, max(1, round(height * source.info.width / source.info.height)))
+    thumbnails = source.read(Sampling.at_times(wanted), size, progress)
+    return draw_timeline(plan, thumbnails, title=source.info.name, width=width)
+
+
+def most_moving(primitives: Primitives) -> int:
+    """Position of the sampled frame whose blocks move furthest in sum.
+
+    Frames that cost more than half of AdaCodec's gamma are left out where others remain: across a cut, motion means
+    nothing.
+    """
+    usual = primitives.pcost <= scaled_gamma(primitives.size) / 2
+    moved = np.abs(primitives.mv.astype(np.int64)) * primitives.valid[..., None]
+    total = moved.reshape(len(primitives), -1).sum(axis=1)
+    return int(np.argmax(np.where(primitives.ref < 0, -2, np.where(usual, total, -1))))
+
+
+def motion_view(
+    primitives: Primitives,
+    source: VideoSource,
+    position: int,
+    picture: str = "all",
+    progress: Progress = no_progress,
+) -> Image.Image:
+    """What the codec sees in the sampled frame at ``position``: one of ``PICTURES``.
+
+    Raises InputError where there is no such frame or nothing to predict it from.
+    """
+    if not 0 <= position < len(primitives) or primitives.ref[position] < 0:
+        raise InputError(
+            f"frame {position} has no reference to show motion from: give a position from 1 to {len(primitives) - 1}"
+        )
+    reference = int(primitives.ref[position])
+    frames = source.read(Sampling.at_times(primitives.pts[[reference, position]]), primitives.size, progress)
+    if len(frames) < 2:
+        raise InputError(f"{source.info.name} no longer gives frame {position} and its reference")
+    mv, valid = primitives.mv[position], primitives.valid[position]
+    before, now = frames.rgb
+    prediction = predict(before, mv)
+    residual = now.astype(np.int16) - prediction
+    old, new = (f"frame {number} at {seconds:.2f} s" for number, seconds in zip(frames.index, frames.pts, strict=True))
+    captions = (new, f"predicted from {old}")
+    title = f"{source.info.name}, {captions[0]}"
+    if picture == "motion":
+        return draw_motion_field(now, mv, valid, title)
+    if picture == "residual":
+        return draw_residual(residual, title)
+    if picture == "prediction":
+        return draw_prediction(now, prediction, residual, title, captions)
+    return draw_motion_sheet(now, prediction, residual, mv, valid, title, captions)

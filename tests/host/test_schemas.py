@@ -1,0 +1,74 @@
+"""Every node's schema, asked for as ComfyUI asks: one that raises would silently end the registration of all after it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from support.comfyui import ROOT, find_comfyui, host_environment, why_not
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory):
+    if reason := why_not():
+        pytest.skip(reason)
+    script = ROOT / "tests" / "support" / "schemas.py"
+    ran = subprocess.run(
+        [sys.executable, str(script), str(find_comfyui()), str(ROOT), "--cpu"],
+        env=host_environment(tmp_path_factory.mktemp("site")),
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(ran.stdout)
+
+
+def inputs(schema):
+    """(name, definition) of each input, those inside dynamic combos included."""
+    for group in schema["input"].values():
+        yield from inputs_of(group)
+
+
+def inputs_of(group):
+    for name, definition in group.items():
+        yield name, definition
+        for option in definition[1].get("options", []) if len(definition) > 1 else []:
+            if isinstance(option, dict) and "inputs" in option:
+                for nested in option["inputs"].values():
+                    yield from inputs_of(nested)
+
+
+def test_nodes_are_those_of_the_video_family_and_carry_the_prefix(schemas):
+    assert {
+        "CodecLensSampleVideo",
+        "CodecLensExtractCodecPrimitives",
+        "CodecLensPlanGOP",
+        "CodecLensDrawPlan",
+        "CodecLensDrawMotion",
+        "CodecLensSelectFrames",
+        "CodecLensSplitAtCuts",
+        "CodecLensPlanInfo",
+    } <= set(schemas)
+    assert all(name.startswith("CodecLens") for name in schemas)
+
+
+def test_each_node_and_input_teaches(schemas):
+    for name, schema in schemas.items():
+        assert len(schema["description"]) > 40, name
+        assert schema["category"].startswith("CodecLens"), name
+        for field, definition in inputs(schema):
+            assert len(definition) > 1 and len(definition[1].get("tooltip") or "") > 10, f"{name}.{field}"
+
+
+def test_input_and_output_names_do_not_collide(schemas):
+    for name, schema in schemas.items():
+        names = {field for group in schema["input"].values() for field in group}
+        assert not names & set(schema["output_name"]) - {"model"}, name
+
+
+def test_sockets_of_our_own_carry_the_prefix(schemas):
+    known = {"VIDEO", "IMAGE", "STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "AUDIO", "MODEL", "LATENT", "VAE", "CLIP"}
+    types = {kind for schema in schemas.values() for kind in schema["output"]}
+    types |= {definition[0] for schema in schemas.values() for _, definition in inputs(schema)}
+    own = {kind for kind in types if isinstance(kind, str)} - known
+    assert {kind for kind in own if not kind.startswith(("CODECLENS_", "COMFY_"))} <= {"CONDITIONING", "NOISE", "SIGMAS"}
