@@ -7,7 +7,7 @@ constraint takes the shortest way out that it can see and closes what is open.
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", 
 
 
 class JsonConstraint:
-    """Masks logits so that the tokens chosen so far, and then all of them, are a JSON text of a schema.
+    """Masks logits, as ``generate`` asks it to, so that the tokens chosen so far, and then all of them, are a JSON text of a schema.
 
     Args:
         tokenizer_json: the ``tokenizers`` library's serialisation of the tokenizer.
@@ -46,7 +46,8 @@ class JsonConstraint:
         self.matcher = self._matcher(schema)
         if self.matcher.get_error():
             raise InputError(f"The JSON schema cannot be followed: {self.matcher.get_error().splitlines()[0]}")
-        self.left = max_tokens
+        self.max_tokens = max_tokens
+        self.read = 0
         shortest = len(self._way_out(self.matcher))
         if shortest > max_tokens:
             raise InputError(f"max_tokens is {max_tokens}; the shortest answer of this schema has {shortest} tokens.")
@@ -82,20 +83,18 @@ class JsonConstraint:
             matcher.consume_token(tokens[-1])
         return tokens
 
-    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return ``logits`` [vocabulary] with -inf where the next token would break the schema or the limit."""
+    def __call__(self, ids: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
+        """Return ``logits`` [vocabulary] with -inf where the token after ``ids`` would break the schema or the limit."""
+        for token in ids[self.read :]:
+            self.matcher.consume_token(token)
+        self.read = len(ids)
         way_out = self._way_out(self.matcher)
-        if len(way_out) + self.margin >= self.left:
+        if self.read + len(way_out) + self.margin >= self.max_tokens:
             allowed = np.zeros(self.vocabulary, bool)
             allowed[way_out[0]] = True
         else:
             allowed = self._allowed(self.matcher)
         return logits.masked_fill(torch.from_numpy(~allowed).to(logits.device), float("-inf"))
-
-    def accept(self, token: int) -> None:
-        """Take the chosen token into account."""
-        self.matcher.consume_token(token)
-        self.left -= 1
 
 
 def _subschemas(schema: dict) -> Iterator[dict]:

@@ -22,9 +22,8 @@ def answer(tokenizer_json, schema, max_tokens, seed):
     generator = torch.Generator().manual_seed(seed)
     tokens = []
     while not tokens or tokens[-1] != STOP:
-        logits = constraint(3 * torch.randn(1024, generator=generator))
+        logits = constraint(tokens, 3 * torch.randn(1024, generator=generator))
         tokens.append(int(torch.multinomial(logits.softmax(-1), 1, generator=generator)))
-        constraint.accept(tokens[-1])
     return tokens
 
 
