@@ -36,7 +36,7 @@ class ContainerReader:
             first = self._first_frame(container, chosen)
             self.orientation = Orientation.of(first)
             self.info = self._describe(container, chosen, first)
-        self._table = self._timeline = None
+        self.table = self._timeline = None
 
     @contextmanager
     def open(self):
@@ -59,7 +59,7 @@ class ContainerReader:
                 scanned = scan(container, container.streams[self.stream], file, progress)
             if scanned is None:
                 raise InputError(f"{self.name} holds no frame in its video stream: give a file that is not empty")
-            self._table, self._timeline = scanned
+            self.table, self._timeline = scanned
         return self._timeline
 
     def decode(self, first: int, last: int, losses: Losses, progress: Progress = no_progress) -> Iterator[tuple]:
@@ -144,7 +144,7 @@ class _Pass:
     def __init__(self, reader: ContainerReader, first: int, last: int, threaded: bool, options: dict | None):
         self.reader, self.first, self.last, self.threaded = reader, first, last, threaded
         self.options = options or {}
-        self.table = reader._table
+        self.table = reader.table
         self.damaged = False
 
     def __iter__(self):

@@ -7,6 +7,7 @@ import av
 import numpy as np
 
 from ..progress import Progress
+from .elementary import h264_length_bytes, is_reference, is_shown
 from .promises import holes, missing_frames
 from .sources import Timeline
 
@@ -26,11 +27,15 @@ class PacketTable:
         key: bool [P], True where decoding can begin.
         pts: int64 [N] ascending, the frames' times in units of the stream's time base; None where the file has no
             usable times and frames are told apart by counting.
+        size: int64 [P], bytes.
+        reference: bool [P], False where no other frame is predicted from this one; True where that is not known.
     """
 
     number: np.ndarray
     key: np.ndarray
     pts: np.ndarray | None
+    size: np.ndarray
+    reference: np.ndarray
 
     def number_of(self, pts: int | None) -> int | None:
         """The number of the frame shown at ``pts``, None where no packet announced one."""
@@ -64,8 +69,9 @@ def scan(container, stream, file, progress: Progress) -> tuple[PacketTable, Time
         container, stream: opened by PyAV.
         file: the same bytes, open for reading, in which the container may say how long it should be.
     """
-    pts, dts, key, shown, lasts = [], [], [], [], []
+    pts, dts, key, shown, lasts, size, reference = [], [], [], [], [], [], []
     codec = stream.codec_context.codec.canonical_name
+    length_bytes = h264_length_bytes(stream.codec_context.extradata)
     last_end = 0.0
     for packet in read_packets(container, None):
         if packet.pts is not None:
@@ -76,7 +82,9 @@ def scan(container, stream, file, progress: Progress) -> tuple[PacketTable, Time
         dts.append(packet.dts)
         key.append(packet.is_keyframe)
         lasts.append(packet.duration or 0)
-        shown.append(not packet.is_discard and not (codec == "vp8" and vp8_hidden(packet)))
+        size.append(packet.size)
+        reference.append(is_reference(codec, packet, length_bytes))
+        shown.append(not packet.is_discard and is_shown(codec, packet))
         if len(pts) % SCAN_REPORT == 1:
             progress(0, max(stream.frames, len(pts)))
     shown = np.array(shown, bool)
@@ -85,16 +93,11 @@ def scan(container, stream, file, progress: Progress) -> tuple[PacketTable, Time
 
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     number, shown_pts, seconds = _number(pts, dts, shown, stream.time_base, rate)
-    table = PacketTable(number, np.array(key, bool), shown_pts)
+    table = PacketTable(number, np.array(key, bool), shown_pts, np.array(size), np.array(reference))
     end = float(seconds[-1]) + (float(lasts[int(np.argmax(number))] * stream.time_base) or 1 / rate)
     missing, exactly = missing_frames(container, stream, len(pts), max(last_end, end), file)
     timeline = Timeline(seconds, missing, exactly, 1 / rate, end, tuple(holes(container, seconds)))
     return table, timeline
-
-
-def vp8_hidden(packet: av.Packet) -> bool:
-    """True for a VP8 frame that only serves as a reference (RFC 6386, section 9.1: the show_frame bit)."""
-    return not bytes(packet)[0] >> 4 & 1
 
 
 def _number(pts, dts, shown, tick, rate):

@@ -13,8 +13,8 @@ def missing_frames(container, stream, packets: int, end: float, file) -> tuple[i
     """Frames that should follow the last one, and whether that is their number (True) or the least it can be.
 
     MP4: against the sample table, or at least one when a fragment is not whole. Matroska and FLV: the duration in the
-    header against ``end``, the second at which the last packet of any stream ends. AVI: the header's count, when the file
-    is shorter than it says. MPEG-TS: at least one when the last transport packet is not whole.
+    header against ``end``, the second at which the last packet of any stream ends. AVI: the header's count, when the
+    file is shorter than it says. MPEG-TS: at least one when the last transport packet is not whole.
     """
     kind = container.format.name
     file.seek(0)
