@@ -1,1 +1,23 @@
 """The eager twins: every op in plain torch, on any device. They define what the fused kernels must compute."""
+
+from .blocks import block_shape, check_blocks, dequantize
+from .codebook import check_codebook, codebook_compose, codebook_select
+from .linear import TILE_WEIGHTS, check_linear, quantized_linear
+from .motion import block_match, check_frames
+from .patches import check_patches, gather_patches
+
+__all__ = [
+    "TILE_WEIGHTS",
+    "block_match",
+    "block_shape",
+    "check_blocks",
+    "check_codebook",
+    "check_frames",
+    "check_linear",
+    "check_patches",
+    "codebook_compose",
+    "codebook_select",
+    "dequantize",
+    "gather_patches",
+    "quantized_linear",
+]
