@@ -2,7 +2,7 @@
 
 from .blocks import block_shape, check_blocks, dequantize
 from .codebook import check_codebook, codebook_compose, codebook_select
-from .linear import TILE_WEIGHTS, check_linear, quantized_linear
+from .linear import TILE_WEIGHTS, check_linear, quantized_linear, rounded_to_int8
 from .motion import block_match, check_frames
 from .patches import check_patches, gather_patches
 
@@ -20,4 +20,5 @@ __all__ = [
     "dequantize",
     "gather_patches",
     "quantized_linear",
+    "rounded_to_int8",
 ]

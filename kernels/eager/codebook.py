@@ -21,7 +21,9 @@ def check_codebook(
     if second.shape != first.shape:
         raise ValueError(f"{op}: second is {tuple(second.shape)}; wanted {tuple(first.shape)}, the shape of first.")
     if not 0 <= bits < n.bit_length() or not 1 <= atoms <= first.numel() >> bits:
-        raise ValueError(f"{op}: {atoms} groups of 2^{bits} atoms; wanted at least one, within the {first.numel()} signs.")
+        raise ValueError(
+            f"{op}: {atoms} groups of 2^{bits} atoms; wanted at least one, within the {first.numel()} signs."
+        )
     longest = max((vector.numel() for vector in vectors if vector.is_floating_point()), default=length)
     if not 1 <= longest <= n:
         raise ValueError(f"{op}: a frame of {longest} values; wanted 1 to {n}, the values of a sign row.")
