@@ -49,17 +49,23 @@ def _repeat(states: torch.Tensor, groups: int) -> torch.Tensor:
 def _attend_with_sum(query, key, value, causal) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention [B, H, n, d] and the float32 log-sum-exp of its scores [B, H, n]; equal head counts."""
     device = query.device.type
+    if query.requires_grad or key.requires_grad or device not in ("cpu", "cuda"):
+        return _by_definition(query, key, value, causal)
     if device == "cpu":
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal)[:2]
-    if device == "cuda" and query.dtype != torch.float32:
+    if query.dtype != torch.float32:
         return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal)[:2]
-    if device == "cuda":
-        states, total = torch.ops.aten._scaled_dot_product_efficient_attention(
-            query, key, value, None, True, 0.0, causal
-        )[:2]
-        return states, total[..., : query.shape[2]]
+    states, total = torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, None, True, 0.0, causal)[
+        :2
+    ]
+    return states, total[..., : query.shape[2]]
+
+
+def _by_definition(query, key, value, causal) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where torch has no fused kernel that returns its log-sum-exp, or none through which gradients flow."""
     scores = query.float() @ key.float().mT * query.shape[-1] ** -0.5
     if causal:
-        scores = scores.masked_fill(torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1), -torch.inf)
+        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(hidden, -torch.inf)
     total = scores.logsumexp(-1)
     return (scores - total[..., None]).exp().to(value.dtype) @ value, total

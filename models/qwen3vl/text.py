@@ -63,7 +63,7 @@ class TextModel(torch.nn.Module):
         for index, layer in enumerate(self.layers):
             states = layer(states, cos, sin, cache)
             if deepstack is not None and index < len(deepstack):
-                states = states.index_add(0, visual_index, deepstack[index].to(states.dtype))
+                states = states.index_add(0, visual_index.to(states.device), deepstack[index].to(states))
         if cache is not None:
             cache.advance(embeds.shape[0])
         return states

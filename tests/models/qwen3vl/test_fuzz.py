@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import resource
 import struct
 import sys
 import time
@@ -22,6 +21,7 @@ SMALL = replace(
     TINY, layers=1, hidden=32, intermediate=32, heads=2, kv_heads=1, head_dim=16, sections=(4, 2, 2, 0), vocabulary=290,
     vision_layers=1, vision_hidden=8, vision_intermediate=8, vision_heads=1, deepstack=(0,), grid_side=2,
 )  # fmt: skip
+resource = pytest.importorskip("resource", reason="address space can only be limited on POSIX systems")
 EXTREMES = [0, 1, 2, 7, 9, 127, 255, 256, 65535, 2**20, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1]
 
 

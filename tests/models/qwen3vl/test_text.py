@@ -131,6 +131,25 @@ def test_attention_equals_the_dense_definition(batch, kv_heads, groups, count, s
     torch.testing.assert_close(found.double(), dense_attention(query, key, value, causal), rtol=1e-4, atol=1e-5)
 
 
+def test_gradients_flow_through_a_chunk_behind_a_prefix():
+    """The fused kernels' log-sum-exp has no gradient, so training takes the definition."""
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(1, 4, 5, 16, generator=generator).requires_grad_()
+    key, value = (torch.randn(1, 2, 12, 16, generator=generator).requires_grad_() for _ in range(2))
+    found = torch.autograd.grad(attention(query, key, value, True).square().sum(), (query, key, value))
+    expected = torch.autograd.grad(dense_attention(query, key, value, True).square().sum(), (query, key, value))
+    for ours, dense in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, dense, rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_chunks_stay_close():
+    query, (key, value) = torch.randn(1, 4, 9, 64), torch.randn(2, 1, 2, 40, 64)
+    halves = [states.bfloat16() for states in (query, key, value)]
+    found = attention(*halves, causal=True)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), dense_attention(*halves, True), rtol=0.03, atol=0.03)
+
+
 def test_no_mask_is_built_in_prefill(small, monkeypatch):
     """Neither for a whole prompt nor for a chunk behind a prefix."""
     attend = F.scaled_dot_product_attention

@@ -2,12 +2,13 @@
 
 import copy
 
+import gguf
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from codeclens.models.qwen3vl import load_vision
-from codeclens.models.qwen3vl.gguf import read_gguf
+from codeclens.models.qwen3vl.gguf import GGUFFile, StoredTensor, read_gguf
 from codeclens.models.qwen3vl.vision import patches_of
 from support.gguf_files import TINY, write_mmproj
 
@@ -66,6 +67,25 @@ def test_every_traced_tensor_equals_the_reference(tower, references, scenario):
     assert set(found) == {name for name in reference if name.startswith("vis_")} and len(found) == 10
     for name, states in found.items():
         assert error(states, reference[name]) < 1e-5, name
+
+
+@pytest.mark.parametrize("scenario", ["image", "video"])
+def test_a_q8_0_tower_equals_the_reference_on_its_weights(qwen3vl_fixtures, references, scenario):
+    """The F16 tower quantised as llama-quantize does it; rows that are no multiple of 32 stay as they are."""
+    file = read_gguf(qwen3vl_fixtures / "tiny-tied" / "mmproj-tiny-tied-F16.gguf")
+    tensors = {}
+    for name, stored in file.tensors.items():
+        if stored.type == "F16" and stored.data.dim() == 2 and stored.shape[-1] % 32 == 0:
+            blocks = gguf.quantize(stored.data.float().numpy(), gguf.GGMLQuantizationType.Q8_0)
+            stored = StoredTensor(name, "Q8_0", stored.shape, torch.from_numpy(blocks))
+        tensors[name] = stored
+    tower = load_vision(GGUFFile(file.path, file.size, file.metadata, tensors))
+    assert sum(stored.type == "Q8_0" for stored in tensors.values()) == 28
+    expected = np.load(qwen3vl_fixtures / "tiny-tied" / "ref-quants.npz")
+    tokens, deepstack = tower(*media_of(references[scenario]))
+    assert error(tokens, expected[f"mmproj-Q8_0/{scenario}/vis_merger"]) < 1e-5
+    for level, features in enumerate(deepstack):
+        assert error(features, expected[f"mmproj-Q8_0/{scenario}/vis_deepstack_{level}"]) < 1e-5
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
