@@ -40,6 +40,21 @@ class Answer:
     def tokens_per_second(self) -> float:
         return len(self.generation.ids) / max(self.seconds["decode"], 1e-9)
 
+    def report(self, code: VisualCode) -> dict:
+        """What was shown, what it cost and what was left out, as JSON values."""
+        dropped = [int(index) for index in code.plan.index[~code.plan.keep]]
+        return {
+            "frames": code.report(),
+            "mode": code.mode,
+            "tokens": code.plan.totals,
+            "visual_tokens": code.token_count,
+            "prompt_tokens": self.prompt_tokens,
+            "seconds": {stage: round(spent, 4) for stage, spent in (code.seconds | self.seconds).items()},
+            "tokens_per_second": round(self.tokens_per_second, 2),
+            "dropped_frames": dropped,
+            "warnings": list(code.warnings),
+        }
+
 
 class Conversation:
     """Turns of questions and answers about pictures that stand before the first question.

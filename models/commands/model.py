@@ -1,0 +1,44 @@
+"""What every command that runs Qwen3-VL asks for: the files, how to write, where to stop."""
+
+import argparse
+
+from ..qwen3vl import Qwen3VL, load_qwen3vl
+from ..qwen3vl.generate import Sampling
+from ..qwen3vl.placement import compute_dtype
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model`` and ``--mmproj``."""
+    parser.add_argument("--model", required=True, metavar="F", help="the language model's .gguf file")
+    parser.add_argument("--mmproj", default="auto", metavar="F", help="its vision tower; default: found beside it")
+
+
+def add_writing_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how an answer is written."""
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="length of the answer at most")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same text (default 0)")
+    parser.add_argument("--temperature", type=float, default=0.7, help="0 takes the likeliest token (default 0.7)")
+    parser.add_argument("--top-k", type=int, default=20, help="choose among so many likeliest (default 20, 0 all)")
+    parser.add_argument("--top-p", type=float, default=0.8, help="choose among this probability mass (default 0.8)")
+    parser.add_argument("--min-p", type=float, default=0.0, help="drop below this fraction of the likeliest")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less (default 1)")
+    parser.add_argument("--presence-penalty", type=float, default=1.5, help="off tokens written (default 1.5)")
+    parser.add_argument("--no-thinking", action="store_true", help="let a Thinking model answer at once")
+
+
+def sampling_of(arguments: argparse.Namespace) -> Sampling:
+    """What the options of :func:`add_writing_options` ask for."""
+    return Sampling(
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        min_p=arguments.min_p,
+        repetition_penalty=arguments.repetition_penalty,
+        presence_penalty=arguments.presence_penalty if arguments.temperature else 0,
+        seed=arguments.seed,
+    )
+
+
+def load_model(arguments: argparse.Namespace) -> Qwen3VL:
+    """The model that the options of :func:`add_model_options` name, on the CPU."""
+    return load_qwen3vl(arguments.model, arguments.mmproj, dtype=compute_dtype("cpu"))

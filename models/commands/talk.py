@@ -1,0 +1,145 @@
+"""Commands that talk about videos: caption, ask."""
+
+import argparse
+from pathlib import Path
+
+from ..code.conversation import Answer, Conversation, converse
+from ..code.modes import MODES, STAMPS
+from ..code.presets import Preset, list_presets, read_preset
+from ..code.visual_code import VisualCode
+from ..code.watching import Watching, watch
+from ..errors import InputError
+from ..progress import TerminalProgress
+from ..qwen3vl import Qwen3VL
+from ..video.gop import CAP
+from ..video.reading import Sampling, VideoSource
+from .model import add_model_options, add_writing_options, load_model, sampling_of
+from .video import number_or_word, warn, write_json
+
+
+def add_commands(commands) -> None:
+    """Add the family's parsers to ``commands``."""
+    caption = commands.add_parser("caption", help="describe videos with Qwen3-VL")
+    caption.add_argument("clips", nargs="+", metavar="CLIP", help="video files")
+    caption.add_argument(
+        "--preset",
+        default="plain",
+        metavar="NAME",
+        help=f"what to write: {', '.join(list_presets())}; or a preset's .json file (default plain)",
+    )
+    _add_watching_options(caption)
+    caption.set_defaults(run=run_caption)
+    ask = commands.add_parser("ask", help="ask Qwen3-VL questions about a video, which is read once for all of them")
+    ask.add_argument("clip", metavar="CLIP", help="a video file")
+    ask.add_argument("questions", nargs="+", metavar="QUESTION", help="each is answered on its own")
+    _add_watching_options(ask)
+    ask.set_defaults(run=run_ask)
+
+
+def _add_watching_options(parser: argparse.ArgumentParser) -> None:
+    add_model_options(parser)
+    parser.add_argument("--mode", choices=MODES, default="thumbnail", help="how frames are shown (default thumbnail)")
+    parser.add_argument("--fps", type=float, default=2.0, help="frames looked at each second (default 2); 0 for all")
+    parser.add_argument("--side", type=int, default=512, help="whole pictures have about SIDE x SIDE pixels")
+    parser.add_argument("--budget", type=int, metavar="TOKENS", help="stay within this many visual tokens")
+    parser.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
+    parser.add_argument("--cap", type=int, default=CAP, help=f"most P frames in a row (default {CAP})")
+    parser.add_argument("--every-frame", action="store_true", help="show every frame whole: no plan, many tokens")
+    parser.add_argument("--stamps", choices=STAMPS, default="every", help="where times are written (default every)")
+    parser.add_argument("--pair-thumbnails", action="store_true", help="show P frames as small native pairs")
+    parser.add_argument("--drop", type=float, default=0.0, help="fraction of tokens to prune in whole pictures (EVS)")
+    add_writing_options(parser)
+    parser.add_argument("--json", metavar="F", help="write text and report as JSON; - for standard output")
+
+
+def run_caption(arguments: argparse.Namespace) -> int:
+    """Caption each clip. Captions are printed as they come, so an error later on does not lose those before."""
+    preset = _preset(arguments.preset)
+    how, sources = _watching(arguments), [VideoSource.open(clip) for clip in arguments.clips]
+    model, rows = load_model(arguments), []
+    max_tokens = arguments.max_tokens or preset.max_tokens
+    for clip, source in zip(arguments.clips, sources, strict=True):
+        code = _watch(source, model, how, max_tokens + len(model.tokenizer.encode(preset.prompt)))
+        answer = _ask(converse(model, code), preset.prompt, max_tokens, preset.schema, arguments)
+        rows.append({"file": clip, **_row(answer, code)})
+        if arguments.json != "-":
+            heading = f"{clip}\n" if len(arguments.clips) > 1 else ""
+            print(heading + answer.text, flush=True)
+    if arguments.json:
+        write_json(rows[0] if len(rows) == 1 else {"clips": rows}, arguments.json)
+    return 0
+
+
+def run_ask(arguments: argparse.Namespace) -> int:
+    """Answer every question from one reading of the clip."""
+    how, source = _watching(arguments), VideoSource.open(arguments.clip)
+    model = load_model(arguments)
+    max_tokens = arguments.max_tokens or 512
+    longest = max(len(model.tokenizer.encode(question)) for question in arguments.questions)
+    code = _watch(source, model, how, max_tokens + longest)
+    reading = converse(model, code)
+    seconds = reading.read(TerminalProgress("reading"))
+    answers = []
+    for question in arguments.questions:
+        answer = _ask(reading.fork(), question, max_tokens, None, arguments)
+        answers.append({"question": question, **_row(answer, code)})
+        if arguments.json != "-":
+            heading = f"{question}\n" if len(arguments.questions) > 1 else ""
+            print(heading + answer.text, flush=True)
+    if arguments.json:
+        write_json({"file": arguments.clip, "read_seconds": round(seconds, 3), "answers": answers}, arguments.json)
+    return 0
+
+
+def _preset(name: str) -> Preset:
+    presets = list_presets()
+    if name not in presets and not Path(name).is_file():
+        raise InputError(f"preset '{name}' is neither a file nor one of {', '.join(presets)}.")
+    return read_preset(presets.get(name) or Path(name))
+
+
+def _watching(arguments: argparse.Namespace) -> Watching:
+    rule = {"gamma": number_or_word(arguments.gamma), "cap": arguments.cap}
+    policy = "adaptive"
+    if arguments.every_frame:
+        policy, rule = "fixed", {"cap": 0}
+    elif arguments.budget is not None:
+        policy, rule = "budget", {**rule, "budget": arguments.budget}
+    sampling = Sampling.by_fps(arguments.fps) if arguments.fps else Sampling.all()
+    return Watching(
+        mode="keyframes" if arguments.every_frame else arguments.mode,
+        sampling=sampling,
+        area=arguments.side**2,
+        policy=policy,
+        rule=rule,
+        stamps=arguments.stamps,
+        pair_thumbnails=arguments.pair_thumbnails,
+        drop=arguments.drop,
+    )
+
+
+def _watch(source: VideoSource, model: Qwen3VL, how: Watching, reserve: int) -> VisualCode:
+    # The chat's own words take some tokens beside question and answer.
+    code = watch(source, model, how, reserve=reserve + 32, progress=TerminalProgress(source.info.name))
+    warn(code.warnings)
+    return code
+
+
+def _ask(conversation: Conversation, question: str, max_tokens: int, schema, arguments) -> Answer:
+    return conversation.ask(
+        question,
+        sampling=sampling_of(arguments),
+        max_tokens=max_tokens,
+        thinking=not arguments.no_thinking,
+        schema=schema,
+        progress=TerminalProgress("reading and writing"),
+    )
+
+
+def _row(answer: Answer, code: VisualCode) -> dict:
+    return {
+        "text": answer.text,
+        "reasoning": answer.reasoning,
+        "truncated": answer.truncated,
+        "report": answer.report(code),
+    }
