@@ -1,8 +1,8 @@
 """The eager twins: every op in plain torch, on any device. They define what the fused kernels must compute."""
 
 from .blocks import block_shape, check_blocks, dequantize
-from .codebook import check_codebook, codebook_compose, codebook_select
-from .linear import TILE_WEIGHTS, check_linear, quantized_linear, rounded_to_int8
+from .codebook import check_codebook, codebook_compose, codebook_select, hadamard
+from .linear import TILE_WEIGHTS, check_linear, quantized_linear
 from .motion import block_match, check_frames
 from .patches import check_patches, gather_patches
 
@@ -19,6 +19,6 @@ __all__ = [
     "codebook_select",
     "dequantize",
     "gather_patches",
+    "hadamard",
     "quantized_linear",
-    "rounded_to_int8",
 ]

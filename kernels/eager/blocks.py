@@ -197,9 +197,10 @@ def check_blocks(op: str, blocks: Tensor, qtype: str) -> None:
         )
     if not blocks.is_contiguous():
         raise ValueError(f"{op}: blocks is not contiguous; wanted rows of {qtype} blocks back to back.")
-    if blocks.storage_offset() % 4:
+    aligned = PLAIN[qtype].itemsize if qtype in PLAIN else 2
+    if blocks.storage_offset() % aligned:
         raise ValueError(
-            f"{op}: blocks starts {blocks.storage_offset()} bytes into its storage; wanted a multiple of 4."
+            f"{op}: blocks starts {blocks.storage_offset()} bytes into its storage; wanted a multiple of {aligned}."
         )
 
 
