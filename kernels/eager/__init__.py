@@ -2,7 +2,7 @@
 
 from .blocks import block_shape, check_blocks, dequantize
 from .codebook import check_codebook, codebook_compose, codebook_select, hadamard
-from .linear import TILE_WEIGHTS, check_linear, quantized_linear
+from .linear import TILE_WEIGHTS, check_linear, quantized_linear, rounded_to_int8
 from .motion import block_match, check_frames
 from .patches import check_patches, gather_patches
 
@@ -21,4 +21,5 @@ __all__ = [
     "gather_patches",
     "hadamard",
     "quantized_linear",
+    "rounded_to_int8",
 ]

@@ -63,7 +63,7 @@ def codebook_compose(index: Tensor, sign: Tensor, first: Tensor, second: Tensor,
     check_codebook("codebook_compose", first, second, atoms, bits, index, sign, length=length)
     sparse = torch.zeros(first.shape, dtype=torch.int32, device=first.device)
     sparse.view(-1)[torch.arange(atoms, device=index.device) * (1 << bits) + index] = sign.int()
-    return (first * hadamard(second * hadamard(sparse))).sum(0, dtype=torch.int32)[:length]
+    return (first * hadamard(second * hadamard(sparse))).sum(0, dtype=torch.int32)[:length].clone()
 
 
 def check_codebook(

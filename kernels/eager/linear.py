@@ -37,14 +37,14 @@ def quantized_linear(
     Returns [..., out] in the dtype of `x`. Raises ValueError when shapes, devices or the type do not fit.
     """
     check_linear("quantized_linear", x, blocks, qtype, bias)
-    source = round_to_int8(x) if int8 else x
+    source = rounded_to_int8(x) if int8 else x
     rows = max(1, TILE_WEIGHTS // max(1, x.shape[-1]))
     tiles = [functional.linear(source, dequantize(tile, qtype, source.dtype)) for tile in blocks.split(rows)]
     y = tiles[0] if len(tiles) == 1 else torch.cat(tiles, -1)
     return (y if bias is None else y + bias.to(y.dtype)).to(x.dtype)
 
 
-def round_to_int8(x: Tensor) -> Tensor:
+def rounded_to_int8(x: Tensor) -> Tensor:
     """`x` at the precision of 8-bit codes, one scale per 32 neighbours (largest magnitude / 127), as float32."""
     groups = x.float().unflatten(-1, (-1, INT8_GROUP))
     step = groups.abs().amax(-1, keepdim=True) / 127

@@ -16,7 +16,7 @@ def gather_patches(patches: Tensor, energy: Tensor, k: int) -> tuple[Tensor, Ten
     `packed[index.argsort()]` restores the order of the frame. Raises ValueError for other inputs.
     """
     check_patches("gather_patches", patches, energy, k)
-    index = torch.sort(energy, descending=True, stable=True).indices[:k]
+    index = torch.sort(energy, descending=True, stable=True).indices[:k].clone()
     return patches[index], index
 
 

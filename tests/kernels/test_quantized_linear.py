@@ -70,6 +70,17 @@ def test_any_shape(qtype, lead, rows, blocks, seed):
     assert torch.allclose(found.double(), wanted, atol=1e-4, rtol=1e-4)
 
 
+def test_int8_activations_are_codes_of_127_steps_per_32_neighbours():
+    blocks, x = quantized_weight("Q4_K", 256, 2048, seed=6), torch.randn(4, 2048)
+    groups = x.numpy().reshape(4, -1, 32)
+    step = np.abs(groups).max(-1, keepdims=True) / np.float32(127)
+    rounded = torch.from_numpy((np.round(groups / step) * step).reshape(4, 2048))
+    found = quantized_linear(x, blocks, "Q4_K", int8=True)
+    assert relative_error(found, exact(rounded, blocks, "Q4_K")) < 1e-6
+    assert 2e-3 < relative_error(found, exact(x, blocks, "Q4_K")) < 8e-3
+    assert not quantized_linear(torch.zeros(2, 2048), blocks, "Q4_K", int8=True).any()
+
+
 def test_gradient_reaches_x():
     blocks = quantized_weight("Q4_K", 32, 256, seed=5)
     x = torch.randn(2, 256, requires_grad=True)
@@ -92,3 +103,8 @@ def test_bad_input_is_one_sentence(x, blocks, message):
     with pytest.raises(ValueError, match="^quantized_linear: ") as error:
         quantized_linear(x, blocks, "Q4_K")
     assert message in str(error.value) and str(error.value).endswith(".")
+
+
+def test_bad_bias_is_one_sentence():
+    with pytest.raises(ValueError, match=r"^quantized_linear: bias is \(7,\); wanted \(8,\), one per row of blocks\.$"):
+        quantized_linear(torch.zeros(2, 256), torch.zeros(8, 144, dtype=torch.uint8), "Q4_K", torch.zeros(7))
