@@ -16,6 +16,7 @@ from statistics import NormalDist
 import numpy as np
 import torch
 
+from ...kernels import codebook_compose, codebook_select
 from ..errors import InputError
 
 INITIAL_NOISE, FIRST_SIGNS, SECOND_SIGNS, SKETCH = range(4)
@@ -99,17 +100,6 @@ def block_signs(place: Place, length: int, atoms: int, bits: int) -> tuple[torch
     return torch.from_numpy(rounds[0]), torch.from_numpy(rounds[1])
 
 
-def hadamard(values: torch.Tensor) -> torch.Tensor:
-    """H v along the last dimension (a power of two), Sylvester order, unnormalised; exact for integers."""
-    shape, span = values.shape, 1
-    while span < shape[-1]:
-        pairs = values.view(*shape[:-1], -1, 2, span)
-        even, odd = pairs[..., 0, :], pairs[..., 1, :]
-        values = torch.stack((even + odd, even - odd), -2).view(shape)
-        span *= 2
-    return values
-
-
 def select(residual: torch.Tensor, place: Place, atoms: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The atom of each group that points most along ``residual``, and which way.
 
@@ -124,12 +114,7 @@ def select(residual: torch.Tensor, place: Place, atoms: int, bits: int) -> tuple
         index; an inner product of exactly 0 has sign +1.
     """
     first, second = (signs.to(residual.device) for signs in block_signs(place, residual.numel(), atoms, bits))
-    n = first.shape[1]
-    padded = torch.nn.functional.pad(residual, (0, n - residual.numel()))
-    products = hadamard(second * hadamard(first * padded)).view(-1, 1 << bits)[:atoms]
-    index = products.abs().argmax(1)
-    chosen = products.gather(1, index[:, None])[:, 0]
-    return index, torch.where(chosen >= 0, 1, -1).to(torch.int8)
+    return codebook_select(residual, first, second, atoms, bits)
 
 
 def compose(index: torch.Tensor, sign: torch.Tensor, place: Place, bits: int, length: int) -> torch.Tensor:
@@ -145,11 +130,8 @@ def compose(index: torch.Tensor, sign: torch.Tensor, place: Place, bits: int, le
         bits: b.
         length: D.
     """
-    atoms = index.numel()
-    first, second = (signs.to(index.device) for signs in block_signs(place, length, atoms, bits))
-    sparse = torch.zeros(first.numel(), dtype=torch.int32, device=index.device)
-    sparse[torch.arange(atoms, device=index.device) * (1 << bits) + index] = sign.int()
-    summed = (first * hadamard(second * hadamard(sparse.view(first.shape)))).sum(0, dtype=torch.int32)[:length]
+    first, second = (signs.to(index.device) for signs in block_signs(place, length, index.numel(), bits))
+    summed = codebook_compose(index, sign, first, second, bits, length)
     energy = int((summed.long() ** 2).sum())
     scale = torch.tensor((length / max(energy, 1)) ** 0.5, dtype=torch.float32, device=index.device)
     return summed.float() * scale

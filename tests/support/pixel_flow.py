@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-
 VARIANCE = 0.03
 
 
