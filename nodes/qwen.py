@@ -100,6 +100,12 @@ def writing_outputs() -> list:
     ]
 
 
+def require_vision(model: HostedQwen3VL) -> None:
+    """Raise where ``model`` cannot see."""
+    if model.vision is None:
+        raise InputError("The model was loaded without its mmproj file and cannot see; choose one in its loader.")
+
+
 class LoadQwen3VL(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -190,8 +196,7 @@ class DescribeImage(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, images, question, max_tokens, seed, sampling, thinking, image_tokens) -> io.NodeOutput:
-        if model.vision is None:
-            raise InputError("The model was loaded without its mmproj file and cannot see; choose one in its loader.")
+        require_vision(model)
         pictures = [fit_picture(rgb, image_tokens) for rgb in host.pixels(images)]
         cells = [rgb.shape[0] * rgb.shape[1] // 1024 for rgb in pictures]
         seen = look(model.for_looking(4 * max(cells)), pictures, host.node_progress())

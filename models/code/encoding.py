@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -134,6 +134,18 @@ def encode_pictures(model, rgb: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]
     patches, grid = patches_of(pictures, model.config.vision, still=rgb.shape[1] == 1)
     merged, deepstack = model.vision(patches.to(model.dtype), grid)
     return merged.unflatten(0, (rgb.shape[0], -1)), torch.stack(deepstack).unflatten(1, (rgb.shape[0], -1))
+
+
+def encode_images(pictures: Sequence[np.ndarray], model, progress: Progress = no_progress) -> list[Segment]:
+    """Encode pictures that stand outside time: uint8 [H, W, 3] of any sizes, sides multiples of 32, in their order."""
+    segments = []
+    for number, rgb in enumerate(pictures):
+        progress(number, len(pictures))
+        embeds, deepstack = encode_pictures(model, rgb[None, None])
+        group = Group("I", (number,), rgb.shape[:2], stamped=False)
+        segments.append(_segment(group, [number], [0.0], embeds[0], deepstack[:, 0]))
+    progress(len(pictures), len(pictures))
+    return segments
 
 
 def shrink(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,0 +1,391 @@
+"""Nodes that show a planned video to Qwen3-VL and talk about it.
+
+Socket of this family:
+    CODECLENS_VISUAL_CODE  :class:`EncodedVideo`, the tokens that stand for a video
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..models.code.answers import find_mentions
+from ..models.code.conversation import Answer, Conversation, converse
+from ..models.code.encoding import BATCH_PATCHES, encode_images, encode_video
+from ..models.code.modes import MODES, STAMPS
+from ..models.code.presets import list_presets, read_preset
+from ..models.code.visual_code import VisualCode
+from ..models.code.watching import Watching, fit_plan
+from ..models.errors import InputError
+from ..models.qwen3vl.describe import fit_picture
+from ..models.video.reading import Sampling
+from . import host
+from .qwen import model_input, require_vision, sampling_of, writing_inputs
+from .video import PlanSocket, SampledVideoSocket
+
+VisualCodeSocket = io.Custom("CODECLENS_VISUAL_CODE")
+
+CATEGORY = "CodecLens/code"
+CHAT_TOKENS = 32
+"""What the chat format itself puts around question and answer."""
+
+
+class EncodedVideo(NamedTuple):
+    """A code, and again its tensors, for the host's cache to see."""
+
+    code: VisualCode
+    tensors: tuple[torch.Tensor, ...]
+
+
+def code_input():
+    return VisualCodeSocket.Input("code", tooltip="From Encode Video. It is encoded once, however often it is asked.")
+
+
+def report_output():
+    return io.String.Output(
+        "report",
+        tooltip="JSON: each picture shown with kind, time and tokens; tokens of every mode; seconds of reading, vision,"
+        " prefill and decoding; tokens per second; what was left out.",
+    )
+
+
+class EncodeVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensEncodeVideo",
+            display_name="Encode Video",
+            category=CATEGORY,
+            description="Turns a planned video into the visual tokens that Qwen3-VL reads: whole pictures where the"
+            " plan says so, small ones elsewhere. Questions and captions then share this one encoding.",
+            search_aliases=["visual tokens", "vision encoder", "vlm video", "codec lens"],
+            inputs=[
+                model_input(),
+                SampledVideoSocket.Input("frames", tooltip="The sampled video that the plan was made from."),
+                PlanSocket.Input("plan", tooltip="From Plan GOP: which frames are whole pictures."),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default="thumbnail",
+                    tooltip="thumbnail: whole pictures and a small one for each frame between, about 1/7 of the tokens;"
+                    " the best choice for most clips. keyframes: the whole pictures alone. rgb: Qwen3-VL's own video"
+                    " path, every frame in pairs, for comparison and for hour-long videos with a large budget.",
+                ),
+                io.Int.Input(
+                    "reserve",
+                    default=2048,
+                    min=64,
+                    max=131072,
+                    tooltip="Tokens of the model's context to leave free for question and answer. If the video does not"
+                    " fit beside them, whole groups are dropped evenly over time, and the report says so.",
+                ),
+                io.Combo.Input(
+                    "stamps",
+                    options=list(STAMPS),
+                    default="every",
+                    advanced=True,
+                    tooltip="Where the model is told the time: before every picture, before whole pictures, or once a"
+                    " second. A stamp costs about 9 tokens; without them it cannot say when something happens.",
+                ),
+                io.Boolean.Input(
+                    "pair_thumbnails",
+                    default=False,
+                    advanced=True,
+                    tooltip="Show two neighbouring small pictures as one native pair: half their tokens, less exact"
+                    " times.",
+                ),
+                io.Float.Input(
+                    "drop",
+                    default=0.0,
+                    min=0.0,
+                    max=0.95,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="Drop this fraction of the tokens of whole pictures that changed least since the one before"
+                    " (Efficient Video Sampling). Saves reading time, not encoding time.",
+                ),
+            ],
+            outputs=[
+                VisualCodeSocket.Output("code", tooltip="For Caption Video, Ask Video and Frames from Answer."),
+                io.Int.Output("tokens", tooltip="Visual tokens of the code."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, frames, plan, mode, reserve, stamps, pair_thumbnails, drop) -> io.NodeOutput:
+        require_vision(model)
+        progress, name = host.node_progress(), frames.source.info.name
+        how = Watching(mode=mode, stamps=stamps, pair_thumbnails=pair_thumbnails, drop=drop)
+        plan = fit_plan(plan.in_mode(mode), model.model, how, reserve, name)
+        code = encode_video(
+            frames.source.frames(frames.sampling, plan.size, progress=progress),
+            plan,
+            model.for_looking(max(BATCH_PATCHES, plan.size[0] * plan.size[1] // 256)),
+            mode,
+            name=name,
+            stamps=stamps,
+            pair_thumbnails=pair_thumbnails,
+            drop=drop,
+            progress=progress,
+        )
+        tensors = tuple(tensor for segment in code for tensor in (segment.embeds, segment.deepstack))
+        return io.NodeOutput(EncodedVideo(code, tensors), code.token_count)
+
+
+class CaptionVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensCaptionVideo",
+            display_name="Caption Video",
+            category=CATEGORY,
+            description="Writes a caption of an encoded video. The text appears in the node while it is written.",
+            search_aliases=["describe video", "video to text", "video prompt", "codec lens"],
+            inputs=[
+                model_input(),
+                code_input(),
+                io.Combo.Input(
+                    "preset",
+                    options=list(list_presets(_user_presets())),
+                    default="plain",
+                    tooltip="What to write: a plain or dense caption, a prompt for a video model, tags, alternative"
+                    " text, JSON. Presets are small JSON files; put your own into user/codeclens/presets.",
+                ),
+                io.String.Input(
+                    "instructions",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Added to the preset's text: a style, a language, words to use or to avoid.",
+                ),
+                *writing_inputs(),
+            ],
+            outputs=[
+                io.String.Output("text", tooltip="The caption."),
+                io.String.Output("reasoning", tooltip="What a Thinking model wrote before it; empty for other models."),
+                io.Boolean.Output("truncated", tooltip="True where max_tokens cut the caption off."),
+                report_output(),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, preset, **others):
+        return list_presets(_user_presets())[preset].read_text(encoding="utf-8")
+
+    @classmethod
+    def execute(cls, model, code, preset, max_tokens, seed, sampling, thinking, instructions="") -> io.NodeOutput:
+        chosen = read_preset(list_presets(_user_presets())[preset])
+        question = f"{chosen.prompt}\n{instructions}" if instructions.strip() else chosen.prompt
+        conversation = converse(_ready_to_read(model, code.code, max_tokens), code.code)
+        answer = _Asker(cls, seed, sampling, max_tokens, thinking)(conversation, question, chosen.schema)
+        report = json.dumps(answer.report(code.code), indent=1)
+        return io.NodeOutput(answer.text, answer.reasoning, answer.truncated, report, ui={"text": (answer.text,)})
+
+
+class AskVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensAskVideo",
+            display_name="Ask Video",
+            category=CATEGORY,
+            description="Asks questions about an encoded video. The model reads the video once for all of them, so ten"
+            " questions cost little more than one. Takes lists: every video is asked every question.",
+            search_aliases=["vqa", "question answering", "video qa", "codec lens"],
+            is_input_list=True,
+            inputs=[
+                model_input(),
+                code_input(),
+                io.String.Input(
+                    "questions",
+                    default="What happens in this video?",
+                    multiline=True,
+                    tooltip="One question a line. Times in the answers are seconds of the video.",
+                ),
+                io.Boolean.Input(
+                    "follow_up",
+                    default=False,
+                    tooltip="Off: each question is asked on its own. On: they are one conversation, each question after"
+                    " the answer before.",
+                ),
+                *writing_inputs(256),
+            ],
+            outputs=[
+                io.String.Output("answers", is_output_list=True, tooltip="The answers as a list, in order."),
+                io.String.Output("transcript", tooltip="Questions and answers as one text."),
+                io.Boolean.Output("truncated", tooltip="True where max_tokens cut any answer off."),
+                report_output(),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, code, questions, follow_up, max_tokens, seed, sampling, thinking) -> io.NodeOutput:
+        asker, lines = _list_asker(cls, seed, sampling, max_tokens, thinking), _lines(questions)
+        answers, transcript, reports = [], [], []
+        for video in code:
+            ready = _ready_to_read(model[0], video.code, len(lines) * max_tokens[0])
+            conversation = converse(ready, video.code)
+            conversation.read(host.node_progress())
+            for line in lines:
+                answer = asker(conversation if follow_up[0] else conversation.fork(), line)
+                answers.append(answer)
+                transcript.append(f"{line}\n{answer.text}")
+                reports.append({"file": video.code.name, "question": line, **answer.report(video.code)})
+        text = "\n\n".join(transcript)
+        return io.NodeOutput(
+            [answer.text for answer in answers],
+            text,
+            any(answer.truncated for answer in answers),
+            json.dumps(reports, indent=1),
+            ui={"text": (text,)},
+        )
+
+
+class AskImages(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensAskImages",
+            display_name="Ask Images",
+            category=CATEGORY,
+            description="Shows several images to Qwen3-VL, numbered, and asks questions about them. They are read once"
+            " for all questions.",
+            search_aliases=["compare images", "multi image", "vqa", "codec lens"],
+            is_input_list=True,
+            inputs=[
+                model_input(),
+                io.Image.Input("images", tooltip="Batches and lists of images, of any sizes, in order."),
+                io.String.Input(
+                    "questions",
+                    default="What changes from image 1 to image 2?",
+                    multiline=True,
+                    tooltip="One question a line. Images are called 'Image 1', 'Image 2' and so on.",
+                ),
+                *writing_inputs(256),
+                io.Int.Input(
+                    "image_tokens",
+                    default=512,
+                    min=64,
+                    max=16384,
+                    step=64,
+                    advanced=True,
+                    tooltip="Largest number of tokens for one image, 32 x 32 pixels each; larger images are scaled"
+                    " down.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("answers", is_output_list=True, tooltip="The answers as a list, in order."),
+                io.String.Output("transcript", tooltip="Questions and answers as one text."),
+                io.Boolean.Output("truncated", tooltip="True where max_tokens cut any answer off."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, images, questions, max_tokens, seed, sampling, thinking, image_tokens) -> io.NodeOutput:
+        model, lines = model[0], _lines(questions)
+        require_vision(model)
+        pictures = [fit_picture(rgb, image_tokens[0]) for batch in images for rgb in host.pixels(batch)]
+        patches = max(rgb.shape[0] * rgb.shape[1] // 256 for rgb in pictures)
+        segments = encode_images(pictures, model.for_looking(patches), host.node_progress())
+        parts = [part for number, picture in enumerate(segments, 1) for part in (f"Image {number}: ", picture)]
+        visual = sum(len(segment) for segment in segments)
+        ready = model.for_reading(visual + 16 * len(segments) + CHAT_TOKENS + len(lines) * max_tokens[0])
+        conversation = Conversation(ready, parts)
+        conversation.read(host.node_progress())
+        asker = _list_asker(cls, seed, sampling, max_tokens, thinking)
+        answers = [asker(conversation.fork(), line) for line in lines]
+        text = "\n\n".join(f"{line}\n{answer.text}" for line, answer in zip(lines, answers, strict=True))
+        truncated = any(answer.truncated for answer in answers)
+        return io.NodeOutput([answer.text for answer in answers], text, truncated, ui={"text": (text,)})
+
+
+class FramesFromAnswer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensFramesFromAnswer",
+            display_name="Frames from Answer",
+            category=CATEGORY,
+            description="Finds the times and frame numbers that an answer names ('at 3.5 seconds', 'frame 48',"
+            " '2.0 - 4.5 seconds') and takes those frames out of the video.",
+            search_aliases=["timestamp", "grounding", "moment retrieval", "codec lens"],
+            inputs=[
+                code_input(),
+                SampledVideoSocket.Input("frames", tooltip="The sampled video that was encoded."),
+                io.String.Input("answer", force_input=True, tooltip="The text, for instance from Ask Video."),
+                io.Boolean.Input(
+                    "full_size",
+                    default=True,
+                    tooltip="On: in the video's own size. Off: in the size the model saw.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", tooltip="The frames as one batch, in order of time, each once."),
+                io.String.Output("times", tooltip="Their presentation times in seconds, as a JSON list."),
+                io.String.Output("numbers", tooltip="Their frame numbers in the source, as a JSON list."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, code, frames, answer, full_size) -> io.NodeOutput:
+        mentions = find_mentions(answer, code.code)
+        if not mentions:
+            raise InputError("The answer names no time or frame within the video; ask 'when' or for times.")
+        named = {index for mention in mentions for index in mention.frames}
+        times = {index: pts for s in code.code for index, pts in zip(s.index, s.pts, strict=True)}
+        sampling = Sampling.at_times(sorted(times[index] for index in named))
+        size = None if full_size else code.code.plan.size
+        taken = frames.source.read(sampling, size, host.node_progress())
+        seconds = json.dumps([round(moment, 6) for moment in taken.pts.tolist()])
+        return io.NodeOutput(host.images(taken.rgb), seconds, json.dumps(taken.index.tolist()))
+
+
+class _Asker:
+    """Asks with one node's settings, showing the text in the node while it is written."""
+
+    def __init__(self, cls, seed, sampling, max_tokens, thinking):
+        self.live = host.LiveText(cls.hidden.unique_id)
+        self.options = {
+            "sampling": sampling_of(sampling, seed),
+            "max_tokens": max_tokens,
+            "thinking": thinking,
+            "on_text": self.live,
+            "progress": host.node_progress(),
+        }
+
+    def __call__(self, conversation: Conversation, question: str, schema: dict | None = None) -> Answer:
+        self.live.text = ""
+        answer = conversation.ask(question, schema=schema, **self.options)
+        self.live.show()
+        return answer
+
+
+def _list_asker(cls, seed, sampling, max_tokens, thinking) -> _Asker:
+    """The asker of a node that takes lists, of which settings use the first item."""
+    choice = {name: values[0] for name, values in sampling.items()}
+    return _Asker(cls, seed[0], choice, max_tokens[0], thinking[0])
+
+
+def _lines(questions: list[str]) -> list[str]:
+    lines = [line.strip() for text in questions for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise InputError("There is no question; write one a line.")
+    return lines
+
+
+def _ready_to_read(model, code: VisualCode, room: int):
+    """The model with its text half loaded, and memory for the code, its stamps and ``room`` more tokens."""
+    return model.for_reading(code.token_count + 16 * len(code.segments) + CHAT_TOKENS + room)
+
+
+def _user_presets() -> Path:
+    return Path(folder_paths.get_user_directory()) / "codeclens" / "presets"
+
+
+NODES = [EncodeVideo, CaptionVideo, AskVideo, AskImages, FramesFromAnswer]

@@ -1,0 +1,167 @@
+"""Encode, caption and ask in the real host: the same words as outside, one encoding, one reading, cancelling."""
+
+import json
+import shutil
+import time
+
+import pytest
+from codeclens.models.code.conversation import converse
+from codeclens.models.code.watching import Watching, watch
+from codeclens.models.qwen3vl import load_qwen3vl
+from codeclens.models.qwen3vl.generate import GREEDY
+from codeclens.models.qwen3vl.placement import compute_dtype
+from codeclens.models.video.demo import write_demo
+from codeclens.models.video.reading import Sampling, VideoSource
+
+MODEL, MMPROJ = "tiny-tied-Q4_K_M.gguf", "mmproj-tiny-tied-F16.gguf"
+AREA = 256 * 256
+
+
+@pytest.fixture(scope="module")
+def demo(comfyui, tmp_path_factory):
+    return write_demo(tmp_path_factory.mktemp("demo") / "demo.mp4")
+
+
+@pytest.fixture(scope="module")
+def prompt_of(comfyui, demo, qwen3vl_fixtures):
+    """Make an API prompt: load model and clip, sample, extract, plan, encode, and the nodes given."""
+    folder = comfyui.base / "models" / "text_encoders" / "talk"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (MODEL, MMPROJ):
+        shutil.copyfile(qwen3vl_fixtures / "tiny-tied" / name, folder / name)
+    clip = comfyui.put_input(demo)
+
+    def make(encode=(), **nodes):
+        encoding = {"mode": "thumbnail", "reserve": 512, "stamps": "every", "pair_thumbnails": False, "drop": 0.0}
+        return {
+            "load": node("LoadQwen3VL", model=f"talk/{MODEL}", mmproj="auto"),
+            "video": {"class_type": "LoadVideo", "inputs": {"file": clip}},
+            "sample": node(
+                "SampleVideo", video=["video", 0], images_fps=24.0, side=256, sampling="fps", **{"sampling.fps": 1.0}
+            ),
+            "extract": node("ExtractCodecPrimitives", frames=["sample", 0], vectors="search"),
+            "plan": node(
+                "PlanGOP",
+                primitives=["extract", 0],
+                policy="adaptive",
+                mode="thumbnail",
+                **{"policy.gamma": "auto", "policy.gamma_value": 1.0, "policy.cap": 16},
+            ),
+            "encode": node(
+                "EncodeVideo", model=["load", 0], frames=["sample", 0], plan=["plan", 0], **encoding | dict(encode)
+            ),
+            **nodes,
+        }
+
+    return make
+
+
+def node(name, **inputs):
+    return {"class_type": f"CodecLens{name}", "inputs": inputs}
+
+
+def show(source, output=0):
+    return {"class_type": "PreviewAny", "inputs": {"source": [source, output]}}
+
+
+def writing(max_tokens=6, seed=0, sampling="greedy"):
+    return {"max_tokens": max_tokens, "seed": seed, "sampling": sampling, "thinking": True}
+
+
+def asking(*questions, **options):
+    text = "\n".join(questions)
+    return node("AskVideo", model=["load", 0], code=["encode", 0], questions=text, **{"follow_up": False} | options)
+
+
+@pytest.fixture(scope="module")
+def outside(demo, qwen3vl_fixtures):
+    """The same model and clip without the host."""
+    model = load_qwen3vl(qwen3vl_fixtures / "tiny-tied" / MODEL, dtype=compute_dtype("cpu"))
+    how = Watching(sampling=Sampling.by_fps(1.0), area=AREA)
+    return model, watch(VideoSource.open(str(demo)), model, how)
+
+
+def test_answers_are_those_of_the_command_line(comfyui, prompt_of, outside):
+    model, code = outside
+    questions = ("What is it?", "How many?")
+    result = comfyui.run(
+        prompt_of(
+            ask=asking(*questions, **writing()), answers=show("ask"), report=show("ask", 3), tokens=show("encode", 1)
+        )
+    )
+    assert result.error is None
+    expected = [converse(model, code).ask(question, sampling=GREEDY, max_tokens=6) for question in questions]
+    assert result.outputs["answers"]["text"] == [answer.text for answer in expected]
+    assert result.outputs["tokens"]["text"] == [str(code.token_count)]
+    reports = json.loads(result.outputs["report"]["text"][0])
+    assert [report["frames"] for report in reports] == [code.report()] * 2
+    assert [report["prompt_tokens"] for report in reports] == [answer.prompt_tokens for answer in expected]
+
+
+def test_caption_carries_text_truncation_and_report(comfyui, prompt_of):
+    caption = node("CaptionVideo", model=["load", 0], code=["encode", 0], preset="tags", instructions="", **writing(5))
+    result = comfyui.run(
+        prompt_of(caption=caption, text=show("caption"), cut=show("caption", 2), report=show("caption", 3))
+    )
+    assert result.error is None
+    assert result.outputs["caption"]["text"] == result.outputs["text"]["text"]
+    assert result.outputs["cut"]["text"] == ["True"]
+    report = json.loads(result.outputs["report"]["text"][0])
+    assert report["tokens_per_second"] > 0 and {"vision", "prefill", "decode"} <= set(report["seconds"])
+
+
+def test_another_question_does_not_encode_again(comfyui, prompt_of):
+    comfyui.run(prompt_of(ask=asking("What is it?", **writing()), answers=show("ask")))
+    again = comfyui.run(prompt_of(ask=asking("Where is it?", **writing()), answers=show("ask")))
+    assert {"load", "sample", "extract", "plan", "encode"} <= set(again.cached)
+    assert "ask" in again.executed
+
+
+def test_cancelling_stops_within_one_token(comfyui, prompt_of):
+    options = writing(20000, sampling="sample") | {
+        "sampling.temperature": 5.0, "sampling.top_k": 0, "sampling.top_p": 1.0, "sampling.min_p": 0.0,
+        "sampling.repetition_penalty": 1.0, "sampling.presence_penalty": 0.0,
+    }  # fmt: skip
+    run = comfyui.queue(prompt_of(ask=asking("Tell me all.", **options), answers=show("ask")))
+    assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("ask", [])), 60)
+    asked = time.monotonic()
+    comfyui.post("/interrupt", {})
+    assert run.finish(20).interrupted and time.monotonic() - asked < 1.0
+
+
+def test_images_are_asked_together(comfyui, prompt_of):
+    frames = node(
+        "SelectFrames", frames=["sample", 0], which="positions", full_size=False, **{"which.positions": "0, 5"}
+    )
+    ask = node(
+        "AskImages", model=["load", 0], images=["frames", 0], questions="Which?\nWhy?", image_tokens=64, **writing()
+    )
+    result = comfyui.run(prompt_of(frames=frames, ask=ask, answers=show("ask"), transcript=show("ask", 1)))
+    assert result.error is None
+    assert len(result.outputs["answers"]["text"]) == 2
+    assert result.outputs["transcript"]["text"][0].startswith("Which?\n")
+
+
+def test_frames_that_an_answer_names_are_found(comfyui, prompt_of):
+    def frames_for(answer):
+        named = node("FramesFromAnswer", code=["encode", 0], frames=["sample", 0], answer=["text", 0], full_size=True)
+        text = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": answer}}
+        return comfyui.run(
+            prompt_of(
+                text=text, named=named, times=show("named", 1), numbers=show("named", 2),
+                images={"class_type": "PreviewImage", "inputs": {"images": ["named", 0]}},
+            )
+        )  # fmt: skip
+
+    result = frames_for("It turns from 2.0 to 5.1 seconds, and again at frame 48.")
+    assert result.error is None
+    assert json.loads(result.outputs["numbers"]["text"][0]) == [48, 120]
+    assert json.loads(result.outputs["times"]["text"][0]) == pytest.approx([2.0, 5.0])
+    assert len(result.outputs["images"]["images"]) == 2
+    assert "names no time or frame" in frames_for("It turns.").error
+
+
+def test_a_model_without_its_tower_is_refused(comfyui, prompt_of):
+    prompt = prompt_of(tokens=show("encode", 1))
+    prompt["load"]["inputs"]["mmproj"] = "none (text only)"
+    assert "without its mmproj file" in comfyui.run(prompt).error
