@@ -136,8 +136,8 @@ class SampleVideo(io.ComfyNode):
                     min=64,
                     max=2048,
                     step=32,
-                    tooltip="Frames are resized to about side x side pixels in their own aspect, both sides multiples of"
-                    " 32. A whole picture costs (side/32) squared visual tokens: 256 at 512.",
+                    tooltip="Frames are resized to about side x side pixels in their own aspect, sides multiples of 32."
+                    " A whole picture costs (side/32) squared visual tokens: 256 at 512.",
                 ),
             ],
             outputs=[
@@ -454,7 +454,7 @@ class SelectFrames(io.ComfyNode):
                 io.Boolean.Input(
                     "full_size",
                     default=True,
-                    tooltip="On: in the video's own size. Off: in the size that was sampled, as a model would see them.",
+                    tooltip="On: in the video's own size. Off: in the size sampled, as a model would see them.",
                 ),
             ],
             outputs=[

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from support.comfyui import ComfyServer, why_not
 
 # Tests multiply small matrices: a second OpenMP thread only waits for the first, for seconds when a core is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,3 +28,14 @@ def qwen3vl_fixtures() -> Path:
     if not folder.is_dir():
         pytest.skip(f"Qwen3-VL fixtures are not at {folder}; set CODECLENS_SHARED to the folder that holds data/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def comfyui(tmp_path_factory):
+    """A running ComfyUI that loaded the pack, started once for all tests; skips where there is none."""
+    if reason := why_not():
+        pytest.skip(reason)
+    server = ComfyServer(tmp_path_factory.mktemp("comfyui"))
+    server.start()
+    yield server
+    server.stop()

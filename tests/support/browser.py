@@ -1,0 +1,92 @@
+"""ComfyUI's page in a real Chromium, driven by Playwright."""
+
+import importlib.util
+import os
+import shutil
+from contextlib import contextmanager
+
+from .comfyui import ComfyServer
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+def find_chromium() -> str | None:
+    """$CHROMIUM, else the first Chromium or Chrome on the path."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return os.environ.get("CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
+
+
+def why_no_browser() -> str | None:
+    if importlib.util.find_spec("playwright") is None:
+        return "playwright is not installed"
+    return None if find_chromium() else "no Chromium on the path: install it or set CHROMIUM"
+
+
+class ComfyPage:
+    """The open page.
+
+    Attributes:
+        page: Playwright's page.
+        complaints: console errors and uncaught exceptions that name the pack or one of its files.
+    """
+
+    def __init__(self, page, server: ComfyServer, vue: bool):
+        self.page, self.server = page, server
+        self.complaints: list[str] = []
+        page.on("console", lambda message: message.type == "error" and self.hear(message.text, message.location["url"]))
+        page.on("pageerror", lambda error: self.hear(str(error), error.stack or ""))
+        page.route("**/releases**", lambda route: route.fulfill(json=[]))
+        settings = {
+            "Comfy.TutorialCompleted": True,
+            "Comfy.Minimap.Visible": False,
+            "Comfy.VueNodes.Enabled": vue,
+        }
+        server.post("/settings", settings)
+        page.goto(f"http://{server.address}/")
+        page.wait_for_function("window.app && window.app.extensionManager", timeout=120_000)
+        page.wait_for_selector(".p-blockui-mask", state="hidden", timeout=60_000)
+        page.wait_for_function("window.app.vueAppReady && document.querySelector('canvas')", timeout=60_000)
+        assert page.evaluate("LiteGraph.vueNodesMode") is vue, "the renderer asked for is the one that runs"
+
+    def hear(self, words: str, where: str) -> None:
+        if "codeclens" in (words + where).lower():
+            self.complaints.append(f"{words} ({where})")
+
+    def load(self, workflow: dict) -> None:
+        """Open a workflow as the Open menu does."""
+        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        self.page.wait_for_function(
+            "count => app.graph.nodes.length === count", arg=len(workflow["nodes"]), timeout=30_000
+        )
+
+    def choose_video(self, name: str) -> None:
+        self.page.evaluate(
+            """name => {
+                const widget = app.graph.nodes.find(node => node.type === "LoadVideo").widgets[0]
+                widget.value = name
+                widget.callback?.(name)
+            }""",
+            name,
+        )
+
+    def run(self) -> None:
+        self.page.evaluate("app.queuePrompt(0)")
+
+
+@contextmanager
+def open_page(server: ComfyServer, vue: bool):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+        try:
+            yield ComfyPage(browser.new_page(viewport={"width": 1760, "height": 900}), server, vue)
+        finally:
+            browser.close()
