@@ -4,13 +4,15 @@ Cost of a displacement d of a block (AdaCodec, arXiv 2606.02569, equation 1): ``
 summed over the block's 16 x 16 x 3 colour samples. Only displacements that keep the block wholly inside the reference
 frame are candidates: no pixel is made up. Among equal costs the shortest vector wins, then the first in raster order.
 
-The search is hierarchical: all displacements on a grid of 4 pixels at a quarter of the resolution, the most promising
-ones refined at half and at full resolution, then the neighbours' vectors tried and the result walked downhill. Zero
-motion is always tried. Threads take whole frames, so that they never wait for one another inside a frame.
+The search goes from coarse to fine: all displacements on a grid of 4 pixels at a quarter of the resolution; the
+promising ones refined at half and then at full resolution; the neighbours' vectors; and for the costlier half of the
+blocks, where the sum is made, a walk downhill. Zero motion is always tried. Threads take whole frames, so that they
+never wait for one another inside a frame.
 """
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -27,9 +29,19 @@ PENALTY = 4.0
 """Cost of one pixel of motion, in 8-bit SAD units: a tie-break, as 64 pixels add a third of a grey level per sample."""
 
 COARSE_CANDIDATES = 8
-HALF_CANDIDATES = 3
+"""Displacements of a block that leave the coarse search."""
 
-RING = [(-1, -1), (0, -1), (1, -1), (-1, 0), (1, 0), (-1, 1), (0, 1), (1, 1)]
+HALF_PAIRS, FULL_PAIRS = 6, 3
+"""Candidates that are refined at half and at full resolution, per block on average over the frame."""
+
+SLACK = 0.3
+"""A candidate is refined for being near its block's best: within this share of that one's cost, more or less."""
+
+REACH = 2
+"""Largest distance, in pixels of its resolution, that a refinement looks around a candidate."""
+
+SLICE = 1024
+"""Candidates compared in one operation: their samples stay in a core's cache."""
 
 
 def search(
@@ -53,14 +65,13 @@ def search(
     count, height, width, _ = frames.shape
     grid = (count, height // BLOCK, width // BLOCK)
     mv, cost, sad = np.zeros((*grid, 2), np.int16), np.zeros(grid, np.float32), np.zeros(grid, np.float32)
-    references = [previous, *frames[:-1]]
-
-    def one(t):
-        if references[t] is not None:
-            mv[t], cost[t], sad[t] = _search_pair(frames[t], references[t], radius, penalty)
-
+    first = 1 if previous is None else 0
     with ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as pool:
-        list(pool.map(one, range(count)))
+        pyramids = list(pool.map(_pyramid, frames if previous is None else [previous, *frames]))
+        window = _Window(height, width, radius, penalty)
+        fields = pool.map(_search_pair, pyramids[1:], pyramids[:-1], repeat(window))
+        for t, field in enumerate(fields, first):
+            mv[t], cost[t], sad[t] = field
     return mv, cost, sad
 
 
@@ -76,7 +87,7 @@ def predict(reference: np.ndarray, mv: np.ndarray) -> np.ndarray:
     y, x = y + mv[..., 1], x + mv[..., 0]
     if y.min() < 0 or x.min() < 0 or y.max() > height - BLOCK or x.max() > width - BLOCK:
         raise InputError(f"a motion vector points outside the {width}x{height} reference frame")
-    matches = _windows(reference, BLOCK)[y, x]
+    matches = _windows(reference, BLOCK, BLOCK)[y, x]
     return matches.reshape(*mv.shape[:2], BLOCK, BLOCK, 3).transpose(0, 2, 1, 3, 4).reshape(reference.shape)
 
 
@@ -96,10 +107,10 @@ def _check(frames, radius, penalty):
         raise InputError(f"motion penalty is {penalty!r}; it must be at least 0 and below 1024")
 
 
-def _windows(image: np.ndarray, side: int) -> np.ndarray:
-    """View [H - side + 1, W - side + 1, side, side * 3] of every window of the image."""
+def _windows(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """View [H - rows + 1, W - columns + 1, rows, columns * 3] of every window of the image."""
     height, width, _ = image.shape
-    return sliding_window_view(image.reshape(height, width * 3), (side, side * 3))[:, ::3]
+    return sliding_window_view(image.reshape(height, width * 3), (rows, columns * 3))[:, ::3]
 
 
 def _blocks(image: np.ndarray, side: int) -> np.ndarray:
@@ -115,185 +126,218 @@ def _halved(image: np.ndarray) -> np.ndarray:
     return ((rows[:, 0::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
 
 
-class _Level:
-    """Block comparison at one resolution: blocks of the current frame against windows of the reference."""
-
-    def __init__(self, current: np.ndarray, reference: np.ndarray, scale: int):
-        self.scale = scale
-        side = BLOCK // scale
-        self.blocks = _blocks(current, side)
-        self.windows = _windows(reference, side)
-        columns = current.shape[1] // side
-        self.y, self.x = (side * axis for axis in np.divmod(np.arange(len(self.blocks)), columns))
-
-    def sad(self, d: np.ndarray, which) -> np.ndarray:
-        """float64 [n]: SAD of blocks ``which`` displaced by d [n, 2]; pixels and SAD in full-resolution units."""
-        d = d // self.scale
-        match = self.windows[self.y[which] + d[:, 1], self.x[which] + d[:, 0]]
-        block = self.blocks[which]
-        difference = np.maximum(block, match)
-        difference -= np.minimum(block, match, out=match)
-        sums = np.add.reduce(difference.reshape(len(d), self.blocks[0].size), axis=1, dtype=np.uint32)
-        return sums * float(self.scale**2)
+def _pyramid(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The image at full, half and quarter resolution."""
+    half = _halved(image)
+    return image, half, _halved(half)
 
 
 class _Window:
-    """The displacements that are allowed and what each costs by itself."""
+    """The displacements that each block may take, and what each costs by itself.
+
+    Attributes:
+        price: float64 [2 * edge + 1, 2 * edge + 1], penalty of (dy, dx) plus a rank far below any step of the cost, so
+            that the smallest ``SAD + price`` also settles ties.
+        low, high: int64 [N, 2], smallest and largest (dx, dy) of each block.
+    """
 
     def __init__(self, height: int, width: int, radius: int, penalty: float):
-        self.radius = radius
-        steps = np.arange(-radius, radius + 1)
-        length = np.abs(steps)[:, None] + np.abs(steps)
-        order = length * length.size + np.arange(length.size).reshape(length.shape)
-        # The order breaks ties: it is far below any step of the cost, and keys compare in one operation.
-        self.price = penalty * length + order * 2.0**-34
-        self.penalty = penalty
+        self.grid = height // BLOCK, width // BLOCK
+        self.radius, self.penalty = radius, penalty
+        self.edge = radius + 2 * REACH
+        steps = np.abs(np.arange(-self.edge, self.edge + 1))
+        length = steps[:, None] + steps
+        rank = length * length.size + np.arange(length.size).reshape(length.shape)
+        self.price = penalty * length + rank * 2.0**-34
         y, x = np.mgrid[0:height:BLOCK, 0:width:BLOCK].reshape(2, -1)
         corner = np.stack([x, y], axis=1)
         self.low = np.maximum(-corner, -radius)
         self.high = np.minimum(np.array([width - BLOCK, height - BLOCK]) - corner, radius)
 
-    def price_of(self, d: np.ndarray) -> np.ndarray:
-        return self.price[d[:, 1] + self.radius, d[:, 0] + self.radius]
 
+class _Level:
+    """Blocks of the current frame against windows of the reference, at one resolution."""
 
-def _search_pair(current, reference, radius, penalty):
-    height, width, _ = current.shape
-    window = _Window(height, width, radius, penalty)
-    half = _halved(current), _halved(reference)
-    quarter = _halved(half[0]), _halved(half[1])
-    state = _Best(_Level(current, reference, 1), window)
-    candidates = _coarse(*quarter, window, COARSE_CANDIDATES)
-    candidates = _refine_half(_Level(*half, 2), window, candidates, HALF_CANDIDATES)
-    everything = np.arange(len(window.low))
-    state.attempt(np.zeros_like(window.low), everything)
-    for d in candidates:
-        state.attempt(d, everything)
-        for step in RING:
-            state.attempt(d + step, everything)
-    state.try_neighbours(height // BLOCK, width // BLOCK)
-    state.descend(everything)
-    return state.result(height // BLOCK, width // BLOCK)
+    def __init__(self, current: np.ndarray, reference: np.ndarray, window: _Window):
+        self.window = window
+        side = self.side = current.shape[0] // window.grid[0]
+        self.scale = BLOCK // side
+        self.blocks = _blocks(current, side)
+        # Looking around a block at the border touches pixels outside; what is found there is discarded.
+        self.reference = np.pad(reference, ((REACH, REACH), (REACH, REACH), (0, 0)))
+        self.y, self.x = (side * axis + REACH for axis in np.divmod(np.arange(len(self.blocks)), window.grid[1]))
+
+    def sads(self, which: np.ndarray, d: np.ndarray, reach: int) -> np.ndarray:
+        """uint32 [2 * reach + 1, 2 * reach + 1, n]: SAD at this resolution, (dy, dx) steps around d."""
+        steps = range(2 * reach + 1)
+        sums = np.empty((len(steps), len(steps), len(which)), np.uint32)
+        columns = _windows(self.reference, self.side + 2 * reach, self.side)
+        for start in range(0, len(which), SLICE):
+            part = slice(start, start + SLICE)
+            blocks = self.blocks[which[part]]
+            y = self.y[which[part]] + d[part, 1] // self.scale - reach
+            x = self.x[which[part]] + d[part, 0] // self.scale - reach
+            high, low = np.empty_like(blocks), np.empty_like(blocks)
+            for u in steps:
+                column = columns[y, x + u]
+                for v in steps:
+                    match = column[:, v : v + self.side]
+                    np.maximum(blocks, match, out=high)
+                    np.minimum(blocks, match, out=low)
+                    np.subtract(high, low, out=high)
+                    samples = high.reshape(len(high), blocks[0].size)
+                    np.add.reduce(samples, axis=1, dtype=np.uint32, out=sums[v, u, part])
+        return sums
+
+    def best_around(self, which: np.ndarray, d: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+        """For blocks ``which`` [n]: the best displacement within ``reach`` pixels (of this resolution) of d [n, 2].
+
+        Returns its key (SAD + price, in full-resolution units) float64 [n], and the displacement int64 [n, 2].
+        """
+        window = self.window
+        steps = self.scale * np.arange(-reach, reach + 1)[:, None]
+        x, y = d[:, 0] + steps, d[:, 1] + steps
+        key = self.sads(which, d, reach) * float(self.scale**2)
+        key += window.price[y[:, None] + window.edge, x + window.edge]
+        low, high = window.low[which], window.high[which]
+        outside_x, outside_y = (x < low[:, 0]) | (x > high[:, 0]), (y < low[:, 1]) | (y > high[:, 1])
+        key[outside_y[:, None] | outside_x] = np.inf
+        key = key.reshape(len(steps) ** 2, len(which))
+        row, column = np.divmod(key.argmin(axis=0), len(steps))
+        every = np.arange(len(which))
+        return key[row * len(steps) + column, every], np.stack([x[column, every], y[row, every]], axis=1)
 
 
 class _Best:
     """The best displacement found so far for each block, at full resolution."""
 
-    def __init__(self, level: _Level, window: _Window):
-        self.level, self.window = level, window
-        self.key = np.full(len(window.low), np.inf)
-        self.d = np.zeros_like(window.low)
+    def __init__(self, level: _Level):
+        self.level = level
+        self.key = np.full(len(level.blocks), np.inf)
+        self.d = np.zeros((len(level.blocks), 2), np.int64)
 
-    def attempt(self, d: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Try d [n, 2] on blocks ``which`` [n]; returns bool [n], where it is the best so far."""
-        d = np.clip(d, self.window.low[which], self.window.high[which])
-        key = self.level.sad(d, which) + self.window.price_of(d)
+    def take(self, which: np.ndarray, key: np.ndarray, d: np.ndarray) -> np.ndarray:
+        """Take what is better than before for blocks ``which`` [n], each named once; returns bool [n]."""
         better = key < self.key[which]
         self.key[which[better]] = key[better]
         self.d[which[better]] = d[better]
         return better
 
-    def try_neighbours(self, rows: int, columns: int) -> None:
+    def look(self, which: np.ndarray, d: np.ndarray, reach: int) -> np.ndarray:
+        return self.take(which, *self.level.best_around(which, d, reach))
+
+    def try_neighbours(self) -> None:
+        window = self.level.window
+        rows, columns = window.grid
         field = np.pad(self.d.reshape(rows, columns, 2), ((1, 1), (1, 1), (0, 0)), mode="edge")
         for y, x in ((0, 1), (1, 0), (1, 2), (2, 1)):
-            d = field[y : y + rows, x : x + columns].reshape(-1, 2)
+            d = field[y : y + rows, x : x + columns].reshape(-1, 2).clip(window.low, window.high)
             which = np.flatnonzero((d != self.d).any(axis=1))
-            self.attempt(d[which], which)
+            self.look(which, d[which], 0)
 
-    def descend(self, which: np.ndarray, rounds: int = 4) -> None:
-        for _ in range(rounds):
-            centre = self.d[which]
-            better = np.zeros(len(which), bool)
-            for step in ((0, -1), (-1, 0), (1, 0), (0, 1)):
-                better |= self.attempt(centre + step, which)
-            which = which[better]
-            if not len(which):
-                break
-
-    def result(self, rows: int, columns: int):
-        """mv int16 [rows, columns, 2], cost and sad float32 [rows, columns]."""
-        sad = np.rint(self.key - self.window.price_of(self.d))
-        cost = sad + self.window.penalty * np.abs(self.d).sum(axis=1)
-        return (
-            self.d.reshape(rows, columns, 2).astype(np.int16),
-            cost.reshape(rows, columns).astype(np.float32),
-            sad.reshape(rows, columns).astype(np.float32),
-        )
+    def polish(self) -> None:
+        """Walk the costlier half of the blocks downhill."""
+        which = np.flatnonzero(self.key >= np.median(self.key))
+        for _ in range(2):
+            which = which[self.look(which, self.d[which], REACH)]
 
 
-def _coarse(current: np.ndarray, reference: np.ndarray, window: _Window, keep: int) -> list[np.ndarray]:
-    """Full search on a grid of 4 pixels at a quarter of the resolution: the ``keep`` best displacements, [N, 2] each.
+def _search_pair(current, reference, window: _Window):
+    """Motion field of one frame, from the pyramids of it and its reference: mv, cost and sad as ``search`` returns."""
+    full, half = (_Level(current[i], reference[i], window) for i in (0, 1))
+    best = _Best(full)
+    every = np.arange(len(full.blocks))
+    best.look(every, best.d, 0)
+    key, d = _coarse(current[2], reference[2], window)
+    key, d = _refine(half, key, d, HALF_PAIRS, best.key, 1)
+    key, d = _refine(full, key, d, FULL_PAIRS, best.key, 1)
+    best.take(every, key[0], d[0])
+    best.try_neighbours()
+    best.polish()
+    sad = np.rint(best.key - window.price[best.d[:, 1] + window.edge, best.d[:, 0] + window.edge])
+    cost = sad + window.penalty * np.abs(best.d).sum(axis=1)
+    return best.d.reshape(*window.grid, 2), cost.reshape(window.grid), sad.reshape(window.grid)
 
-    The best of each 3 x 3 cell of the displacement grid competes, so that the candidates are not one valley's floor.
+
+def _refine(level: _Level, key: np.ndarray, d: np.ndarray, pairs: int, known: np.ndarray, reach: int):
+    """Refine the candidates that are worth it; returns them distinct and in order of their new keys, the rest infinite.
+
+    A block's first candidate is always worth it; of the others, over the whole frame, those that come nearest to their
+    block's first. Nearness is counted in cost, not in proportion, so effort goes where the sum is made. A candidate
+    whose key is well above the cost ``known`` [N] to be in reach is not worth it: a mean over pixels loses difference,
+    so at a lower resolution the key is nearly a lower bound.
+
+    Args:
+        key: float64 [K, N], in ascending order along K.
+        d: int64 [K, N, 2].
+        pairs: how many candidates to refine for each block, on average.
     """
-    height, width, _ = current.shape
-    rows, columns, reach = height // 4, width // 4, window.radius // 4
-    blocks = rows * columns
-    pitch = columns + 2 * reach // 4 + 1
+    excess = key - key[0]
+    worth = np.where(key <= 1.5 * known, SLACK * key[0] - excess, -np.inf)
+    worth[0] = np.inf
+    limit = np.partition(worth, -pairs * worth.shape[1], axis=None)[-pairs * worth.shape[1]]
+    rank, which = np.nonzero((worth >= limit) & (worth > -np.inf))
+    key, d = np.full_like(key, np.inf), d.copy()
+    key[rank, which], d[rank, which] = level.best_around(which, d[rank, which], reach)
+    order = np.argsort(key, axis=0, kind="stable")
+    key, d = np.take_along_axis(key, order, axis=0), np.take_along_axis(d, order[..., None], axis=0)
+    # Candidates that met in one place have one key, so they stand next to each other.
+    key[1:][(d[1:] == d[:-1]).all(axis=2)] = np.inf
+    order = np.argsort(key, axis=0, kind="stable")
+    return np.take_along_axis(key, order, axis=0), np.take_along_axis(d, order[..., None], axis=0)
+
+
+def _coarse(current: np.ndarray, reference: np.ndarray, window: _Window) -> tuple[np.ndarray, np.ndarray]:
+    """Full search on a grid of 4 pixels at a quarter of the resolution: the best few displacements of each block.
+
+    Only the best of each 3 x 3 cell of the displacement grid competes, so that they are not all one valley's floor.
+
+    Returns keys float64 [K, N] in full-resolution units, ascending along K, and displacements int64 [K, N, 2].
+    """
+    side = 2 * (window.radius // 4) + 1
+    cells = -(-side // 3)
+    place = np.arange(3 * cells) // 3 * cells * 9 + np.arange(3 * cells) % 3 * 3
+    place = place[:, None] + np.arange(3 * cells) // 3 * 9 + np.arange(3 * cells) % 3
+    price = window.price[window.edge - window.radius :: 4, window.edge - window.radius :: 4][:side, :side]
+    # One integer holds cost and place (11 bits), so that a minimum brings its place along.
+    key = np.full((3 * cells, 3 * cells, *window.grid), np.iinfo(np.uint32).max)
+    low = (price / 4).astype(np.uint32) << 11 | place[:side, :side].astype(np.uint32)
+    key[:side, :side] = (_coarse_sads(current, reference, window).astype(np.uint32) << 13) + low[..., None, None]
+    steps = 4 * np.arange(side)[:, None] - window.radius
+    low, high = (limit.reshape(*window.grid, 2) for limit in (window.low, window.high))
+    outside_y = (steps < low[:, 0, 1]) | (steps > high[:, 0, 1])
+    outside_x = (steps < low[0, :, 0]) | (steps > high[0, :, 0])
+    key[:side, :side][outside_y[:, None, :, None] | outside_x[:, None, :]] = np.iinfo(np.uint32).max
+    key = key.reshape(cells, 3, cells, 3, -1).min(axis=(1, 3)).reshape(cells * cells, -1)
+    key = np.sort(key, axis=0)[:COARSE_CANDIDATES]
+    cell, inner = np.divmod((key & 0x7FF).astype(np.int64), 9)
+    x, y = cell % cells * 3 + inner % 3, cell // cells * 3 + inner // 3
+    return (key >> 11) * 4.0, 4 * np.stack([x, y], axis=-1) - window.radius
+
+
+def _coarse_sads(current: np.ndarray, reference: np.ndarray, window: _Window) -> np.ndarray:
+    """uint16 [2n + 1, 2n + 1, H/16, W/16]: SAD of all blocks at all (dy, dx) of n = radius / 4 quarter-size pixels.
+
+    Both frames are taken apart into planes, one for each position in a 4 x 4 block, so that one displacement of all
+    blocks is a shift of whole planes: long runs of samples, which is what makes it fast. ``planes`` carries on for
+    another block beyond the fourth position, where the next block's pixels are.
+    """
+    (rows, columns), reach = window.grid, window.radius // 4
+    pitch = columns + reach // 2 + 1
     padded = np.pad(reference, ((reach, reach + 7), (reach, reach + 7), (0, 0)))
-    planes = sliding_window_view(padded, (7, 7), axis=(0, 1))[::4, ::4][: rows + 2 * reach // 4 + 1, :pitch]
+    planes = sliding_window_view(padded, (7, 7), axis=(0, 1))[::4, ::4][: rows + reach // 2 + 1, :pitch]
     planes = np.ascontiguousarray(planes.transpose(3, 4, 2, 0, 1)).reshape(7, 7, 3, -1)
     planes = np.pad(planes, ((0, 0), (0, 0), (0, 0), (0, pitch)))
-    span = rows * pitch
-    block = np.zeros((4, 4, 3, rows, pitch), np.uint8)
-    block[..., :columns] = current.reshape(rows, 4, columns, 4, 3).transpose(1, 3, 4, 0, 2)
-    block = block.reshape(4, 4, 3, span)
-    side = 2 * reach + 1
-    cells = -(-side // 3)
-    sums = np.zeros((3 * cells, 3 * cells, span), np.uint16)
-    high, low = np.empty_like(block), np.empty_like(block)
-    for v in range(side):
-        for u in range(side):
-            start = v // 4 * pitch + u // 4
-            match = planes[v % 4 : v % 4 + 4, u % 4 : u % 4 + 4, :, start : start + span]
-            np.maximum(block, match, out=high)
-            np.minimum(block, match, out=low)
-            np.subtract(high, low, out=high)
-            np.add.reduce(high.reshape(48, span), axis=0, dtype=np.uint16, out=sums[v, u])
-    key = np.full((3 * cells, 3 * cells, rows, columns), np.inf, np.float32)
-    key[:side, :side] = sums[:side, :side].reshape(side, side, rows, pitch)[..., :columns]
-    key = key.reshape(3 * cells, 3 * cells, blocks)
-    price = window.price[::4, ::4].astype(np.float32) / 16
-    key[:side, :side] += price[..., None]
-    steps = 4 * np.arange(-reach, 3 * cells - reach)
-    outside_y = (steps[:, None] < window.low[:, 1]) | (steps[:, None] > window.high[:, 1])
-    outside_x = (steps[:, None] < window.low[:, 0]) | (steps[:, None] > window.high[:, 0])
-    key[outside_y[:, None, :] | outside_x[None, :, :]] = np.inf
-    cell = key.reshape(cells, 3, cells, 3, blocks).transpose(0, 2, 1, 3, 4).reshape(cells * cells, 9, blocks)
-    inner = cell.argmin(axis=1)
-    floor = np.take_along_axis(cell, inner[:, None], axis=1)[:, 0]
-    keep = min(keep, cells * cells)
-    chosen = np.argpartition(floor, keep - 1, axis=0)[:keep] if keep < cells * cells else np.argsort(floor, axis=0)
-    candidates = []
-    for c in chosen:
-        i = inner[c, np.arange(blocks)]
-        y = steps[c // cells * 3 + i // 3]
-        x = steps[c % cells * 3 + i % 3]
-        candidates.append(np.clip(np.stack([x, y], axis=1), window.low, window.high))
-    return candidates
-
-
-def _refine_half(level: _Level, window: _Window, candidates: list[np.ndarray], keep: int) -> list[np.ndarray]:
-    """Each candidate moved to the best of its 3 x 3 neighbourhood at half resolution; the ``keep`` best of them."""
-    low, high = window.low + (window.low & 1), window.high - (window.high & 1)
-    everything = np.arange(len(low))
-    keys, places = [], []
-    for centre in candidates:
-        centre = centre // 2 * 2
-        best = np.full(len(low), np.inf)
-        place = np.zeros_like(low)
-        for step in [(0, 0), *RING]:
-            d = np.clip(centre + 2 * np.array(step), low, high)
-            key = level.sad(d, everything) + window.price_of(d)
-            better = key < best
-            best[better] = key[better]
-            place[better] = d[better]
-        keys.append(best)
-        places.append(place)
-    keys, places = np.stack(keys), np.stack(places)
-    kept = []
-    for _ in range(min(keep, len(candidates))):
-        first = keys.argmin(axis=0)
-        kept.append(places[first, everything])
-        keys[(places == kept[-1]).all(axis=2)] = np.inf
-    return kept
+    blocks = np.zeros((4, 4, 3, rows, pitch), np.uint8)
+    blocks[..., :columns] = current.reshape(rows, 4, columns, 4, 3).transpose(1, 3, 4, 0, 2)
+    blocks = blocks.reshape(4, 4, 3, rows * pitch)
+    sums = np.empty((2 * reach + 1, 2 * reach + 1, rows * pitch), np.uint16)
+    high, low = np.empty_like(blocks), np.empty_like(blocks)
+    for v, u in np.ndindex(sums.shape[:2]):
+        start = v // 4 * pitch + u // 4
+        match = planes[v % 4 : v % 4 + 4, u % 4 : u % 4 + 4, :, start : start + rows * pitch]
+        np.maximum(blocks, match, out=high)
+        np.minimum(blocks, match, out=low)
+        np.subtract(high, low, out=high)
+        np.add.reduce(high.reshape(48, -1), axis=0, dtype=np.uint16, out=sums[v, u])
+    return sums.reshape(2 * reach + 1, 2 * reach + 1, rows, pitch)[..., :columns]
