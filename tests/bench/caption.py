@@ -23,9 +23,9 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from codeclens.models.video.reading import Sampling, VideoSource, fit_size  # noqa: E402
-from support.gguf_files import SHAPES, write_pair  # noqa: E402
-from support.machine import describe_machine  # noqa: E402
+from codeclens.models.video.reading import Sampling, VideoSource, fit_size
+from support.gguf_files import SHAPES, write_pair
+from support.machine import describe_machine
 
 MODES = {"thumbnail": [], "rgb": ["--mode", "rgb"], "per_frame": ["--every-frame"]}
 OUT = 64
