@@ -9,10 +9,12 @@ import comfy.utils
 import folder_paths
 import numpy as np
 import torch
-from comfy_api.latest import InputImpl
+from comfy_api.latest import InputImpl, Types
 from server import PromptServer
 
+from ..models.errors import InputError
 from ..models.video.reading import VideoSource
+from ..models.video.shots import Shot
 
 
 def node_progress():
@@ -41,13 +43,29 @@ def video_source(video) -> tuple[VideoSource, torch.Tensor | None]:
     if isinstance(video, InputImpl.VideoFromComponents):
         components = video.get_components()
         return VideoSource.from_images(components.images[..., :3], float(components.frame_rate)), components.images
+    file = video.get_stream_source()
+    if isinstance(file, str) and os.path.isdir(file):
+        raise InputError("no video is chosen: pick or upload one on Load Video")
     start, duration = video.get_active_trim_window()
-    return VideoSource.open(video.get_stream_source(), start=start, duration=duration), None
+    return VideoSource.open(file, start=start, duration=duration), None
 
 
-def trimmed(video, windows) -> list:
-    """One VIDEO for each (start, duration) of ``windows``: seconds after the start of ``video``'s own trim."""
-    return [video.as_trimmed(start, duration, strict_duration=False) for start, duration in windows]
+def part_of(video, shot: Shot):
+    """The VIDEO of one shot of ``video``: a trim of its file, or a slice of its images and audio."""
+    if isinstance(video, InputImpl.VideoFromComponents):
+        return InputImpl.VideoFromComponents(sliced(video.get_components(), shot), video.get_bit_depth())
+    start, duration = video.get_active_trim_window()
+    # The host turns seconds into ticks by cutting off: a tenth of a microsecond keeps it on this side of the frame.
+    begin = shot.start - start + 1e-7
+    return video.as_trimmed(begin, shot.end - shot.start, strict_duration=False)
+
+
+def sliced(components: Types.VideoComponents, shot: Shot) -> Types.VideoComponents:
+    audio = components.audio
+    if audio is not None:
+        first, last = (round(seconds * audio["sample_rate"]) for seconds in (shot.start, shot.end))
+        audio = {**audio, "waveform": audio["waveform"][..., first:last]}
+    return Types.VideoComponents(components.images[shot.first : shot.last + 1], components.frame_rate, audio)
 
 
 def image(picture) -> torch.Tensor:

@@ -14,10 +14,12 @@ import torch
 from comfy_api.latest import io
 
 from ..models.errors import InputError
+from ..models.video.cuts import find_cuts
 from ..models.video.extraction import VECTORS, extract
 from ..models.video.gop import CAP, GopPlan, plan_from_costs
 from ..models.video.primitives import Primitives
 from ..models.video.reading import Sampling, VideoSource, fit_size
+from ..models.video.shots import shots
 from ..models.video.tokens import MODES
 from ..models.video.views import PICTURES, most_moving, motion_view, timeline_view
 from . import host
@@ -355,13 +357,21 @@ class DrawPlan(io.ComfyNode):
                 io.Int.Input(
                     "width", default=1600, min=900, max=8192, step=4, tooltip="Width of the picture in pixels."
                 ),
+                io.Boolean.Input(
+                    "cuts",
+                    default=True,
+                    tooltip="Also mark cuts, fades and dissolves. They are found at the video's own frame rate, so this"
+                    " decodes all of it once more; switch it off for very long videos.",
+                ),
             ],
             outputs=[io.Image.Output("image", tooltip="The picture.")],
         )
 
     @classmethod
-    def execute(cls, frames: SampledVideo, plan: GopPlan, width) -> io.NodeOutput:
-        return io.NodeOutput(host.image(timeline_view(plan, frames.source, width, host.node_progress())))
+    def execute(cls, frames: SampledVideo, plan: GopPlan, width, cuts) -> io.NodeOutput:
+        progress = host.node_progress()
+        found = find_cuts(frames.source, progress) if cuts else None
+        return io.NodeOutput(host.image(timeline_view(plan, frames.source, found, width, progress)))
 
 
 class DrawMotion(io.ComfyNode):
@@ -495,6 +505,48 @@ def selected_times(frames: SampledVideo, which: dict, plan: GopPlan | None) -> l
     return plan.pts[chosen].tolist()
 
 
+class SplitAtCuts(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensSplitAtCuts",
+            display_name="Split at Cuts",
+            category=CATEGORY,
+            description="Finds the hard cuts of a video at its own frame rate and gives each shot as a video of its"
+            " own. What follows runs once for each shot.",
+            search_aliases=["scene detection", "shots", "codec lens"],
+            inputs=[
+                io.Video.Input("video", tooltip="The video to split. A trim set before is honoured."),
+                io.Float.Input(
+                    "shortest",
+                    default=0.0,
+                    min=0.0,
+                    max=3600.0,
+                    step=0.1,
+                    tooltip="A shot that would be shorter (in seconds) is joined to a neighbour. 0 keeps all.",
+                ),
+                io.Boolean.Input(
+                    "at_fades",
+                    default=False,
+                    tooltip="Also split in the middle of each fade and dissolve, not only at hard cuts.",
+                ),
+            ],
+            outputs=[
+                io.Video.Output("shots", is_output_list=True, tooltip="One video for each shot, in order."),
+                io.String.Output(
+                    "report", tooltip="JSON: frame numbers that start a new shot, and the spans of fades and dissolves."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, video, shortest, at_fades) -> io.NodeOutput:
+        source, _ = host.video_source(video)
+        found = find_cuts(source, host.node_progress())
+        parts = [host.part_of(video, shot) for shot in shots(source, found, shortest, at_fades)]
+        return io.NodeOutput(parts, json.dumps(found.to_json()))
+
+
 class PlanInfo(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -521,5 +573,6 @@ NODES = [
     DrawPlan,
     DrawMotion,
     SelectFrames,
+    SplitAtCuts,
     PlanInfo,
 ]

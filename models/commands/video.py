@@ -12,11 +12,13 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import TerminalProgress
+from ..video.cuts import Cuts, find_cuts
 from ..video.demo import write_demo
 from ..video.drawing import clock_text, grouped, short_number
 from ..video.extraction import VECTORS, extract
 from ..video.gop import CAP, POLICIES, GopPlan, auto_gamma, plan_from_costs
 from ..video.reading import Sampling, VideoSource, fit_size
+from ..video.shots import cut_times
 from ..video.tokens import MODES
 from ..video.views import most_moving, motion_view, timeline_view
 
@@ -52,6 +54,11 @@ def add_commands(commands) -> None:
     )
     add_reading_options(motion)
     motion.set_defaults(run=run_motion)
+
+    cuts = commands.add_parser("cuts", help="find hard cuts, fades and dissolves at the clip's own frame rate")
+    cuts.add_argument("clips", nargs="+", metavar="CLIP")
+    cuts.add_argument("--json", metavar="F", help="write them as JSON; - for standard output")
+    cuts.set_defaults(run=run_cuts)
 
     demo = commands.add_parser(
         "demo", help="paint a clip with a cut, a pan and a still stretch, plan it and draw the plan"
@@ -177,6 +184,30 @@ def run_motion(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_cuts(arguments: argparse.Namespace) -> int:
+    clips = []
+    for clip in arguments.clips:
+        source = VideoSource.open(clip)
+        found = find_cuts(source, TerminalProgress(source.info.name))
+        warn(source.warnings)
+        clips.append({"file": source.info.name, **found.to_json(), "warnings": source.warnings})
+        if arguments.json != "-":
+            print(cuts_in_words(source, found))
+    if arguments.json:
+        write_json(clips[0] if len(clips) == 1 else {"clips": clips}, arguments.json)
+    return 0
+
+
+def cuts_in_words(source: VideoSource, found: Cuts) -> str:
+    times, spans = cut_times(source, found)
+    rows = [(seconds, number, "cut") for seconds, number in zip(times, found.cuts, strict=True)]
+    for (kind, first, last), span in zip(spans, found.spans, strict=True):
+        rows.append((first, span.first, f"{kind} until {clock_text(last, 0.01)}, frame {span.last}"))
+    lines = [f"{source.info.name}: {len(times)} hard cuts, {len(spans)} fades or dissolves"]
+    lines += [f"  {clock_text(seconds, 0.01):>9}  frame {number:<7} {words}" for seconds, number, words in sorted(rows)]
+    return "\n".join(lines)
+
+
 def run_demo(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -199,7 +230,8 @@ def report(planned: list[tuple[str, GopPlan, VideoSource | None]], arguments) ->
             if len(planned) > 1:
                 path.mkdir(parents=True, exist_ok=True)
                 path = path / f"{Path(name).stem}.png"
-            save_picture(timeline_view(plan, source, progress=TerminalProgress(f"drawing {path.name}")), path)
+            progress = TerminalProgress(f"drawing {path.name}")
+            save_picture(timeline_view(plan, source, find_cuts(source, progress), progress=progress), path)
     if arguments.json:
         plans = [{"file": name, **plan_json(plan, source)} for name, plan, source in planned]
         write_json(plans[0] if len(plans) == 1 else {"clips": plans}, arguments.json)

@@ -5,11 +5,13 @@ from PIL import Image
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
+from .cuts import Cuts
 from .gop import GopPlan, scaled_gamma
 from .motion import predict
 from .motion_pictures import draw_motion_field, draw_motion_sheet, draw_prediction, draw_residual
 from .primitives import Primitives
 from .reading import Sampling, VideoSource
+from .shots import cut_times
 from .timeline import THUMBNAIL_HEIGHT, draw_timeline, timeline_thumbnails
 
 PICTURES = ("all", "motion", "prediction", "residual")
@@ -18,15 +20,17 @@ PICTURES = ("all", "motion", "prediction", "residual")
 def timeline_view(
     plan: GopPlan,
     source: VideoSource,
+    cuts: Cuts | None = None,
     width: int = 1600,
     progress: Progress = no_progress,
 ) -> Image.Image:
     """The plan over time (:func:`draw_timeline`) with thumbnails from ``source``, which it was made from."""
+    at, spans = cut_times(source, cuts) if cuts else ((), ())
     wanted = plan.pts[timeline_thumbnails(plan, width)]
     height = 2 * THUMBNAIL_HEIGHT
     size = (height, max(1, round(height * source.info.width / source.info.height)))
     thumbnails = source.read(Sampling.at_times(wanted), size, progress)
-    return draw_timeline(plan, thumbnails, title=source.info.name, width=width)
+    return draw_timeline(plan, thumbnails, at, spans, title=source.info.name, width=width)
 
 
 def most_moving(primitives: Primitives) -> int:
