@@ -5,8 +5,8 @@ What FFmpeg exports (libavutil/motion_vector.h), and what follows from it:
 * One entry for each partition of an inter macroblock, skipped ones included. A macroblock of a P frame that has none is
   therefore intra; of a B frame it may also be predicted in direct mode, so it is unknown.
 * No entry says which reference picture it points to, only past or future. It is taken to be the nearest reference
-  picture in that direction that was decoded before. Where an encoder chose an older one the vector comes out too long;
-  ``bitstream_primitives`` finds such vectors by their cost.
+  picture in that direction that was decoded before. H.264 may point further back: of the last four in the past the one
+  is taken whose pixels fit best at the vector. For the future direction the nearest stays an assumption.
 * Skipped and direct macroblocks of H.264 B frames come out as two zero vectors, whatever their motion is, and so do all
   macroblocks of MPEG-4 part 2 B frames: such a block of a B frame is unknown.
 * A frame without any entry may be all intra, all still, or (the last frame of a file) not exported: unknown, unless its
@@ -26,6 +26,12 @@ from .reading import Frames, VideoSource
 from .sources import Losses
 
 CODECS = ("h264", "mpeg4", "mpeg2video")
+
+PAST_REFERENCES = 4
+"""Past reference pictures of H.264 among which the pixels decide."""
+
+CLEARLY_BETTER = 0.8
+"""Share of the nearest picture's difference that a farther one must stay below to be taken for the reference."""
 
 FARTHEST_REFERENCE = 32
 """Frames to look through for a reference: H.264 keeps at most 16 of them (ITU-T H.264, A.3.1)."""
@@ -51,7 +57,7 @@ class CodedFrame:
         known: bool [2, Hb, Wb], True where ``mv`` was written by the encoder, a written zero included.
         intra: bool [Hb, Wb], True where the block has no reference.
         block: uint8 [Hb, Wb, 2], (width, height) of the smallest partition, 0 where none is known.
-        reference: int64 [2], frame numbers of the past and the future reference; -1 where there is none.
+        reference: int64 [2, Hb, Wb], frame numbers that the vectors point to; -1 where there is none.
     """
 
     index: int
@@ -91,9 +97,18 @@ def read_bitstream(
     sizes = np.zeros(len(pts), np.int64)
     shown = reader.table.number >= 0
     sizes[reader.table.number[shown]] = reader.table.size[shown]
+    brightness: dict[int, np.ndarray] = {}
     for number, frame in reader.decode_frames(first, last, losses or Losses(), {"flags2": "+export_mvs"}):
         progress(number - first, last - first + 1)
-        yield _coded_frame(frame, number, float(pts[number]), int(sizes[number]), source.info.codec, references)
+        coded = _coded_frame(frame, number, float(pts[number]), int(sizes[number]), source.info.codec, references)
+        if source.info.codec == "h264":
+            picture = _brightness(frame)
+            near = {n: brightness[n] for n in references.past(number) if n in brightness}
+            _settle_references(coded, picture, {n: b for n, b in near.items() if b.shape == picture.shape})
+            if references.usable[number]:
+                brightness[number] = picture
+                brightness = {n: brightness[n] for n in sorted(brightness)[-PAST_REFERENCES - 1 :]}
+        yield coded
 
 
 def check_codec(source: VideoSource) -> None:
@@ -124,15 +139,16 @@ class References:
 
     def of(self, number: int) -> np.ndarray:
         """int64 [2]: the nearest past and future reference frames decoded before frame ``number``, -1 for none."""
-        found = np.full(2, -1, np.int64)
-        for direction, step in ((PAST, -1), (FUTURE, 1)):
-            for other in range(number + step, number + step * (FARTHEST_REFERENCE + 1), step):
-                if not 0 <= other < len(self.usable):
-                    break
-                if self.usable[other] and self.decoded_at[other] < self.decoded_at[number]:
-                    found[direction] = other
-                    break
-        return found
+        return np.array([(self._near(number, step) + [-1])[0] for step in (-1, 1)], np.int64)
+
+    def past(self, number: int) -> list[int]:
+        """The nearest past reference frames decoded before frame ``number``, nearest first."""
+        return self._near(number, -1)[:PAST_REFERENCES]
+
+    def _near(self, number, step):
+        end = min(max(number + step * (FARTHEST_REFERENCE + 1), -1), len(self.usable))
+        others = range(number + step, end, step)
+        return [n for n in others if self.usable[n] and self.decoded_at[n] < self.decoded_at[number]]
 
 
 def _coded_frame(frame, number, pts, size, codec, references) -> CodedFrame:
@@ -149,8 +165,37 @@ def _coded_frame(frame, number, pts, size, codec, references) -> CodedFrame:
     intra = np.full((rows, columns), kind == "I")
     if exported is not None and kind == "P":
         intra = ~known.any(axis=0)
-    reference = np.full(2, -1, np.int64) if kind == "I" else references.of(number)
+    reference = np.full((2, rows, columns), -1, np.int64)
+    if kind != "I":
+        reference[:] = references.of(number)[:, None, None]
     return CodedFrame(number, pts, kind, size, mv, known, intra, block, reference)
+
+
+def _brightness(frame) -> np.ndarray:
+    """The first plane of a decoded frame, [h, w], without copying it."""
+    plane = frame.planes[0]
+    kind = np.uint8 if frame.format.components[0].bits == 8 else np.dtype("<u2")
+    rows = np.frombuffer(plane, kind).reshape(-1, plane.line_size // np.dtype(kind).itemsize)
+    return rows[: frame.height, : frame.width]
+
+
+def _settle_references(coded: CodedFrame, picture: np.ndarray, candidates: dict[int, np.ndarray]):
+    """Point each past vector of ``coded`` to the candidate whose pixels, 16 of each block, fit it best."""
+    where = np.flatnonzero(coded.known[PAST])
+    if len(candidates) < 2 or not len(where):
+        return
+    rows, columns = np.divmod(where, coded.intra.shape[1])
+    offset = np.arange(2, BLOCK, 4)
+    y = (rows[:, None] * BLOCK + offset)[:, :, None]
+    x = (columns[:, None] * BLOCK + offset)[:, None, :]
+    height, width = picture.shape
+    here = picture[y.clip(0, height - 1), x.clip(0, width - 1)].astype(np.int32)
+    motion = np.rint(coded.mv[PAST].reshape(-1, 2)[where]).astype(np.int64)[:, :, None, None]
+    y, x = (y + motion[:, 1]).clip(0, height - 1), (x + motion[:, 0]).clip(0, width - 1)
+    numbers = sorted(candidates, reverse=True)
+    error = np.stack([np.abs(candidates[n][y, x] - here).sum(axis=(1, 2)) for n in numbers]).astype(np.float64)
+    error[1:] /= CLEARLY_BETTER
+    coded.reference[PAST].reshape(-1)[where] = np.array(numbers)[error.argmin(axis=0)]
 
 
 def _fill(vectors, mv, known, block):
@@ -269,10 +314,12 @@ def _velocities(coded: list[CodedFrame], older: int, newer: int) -> list[Velocit
     spanning: dict[int, list[Velocity]] = {}
     for frame in sorted(coded, key=lambda frame: -frame.index):
         velocity = _velocity(frame)
-        reach = frame.index - frame.reference[PAST] if frame.reference[PAST] >= 0 else 1
-        for number in range(frame.index - 1, frame.index - int(reach), -1):
+        nearest = int(frame.reference[PAST].max())
+        for number in range(frame.index - 1, nearest if nearest >= 0 else frame.index, -1):
             spanning.setdefault(number, []).append(velocity)
         for later in reversed(spanning.pop(frame.index, [])):
+            if later.known.shape != velocity.known.shape:
+                continue
             fill = ~velocity.known & later.known
             velocity.step[fill] = later.step[fill]
             velocity.known[fill] = True
@@ -284,11 +331,9 @@ def _velocity(frame: CodedFrame) -> Velocity:
     step = np.zeros((*frame.intra.shape, 2), np.float32)
     known = np.zeros(frame.intra.shape, bool)
     for direction in (FUTURE, PAST):
-        distance = frame.index - int(frame.reference[direction])
-        if frame.reference[direction] >= 0:
-            here = frame.known[direction]
-            step[here] = frame.mv[direction][here] / distance
-            known |= here
+        here = frame.known[direction] & (frame.reference[direction] >= 0)
+        step[here] = frame.mv[direction][here] / (frame.index - frame.reference[direction][here])[:, None]
+        known |= here
     return Velocity(step, known)
 
 

@@ -54,7 +54,7 @@ def test_cuts_between_moving_shots(lengths, seed, speed):
     assert look(np.concatenate(shots)) == Cuts(tuple(np.cumsum(lengths[:-1]).tolist()), ())
 
 
-@pytest.mark.parametrize("contrast, light", [(0.3, 0.15), (0.5, 0.4)])
+@pytest.mark.parametrize("contrast, light", [(0.5, 0.2), (0.5, 0.4)])
 def test_cuts_in_dark_noisy_footage(contrast, light):
     random = np.random.default_rng(3)
     footage = np.concatenate([shot(30, 1, contrast=contrast), shot(30, 2, contrast=contrast)]) * light
