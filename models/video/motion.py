@@ -61,7 +61,7 @@ def search(
 
     Raises InputError for another shape, dtype or radius.
     """
-    _check(frames, radius, penalty)
+    _check(frames, radius, penalty, previous)
     count, height, width, _ = frames.shape
     grid = (count, height // BLOCK, width // BLOCK)
     mv, cost, sad = np.zeros((*grid, 2), np.int16), np.zeros(grid, np.float32), np.zeros(grid, np.float32)
@@ -96,11 +96,16 @@ def residual(current: np.ndarray, reference: np.ndarray, mv: np.ndarray) -> np.n
     return current.astype(np.int16) - predict(reference, mv)
 
 
-def _check(frames, radius, penalty):
+def _check(frames, radius, penalty, previous):
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         raise InputError(f"frames are {frames.dtype} {list(frames.shape)}; motion search needs uint8 [T, H, W, 3]")
     if frames.shape[1] % BLOCK or frames.shape[2] % BLOCK or not frames.size:
         raise InputError(f"frames are {frames.shape[2]}x{frames.shape[1]}; both sides must be multiples of {BLOCK}")
+    if previous is not None and (previous.dtype, previous.shape) != (frames.dtype, frames.shape[1:]):
+        raise InputError(
+            f"the previous frame is {previous.dtype} {list(previous.shape)}; "
+            f"it must be like the frames, uint8 {list(frames.shape[1:])}"
+        )
     if radius not in RADII:
         raise InputError(f"search radius is {radius!r}; it must be one of {', '.join(map(str, RADII))} pixels")
     if not 0 <= penalty < 1024:
