@@ -1,8 +1,9 @@
 """A video model of the host, behind the codec's protocol: guiders, a VAE and the stock conditioning nodes.
 
-Sampling goes through ``guider.sample`` with a :class:`CodecSampler`, the layer where every model of the host returns its
-estimate of x0, so that LoRA, offloading, GGUF loaders, ControlNet and guiders of any kind work as they do elsewhere. The
-target is known to the trajectory alone; what the guider sees as latent image and mask is what a decoder has too.
+Sampling goes through ``guider.sample`` with a :class:`CodecSampler`, the layer where every model of the host returns
+its estimate of x0, so that LoRA, offloading, GGUF loaders, ControlNet and guiders of any kind work as they do
+elsewhere. The target is known to the trajectory alone; what the guider sees as latent image and mask is what a decoder
+has too.
 """
 
 import copy
@@ -112,26 +113,18 @@ class HostModel:
 
     def condition(self, shape, first, last):
         frames, height, width = shape
-        stills = {
-            name: host.images(picture[None])
-            for name, picture in (("first", first), ("last", last))
-            if picture is not None
-        }
-        vision = {
-            name: self.clip_vision.encode_image(picture, crop=False)
-            for name, picture in stills.items()
-            if self.clip_vision is not None
-        }
-        added, latent = self.family.condition(self.vae, frames, height, width, stills, vision)
-        if latent is None:
-            latent_shape = (
-                1,
-                self.channels,
-                (frames - 1) // self.temporal + 1,
-                height // self.spatial,
-                width // self.spatial,
-            )
-            latent = {"samples": torch.zeros(latent_shape, device=comfy.model_management.intermediate_device())}
+        pictures = {"first": first, "last": last}
+        stills = {name: host.images(picture[None]) for name, picture in pictures.items() if picture is not None}
+        vision = {}
+        if self.clip_vision is not None:
+            vision = {name: self.clip_vision.encode_image(still, crop=False) for name, still in stills.items()}
+        if stills:
+            size = {"vae": self.vae, "width": width, "height": height, "length": frames, "batch_size": 1}
+            added, latent = self.family.condition(self.model, size, stills, vision)
+        else:
+            grid = (frames - 1) // self.temporal + 1, height // self.spatial, width // self.spatial
+            device = comfy.model_management.intermediate_device()
+            added, latent = {}, {"samples": torch.zeros(1, self.channels, *grid, device=device)}
         mask = latent.get("noise_mask")
         return (added, latent), None if mask is None else mask[0]
 
@@ -151,7 +144,6 @@ class HostModel:
                 CodecSampler(trajectory, until, progress),
                 sigmas,
                 denoise_mask=latent.get("noise_mask"),
-                callback=host.latent_preview(guider.model_patcher),
                 disable_pbar=True,
                 seed=header.seed,
             )
@@ -211,9 +203,16 @@ class Family:
         return True
 
     @staticmethod
-    def condition(vae, frames, height, width, stills, vision) -> tuple[dict, dict | None]:
-        """What the stock node adds to a conditioning, and its LATENT (None for zeros)."""
-        return {}, None
+    def condition(model, size: dict, stills: dict, vision: dict) -> tuple[dict, dict]:
+        """What the stock node adds to a conditioning, and its LATENT.
+
+        Args:
+            model: the host's BaseModel.
+            size: vae, width, height, length and batch_size, as most stock nodes take them.
+            stills: IMAGEs by "first" and "last".
+            vision: CLIP vision outputs by the same names, empty without a CLIP vision model.
+        """
+        raise NotImplementedError
 
 
 def has_concat_channels(model) -> bool:
@@ -228,11 +227,8 @@ class Wan21(Family):
     takes_image = staticmethod(has_concat_channels)
 
     @staticmethod
-    def condition(vae, frames, height, width, stills, vision):
-        if not stills:
-            return {}, None
-        common = {"positive": blank(), "negative": blank(), "vae": vae, "width": width, "height": height}
-        common |= {"length": frames, "batch_size": 1, "start_image": stills["first"]}
+    def condition(model, size, stills, vision):
+        common = {"positive": blank(), "negative": blank(), **size, "start_image": stills["first"]}
         if "last" in stills:
             positive, _, latent = stock_node(
                 "WanFirstLastFrameToVideo",
@@ -251,13 +247,8 @@ class Wan22(Family):
     variants = ("T2V", "I2V")
 
     @staticmethod
-    def condition(vae, frames, height, width, stills, vision):
-        if not stills:
-            return {}, None
-        (latent,) = stock_node(
-            "Wan22ImageToVideoLatent",
-            vae=vae, width=width, height=height, length=frames, batch_size=1, start_image=stills["first"],
-        )  # fmt: skip
+    def condition(model, size, stills, vision):
+        (latent,) = stock_node("Wan22ImageToVideoLatent", **size, start_image=stills["first"])
         return {}, latent
 
 
@@ -268,36 +259,36 @@ class LTXV(Family):
     guide_frames = {"FLF2V": 1}
 
     @staticmethod
-    def condition(vae, frames, height, width, stills, vision):
-        if not stills:
-            return {}, None
+    def condition(model, size, stills, vision):
         positive, negative, latent = stock_node(
-            "LTXVImgToVideo",
-            positive=blank(), negative=blank(), image=stills["first"], vae=vae, width=width, height=height,
-            length=frames, batch_size=1, strength=1.0,
-        )  # fmt: skip
+            "LTXVImgToVideo", positive=blank(), negative=blank(), image=stills["first"], strength=1.0, **size
+        )
         if "last" in stills:
             positive, negative, latent = stock_node(
                 "LTXVAddGuide",
-                positive=positive, negative=negative, vae=vae, latent=latent, image=stills["last"], frame_idx=-1,
+                positive=positive,
+                negative=negative,
+                vae=size["vae"],
+                latent=latent,
+                image=stills["last"],
+                frame_idx=-1,
                 strength=1.0,
-            )  # fmt: skip
+            )
         return positive[0][1], latent
 
 
 class HunyuanVideo(Family):
+    """Checkpoints with 33 input channels concatenate the picture, those with 16 replace the first latent frame."""
+
     latent_format = comfy.latent_formats.HunyuanVideo
     variants = ("T2V", "I2V")
 
     @staticmethod
-    def condition(vae, frames, height, width, stills, vision):
-        if not stills:
-            return {}, None
+    def condition(model, size, stills, vision):
+        guidance = "v1 (concat)" if model.concat_keys else "v2 (replace)"
         positive, latent = stock_node(
-            "HunyuanImageToVideo",
-            positive=blank(), vae=vae, width=width, height=height, length=frames, batch_size=1,
-            guidance_type="v2 (replace)", start_image=stills["first"],
-        )  # fmt: skip
+            "HunyuanImageToVideo", positive=blank(), guidance_type=guidance, start_image=stills["first"], **size
+        )
         return positive[0][1], latent
 
 
@@ -308,14 +299,15 @@ class HunyuanVideo15(Family):
     takes_image = staticmethod(has_concat_channels)
 
     @staticmethod
-    def condition(vae, frames, height, width, stills, vision):
-        if not stills:
-            return {}, None
+    def condition(model, size, stills, vision):
         positive, _, latent = stock_node(
             "HunyuanVideo15ImageToVideo",
-            positive=blank(), negative=blank(), vae=vae, width=width, height=height, length=frames, batch_size=1,
-            start_image=stills["first"], clip_vision_output=vision.get("first"),
-        )  # fmt: skip
+            positive=blank(),
+            negative=blank(),
+            **size,
+            start_image=stills["first"],
+            clip_vision_output=vision.get("first"),
+        )
         return positive[0][1], latent
 
 
@@ -327,7 +319,7 @@ FAMILIES = (Wan22, Wan21, LTXV, HunyuanVideo15, HunyuanVideo)
 
 
 def model_fingerprint(*patchers) -> bytes:
-    """8 bytes that change with the architecture, the weights (some of each eighth layer) and every patch such as LoRA."""
+    """8 bytes that change with the architecture, the weights (some of every eighth) and every patch such as LoRA."""
     digest = hashlib.sha256()
     for patcher in patchers:
         state = patcher.model.diffusion_model.state_dict()

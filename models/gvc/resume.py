@@ -3,7 +3,7 @@
 import hashlib
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..progress import Progress, no_progress
 from .gops import Span
 from .stream import Gop, Header, Stream, StreamError, read_stream, write_header, write_stream
-from .video import CodedGop, Settings
+from .video import CodedGop, Settings, VideoModel, encode_video
 
 
 class PartialEncoding:
@@ -54,10 +55,10 @@ class PartialEncoding:
         self._keep(number)
         return None
 
-    def append(self, clip: np.ndarray, coded: CodedGop) -> None:
+    def append(self, coded: CodedGop) -> None:
         """Keep the next GOP. The latent is written first, so that the stream never names one that is not there."""
         latent = {"latent": coded.latent.cpu().contiguous()}
-        save_file(latent, self._latent_path(len(self.gops)), {"clip": clip_digest(clip)})
+        save_file(latent, self._latent_path(len(self.gops)), {"clip": clip_digest(coded.clip)})
         with self.path.open("ab") as file:
             file.write(coded.record)
         self.gops.append(coded.gop)
@@ -76,6 +77,24 @@ class PartialEncoding:
 
     def _latent_path(self, number: int) -> Path:
         return self.folder / f"{self.key}-{number:05d}.safetensors"
+
+
+def encode_resumable(
+    folder: Path,
+    model: VideoModel,
+    header: Header,
+    settings: Settings,
+    spans: Sequence[Span],
+    clips: Iterable[np.ndarray],
+    progress: Progress = no_progress,
+) -> Iterator[CodedGop]:
+    """:func:`.video.encode_video` that leaves what it finished in ``folder`` and goes on from what it finds there."""
+    partial = PartialEncoding(folder, header, settings, spans)
+    for number, coded in enumerate(encode_video(model, header, settings, spans, clips, partial.finished, progress)):
+        if number == len(partial.gops):
+            partial.append(coded)
+        yield coded
+    partial.remove()
 
 
 def clip_digest(clip: np.ndarray) -> str:

@@ -110,6 +110,7 @@ class CodedGop:
         gop: the record; ``record`` its bytes in the stream.
         latent: float32 [C, F, H, W] that the decoder will have, guide frames left out.
         pictures: uint8 [frames, height, width, 3], what the decoder will show.
+        clip: uint8 [source_frames, height, width, 3], what was coded, the frame that GOPs share included.
         seconds: that it took.
     """
 
@@ -117,6 +118,7 @@ class CodedGop:
     record: bytes
     latent: torch.Tensor
     pictures: np.ndarray
+    clip: np.ndarray
     seconds: float
 
 
@@ -185,7 +187,7 @@ def encode_video(
         pictures = model.to_pixels(latent)
         previous = coder.carried(gop, pictures)
         record = write_gop(header, number, gop)
-        yield CodedGop(gop, record, latent, coder.shown(gop, pictures), time.monotonic() - started)
+        yield CodedGop(gop, record, latent, coder.shown(gop, pictures), clip, time.monotonic() - started)
 
 
 def decode_video(
@@ -231,7 +233,7 @@ class _Coder:
         if self.header.variant == "T2V":
             return None, None
         found = {image.role: self._still(image) for image in gop.images}
-        first = previous if gop.continues else found.get(FIRST)
+        first = previous if gop.continues else found.get(FIRST, found.get(LAST))
         if first is None:
             raise CorruptStream(f"a GOP of this {self.header.variant} stream has no picture to start from")
         return first, found.get(LAST)
@@ -281,8 +283,9 @@ def _encode_gop(coder: _Coder, settings: Settings, number: int, span: Span, clip
 
 
 def _code_stills(settings: Settings, span: Span, clip: np.ndarray) -> Iterator[ReferenceImage]:
-    """The stills that a GOP has to carry: the first where no GOP before gives it, the last for FLF2V."""
-    if settings.variant != "T2V" and not span.continues:
+    """The stills that a GOP has to carry: the last for FLF2V, the first where it is another and no GOP before has it."""
+    only_picture = settings.variant == "FLF2V" and len(clip) == 1
+    if settings.variant != "T2V" and not span.continues and not only_picture:
         yield encode_image(clip[0], settings.image_codec, settings.image_quality, FIRST)
-    if settings.variant == "FLF2V" and len(clip) > 1:
+    if settings.variant == "FLF2V":
         yield encode_image(clip[-1], settings.image_codec, settings.image_quality, LAST)

@@ -9,7 +9,7 @@ import torch
 from codeclens.models.errors import InputError
 from codeclens.models.gvc.gops import Span, cut_clips, pad_clip, plan_gops
 from codeclens.models.gvc.images import FIRST, LAST
-from codeclens.models.gvc.resume import PartialEncoding
+from codeclens.models.gvc.resume import encode_resumable
 from codeclens.models.gvc.stream import CorruptStream, Stream, gop_size, header_size, read_stream, write_header
 from codeclens.models.gvc.video import Settings, decode_video, encode_video, make_header
 from hypothesis import given, settings
@@ -125,19 +125,13 @@ def test_a_stopped_encoding_goes_on_at_the_next_gop(tmp_path, variant):
     def run(video, stop_at=None):
         model = PixelFlow()
         header = make_header(model, chosen, spans, video.shape[1:3], Fraction(24))
-        partial = PartialEncoding(tmp_path, header, chosen, spans)
-        clips = list(cut_clips([video], spans))
 
         def progress(done, total):
             if stop_at is not None and done == stop_at:
                 raise Stop
 
-        encoded = []
-        for gop in encode_video(model, header, chosen, spans, clips, partial.finished, progress):
-            if len(encoded) >= len(partial.gops):
-                partial.append(clips[len(encoded)], gop)
-            encoded.append(gop)
-        return model, partial, encoded
+        coded = list(encode_resumable(tmp_path, model, header, chosen, spans, cut_clips([video], spans), progress))
+        return model, coded, write_header(header) + b"".join(gop.record for gop in coded)
 
     with pytest.raises(Stop):
         run(video, stop_at=6 * 2 + 3)
@@ -146,17 +140,17 @@ def test_a_stopped_encoding_goes_on_at_the_next_gop(tmp_path, variant):
     assert len(part.gops) == 2 and not part.whole
     left.write_bytes(left.read_bytes() + b"torn record")
 
-    model, partial, encoded = run(video)
-    assert model.walked == 6 * (len(spans) - 2)
-    assert partial.path.read_bytes() == whole
-    assert all(np.array_equal(one.pictures, two.pictures) for one, two in zip(encoded, coded, strict=True))
-
-    changed = video.copy()
-    changed[-1] = 0
-    model, partial, _ = run(changed)
-    assert model.walked == 6 and partial.path.read_bytes() == encode(changed, variant)[0]
-    partial.remove()
+    model, again, data = run(video)
+    assert model.walked == 6 * (len(spans) - 2) and data == whole
+    assert all(np.array_equal(one.pictures, two.pictures) for one, two in zip(again, coded, strict=True))
     assert not list(tmp_path.iterdir())
+
+    with pytest.raises(Stop):
+        run(video, stop_at=6 * 2 + 3)
+    changed = video.copy()
+    changed[12] = 0
+    model, _, data = run(changed)
+    assert model.walked == 6 * (len(spans) - 1) and data == encode(changed, variant)[0]
 
 
 def test_wrong_models_are_told_by_name():
