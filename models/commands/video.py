@@ -83,6 +83,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
         raise InputError("give plan either clips or --costs FILE.json")
     if arguments.costs and arguments.png:
         raise InputError("--png draws frames, which a list of costs does not have: give a clip")
+    check_folders(arguments.json, arguments.png)
     rule = planning_rule(arguments)
     if arguments.costs:
         plan = plan_from_costs(read_costs(arguments.costs), size=(arguments.side, arguments.side), **rule)
@@ -172,6 +173,7 @@ def shared_gammas(looked_at, rule: dict) -> list:
 
 
 def run_motion(arguments: argparse.Namespace) -> int:
+    check_folders(arguments.png)
     source, _, primitives = look(arguments.clip, arguments)
     if arguments.at is None:
         position = most_moving(primitives)
@@ -185,6 +187,7 @@ def run_motion(arguments: argparse.Namespace) -> int:
 
 
 def run_cuts(arguments: argparse.Namespace) -> int:
+    check_folders(arguments.json)
     clips = []
     for clip in arguments.clips:
         source = VideoSource.open(clip)
@@ -277,6 +280,13 @@ def plan_in_words(name: str, plan: GopPlan, source: VideoSource | None) -> str:
             f"  {label:<22}{grouped(tokens):>10} {100 * tokens / every:>14.1f} % {100 * tokens / pairs:>14.1f} %{mark}"
         )
     return "\n".join(lines)
+
+
+def check_folders(*paths: str | None) -> None:
+    """Refuse a file to write whose folder does not exist, before the work is done."""
+    for path in paths:
+        if path and not Path(path).parent.is_dir():
+            raise InputError(f"{path} cannot be written: there is no folder {Path(path).parent}")
 
 
 def warn(sentences) -> None:

@@ -1,0 +1,155 @@
+"""The commands as a shell sees them: what is on stdout, what is on stderr, the exit code, the files left behind."""
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from codeclens.__main__ import main
+from codeclens.models.video.demo import CUT, write_demo
+from PIL import Image
+
+KEYS = {"kind", "i_frames", "why", "index", "pts", "pcost", "gamma", "tokens", "warnings"}
+TOKENS = {"rgb_per_frame", "rgb_paired", "keyframes", "thumbnail", "ptoken", "delta"}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return write_demo(tmp_path_factory.mktemp("demo") / "demo.mp4")
+
+
+def run(*words, stdin=""):
+    """Run a command in this process; what came out of it, and its exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", io.StringIO(stdin))
+        code = main([str(word) for word in words])
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def refused(*words):
+    """The one line on stderr of a command that must refuse its input."""
+    ran = run(*words)
+    assert ran.returncode == 2 and ran.stdout == ""
+    lines = ran.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("codeclens: "), ran.stderr
+    return lines[0]
+
+
+def test_plan_as_json_is_all_that_stdout_carries(demo):
+    ran = run("plan", demo, "--json", "-")
+    assert ran.returncode == 0 and ran.stderr == ""
+    plan = json.loads(ran.stdout)
+    assert set(plan) >= KEYS and set(plan["tokens"]) == TOKENS
+    count = len(plan["kind"])
+    assert count == 26 and {len(plan[key]) for key in ("why", "index", "pts", "pcost")} == {count}
+    assert plan["i_frames"] == [i for i, kind in enumerate(plan["kind"]) if kind == "I"]
+    assert plan["pcost"][0] is None and plan["kind"][plan["index"].index(CUT)] == "I"
+    assert plan["tokens"]["rgb_per_frame"] == count * (640 // 32) * (384 // 32)
+    assert plan["warnings"] == []
+
+
+def test_plan_in_words_names_gops_and_both_baselines(demo):
+    ran = run("plan", demo)
+    assert ran.returncode == 0
+    assert "26 frames of 640x384" in ran.stdout and "5.00 s  frame 120" in ran.stdout
+    assert "every frame whole" in ran.stdout and "native frame pairs" in ran.stdout
+
+
+def test_files_are_written_beside_the_words(demo, tmp_path):
+    ran = run("plan", demo, "--json", tmp_path / "plan.json", "--png", tmp_path / "plan.png", "--policy", "fixed")
+    assert ran.returncode == 0 and "fixed" in ran.stdout
+    assert json.loads((tmp_path / "plan.json").read_text())["policy"] == "fixed"
+    assert Image.open(tmp_path / "plan.png").size[0] == 1600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "plan.png"]
+
+
+def test_several_clips_share_one_auto_gamma(demo, tmp_path):
+    half = write_half_size(demo, tmp_path / "half.mp4")
+    plans = json.loads(run("plan", demo, half, "--json", "-").stdout)["clips"]
+    assert [plan["file"] for plan in plans] == ["demo.mp4", "half.mp4"]
+    levels = [plan["gamma"] / (plan["size"][0] * plan["size"][1]) for plan in plans]
+    assert levels[0] == pytest.approx(levels[1])
+
+
+def write_half_size(clip, path):
+    with av.open(str(clip)) as source, av.open(str(path), "w") as target:
+        stream = target.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+        for frame in list(source.decode(video=0))[:96]:
+            target.mux(
+                stream.encode(av.VideoFrame.from_ndarray(frame.to_ndarray(format="rgb24", width=320, height=192)))
+            )
+        target.mux(stream.encode(None))
+    return path
+
+
+def test_budget_is_never_exceeded(demo):
+    plan = json.loads(run("plan", demo, "--budget", "500", "--json", "-").stdout)
+    assert plan["policy"] == "budget" and plan["tokens"]["thumbnail"] <= 500
+
+
+def test_costs_replace_a_clip_and_the_first_is_ignored(tmp_path):
+    costs = [9e9, 1.0, 2.0, 50.0, 3.0]
+    (tmp_path / "costs.json").write_text(json.dumps(costs))
+    for words, stdin in (((tmp_path / "costs.json",), ""), (("-",), json.dumps([None, *costs[1:]]))):
+        plan = json.loads(run("plan", "--costs", *words, "--gamma", "10", "--json", "-", stdin=stdin).stdout)
+        assert plan["kind"] == "IPPIP" and plan["why"] == ["first", "", "", "cost", ""]
+        assert plan["tokens"]["thumbnail"] == 2 * 256 + 3 * 16
+
+
+def test_costs_equal_to_gamma_are_predicted_and_the_cap_holds(tmp_path):
+    (tmp_path / "costs.json").write_text(json.dumps([0] + [10.0] * 40))
+    plan = json.loads(run("plan", "--costs", tmp_path / "costs.json", "--gamma", "10", "--json", "-").stdout)
+    assert plan["kind"] == ("I" + "P" * 16) * 2 + "I" + "P" * 6
+
+
+def test_cuts(demo):
+    found = json.loads(run("cuts", demo, "--json", "-").stdout)
+    assert found["cuts"] == [CUT] and found["spans"] == []
+    assert "5.00 s  frame 120" in run("cuts", demo).stdout
+
+
+def test_motion_is_drawn_for_the_frame_asked_for(demo, tmp_path):
+    ran = run("motion", demo, "--png", tmp_path / "motion.png", "--at", "7.2")
+    assert ran.returncode == 0 and "frame 168 at 7.00 s" in ran.stdout
+    assert np.asarray(Image.open(tmp_path / "motion.png")).std() > 20
+
+
+def test_clip_read_in_part_exits_0_with_its_warning(clips):
+    ran = run("plan", clips / "mediabunny_annexb_truncated.mp4", "--json", "-")
+    assert ran.returncode == 0
+    plan = json.loads(ran.stdout)
+    assert len(plan["warnings"]) == 1 and "mediabunny_annexb_truncated.mp4" in plan["warnings"][0]
+    assert plan["warnings"][0] in ran.stderr
+
+
+@pytest.mark.parametrize("command", [("plan",), ("cuts",), ("motion", "--png", "out.png")])
+def test_wrong_clips_are_refused_by_name(command, tmp_path):
+    name, *options = command
+    assert "missing.mp4" in refused(name, tmp_path / "missing.mp4", *options)
+    (tmp_path / "text.mp4").write_text("no video " * 200)
+    assert "text.mp4" in refused(name, tmp_path / "text.mp4", *options)
+
+
+def test_wrong_options_are_refused_with_the_value(demo, tmp_path):
+    (tmp_path / "costs.json").write_text('{"costs": 1}')
+    assert "list" in refused("plan", "--costs", tmp_path / "costs.json")
+    assert "costs" in refused("plan")
+    assert "tall" in refused("plan", demo, "--gamma", "tall")
+    assert "budget" in refused("plan", demo, "--policy", "budget")
+    assert "12" in refused("plan", demo, "--budget", "12")
+    assert "no_such_folder" in refused("plan", demo, "--json", tmp_path / "no_such_folder" / "plan.json")
+
+
+def test_demo_paints_plans_and_draws(tmp_path):
+    ran = run("demo", tmp_path / "demo")
+    assert ran.returncode == 0 and "26 frames" in ran.stdout
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
+        "demo.mp4",
+        "demo_motion.png",
+        "demo_plan.png",
+    ]
