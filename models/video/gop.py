@@ -150,7 +150,7 @@ class GopPlan:
         if isinstance(data, (str, bytes)):
             try:
                 data = json.loads(data)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"the plan is not JSON: {error}") from None
         return _read_plan(data)
 
@@ -274,7 +274,7 @@ def plan_from_costs(
             'frames': exactly ``frames`` (and frame 0); no cap.
             'budget': adaptive; when that costs more than ``budget`` tokens in ``mode``, the smallest higher gamma that
             fits, at most twice the first; when that is not enough, whole GOPs are dropped evenly over the clip; when
-            not one whole GOP fits, ``cap`` shrinks first. Each step is told in ``warnings``.
+            not even one fits, ``cap`` shrinks first. Each step is told in ``warnings``.
         index: int64 [T] frame numbers in the source; default 0, 1, 2...
         pts: float64 [T] seconds; default two frames a second.
         size: (H, W) in pixels, multiples of 32.
@@ -300,7 +300,9 @@ def plan_from_costs(
         gamma, why = math.nan, _user_frames(frames, count, opening)
     elif policy in POLICIES:
         if policy == "streaming" and gamma == "auto":
-            raise InputError("policy 'streaming' cannot use gamma 'auto', which looks at the whole clip; give a number")
+            raise InputError(
+                "policy 'streaming' cannot use gamma 'auto', which looks at the whole clip; give a number or 'scaled'"
+            )
         gamma = _resolve_gamma(gamma, pcost, size, cap)
         why = _run_rule(pcost, gamma, cap, opening)
     else:
@@ -353,7 +355,7 @@ def _meet_budget(budget, pcost, gamma, cap, cuts, why, mode, size):
     if keep is None:
         while _tokens_of(["first"] + [""] * cap, np.ones(cap + 1, bool), mode, size) > budget:
             cap -= 1
-        warnings.append(f"budget of {budget} tokens: GOPs shortened to {cap} P frames, as not one whole GOP fitted")
+        warnings.append(f"budget of {budget} tokens: GOPs shortened to {cap} P frames, so that a whole one fits")
         why = _run_rule(pcost, gamma, cap, cuts)
         keep = _drop_gops(budget, why, mode, size)
     dropped = sum(bool(reason) and not kept for reason, kept in zip(why, keep, strict=True))
@@ -413,12 +415,13 @@ def _resolve_gamma(gamma, pcost, size, cap) -> float:
     return _checked_gamma(gamma)
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+def _is_number(value, low: float, high: float = 1e18) -> bool:
+    """Whether value is a plain number in [low, high]: large enough for any cost or time, and none is inf or NaN."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and type(value) is not bool and low <= value <= high
 
 
 def _checked_gamma(gamma) -> float:
-    if not _is_number(gamma) or not math.isfinite(gamma) or gamma < 0:
+    if not _is_number(gamma, 0):
         raise InputError(f"gamma is {gamma!r}; it must be 'auto', 'scaled' or a cost of 0 or more")
     return float(gamma)
 
@@ -430,12 +433,15 @@ def _checked_cap(cap) -> int:
 
 
 def _checked_costs(costs) -> np.ndarray:
-    if not len(costs):
-        raise InputError("there are no costs; a plan needs at least one frame")
-    for position, cost in enumerate(costs):
-        if cost is not None and not (_is_number(cost) and (math.isnan(cost) or 0 <= cost < math.inf)) and position:
+    if not isinstance(costs, (list, tuple, np.ndarray)) or not len(costs):
+        raise InputError(f"costs are {str(costs)[:40]!r}; a plan needs a list with a number for each frame")
+    pcost = np.full(len(costs), math.nan)
+    for position, cost in enumerate(costs[1:], 1):
+        if _is_number(cost, 0):
+            pcost[position] = cost
+        elif not (cost is None or cost != cost):
             raise InputError(f"cost {position} is {cost!r}; a prediction cost is a number of 0 or more")
-    return np.array([math.nan, *(math.nan if cost is None else cost for cost in costs[1:])], np.float64)
+    return pcost
 
 
 def _field(data: dict, name: str, kinds, count: int | None = None):
@@ -476,10 +482,10 @@ def _read_plan(data) -> GopPlan:
     ):
         raise InputError("the plan's 'index' must hold source frame numbers that do not go back")
     pts = _field(data, "pts", list, count)
-    if not all(_is_number(t) and math.isfinite(t) for t in pts) or sorted(pts) != pts:
+    if not all(_is_number(t, -1e18) for t in pts) or sorted(pts) != pts:
         raise InputError("the plan's 'pts' must hold times in seconds that do not go back")
     size = _field(data, "size", list, 2)
-    if not all(type(side) is int for side in size):
+    if not all(type(side) is int and side <= 1 << 16 for side in size):
         raise InputError(f"the plan's 'size' is {size!r}; it must be height and width in pixels")
     warnings = _field(data, "warnings", list)
     if not all(isinstance(warning, str) for warning in warnings):
