@@ -8,10 +8,13 @@ a second, as it does after a flash, in a strobe, or when a damaged frame is past
 
 A **fade or dissolve** is a stretch in which every frame is a mixture (1 - a) A + a B of the pictures at its two ends,
 with a growing from 0 to 1, and B is not explained by A in the sense of (2), nor by more or less light. Motion does not
-mix pictures: half-way through a pan the picture is not half the first and half the last. With a plain A or B it is a
-fade in or out.
+mix pictures: half-way through a pan the picture is not half the first and half the last. Where A and B themselves move
+the mixture only holds coarsely; then the detail must also fade half-way, as it does in the mean of two pictures. With a
+plain A or B it is a fade in or out.
 
-All of this happens on thumbnails of 64 x 36, at the native frame rate, in a window of bounded length.
+All of this happens on thumbnails of 64 x 36, at the native frame rate, in a window of bounded length. Missed are shots
+shorter than a third of a second between two takes of another, and dissolves during which the camera moves by more than
+about a sixth of the picture.
 """
 
 from collections.abc import Iterator
@@ -55,11 +58,22 @@ SAME_COLOUR = 10.0
 LONGEST_SPAN = 192
 """Frames of the longest fade or dissolve that is looked for."""
 
-MIXTURE_ERROR = 0.15
-"""Distance of a frame from the line between both ends of a dissolve, as a share of that line's length."""
+STILL_ERROR, MOVING_ERROR = 0.15, 0.3
+"""Distance of a frame from the line between both ends of a dissolve, as a share of that line's length: in pictures of
+32 x 18, and of 8 x 4 where moving shots are looked for."""
+
+FADED = 0.7
+"""Power of the detail half-way through a dissolve, as a share of that at its ends: one half for pictures that have
+nothing in common, one for any movement that does not blur."""
+
+STILL_GOING = 0.25
+"""Share of a dissolve's typical step from which a step still belongs to it."""
 
 PLAIN = 6.0
 """Standard deviation of a picture up to which a fade begins or ends there, if a quarter of the other end's at most."""
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Rec. ITU-R BT.601."""
 
 WINDOW = 1024
 OVERLAP = 2 * (LONGEST_SPAN + 64)
@@ -165,15 +179,18 @@ class _Window:
 
     def spans(self) -> list[Span]:
         """Fades and dissolves, first and last as positions."""
-        small = self.pictures.reshape(-1, 18, 2, 32, 2, 3).mean(axis=(2, 4)).reshape(len(self.pictures), -1)
-        mixture = _Mixtures(small - small.mean(axis=0))
+        power = (_band_pass(self.pictures @ LUMA) ** 2).mean(axis=(1, 2))
         found: list[Span] = []
-        for a, b in mixture.candidates():
-            if any(a < span.last and b > span.first for span in found):
-                continue
-            kind = self.kind(a, b)
-            if kind:
-                found.append(Span(kind, *mixture.ends(a, b)))
+        for rows, columns, error, fading in ((18, 32, STILL_ERROR, None), (4, 8, MOVING_ERROR, power)):
+            blocks = self.pictures.reshape(-1, rows, 36 // rows, columns, 64 // columns, 3).mean(axis=(2, 4))
+            vectors = blocks.reshape(len(blocks), -1)
+            mixtures = _Mixtures(vectors - vectors.mean(axis=0), error, fading)
+            for a, b in mixtures.candidates():
+                if any(a < span.last and b > span.first for span in found):
+                    continue
+                kind = self.kind(a, b)
+                if kind:
+                    found.append(Span(kind, *mixtures.ends(a, b)))
         return sorted(found, key=lambda span: span.first)
 
     def kind(self, a: int, b: int) -> str | None:
@@ -199,7 +216,7 @@ class _View:
 
     def __init__(self, rgb: np.ndarray):
         self.rgb = rgb
-        self.detail = _band_pass(rgb @ np.array([0.299, 0.587, 0.114], np.float32))
+        self.detail = _band_pass(rgb @ LUMA)
         self.spectrum = np.fft.rfft2(self.detail, (2 * THUMBNAIL[0], 2 * THUMBNAIL[1]))
 
 
@@ -243,24 +260,27 @@ def _cells(picture: np.ndarray) -> np.ndarray:
 
 
 def _band_pass(brightness: np.ndarray, radius: int = 4) -> np.ndarray:
-    """``brightness`` [H, W] less its mean over (2 * radius + 1) squared pixels."""
-    padded = np.pad(brightness, radius, mode="reflect")
-    for axis in (0, 1):
-        total = np.cumsum(np.insert(padded, 0, 0, axis=axis), axis=axis, dtype=np.float64)
-        length = brightness.shape[axis]
-        wide = np.take(total, range(2 * radius + 1, 2 * radius + 1 + length), axis=axis)
-        padded = (wide - np.take(total, range(length), axis=axis)) / (2 * radius + 1)
-    return (brightness - padded).astype(np.float32)
+    """``brightness`` [..., H, W] less its mean over (2 * radius + 1) squared pixels."""
+    mean = np.pad(brightness, [(0, 0)] * (brightness.ndim - 2) + [(radius, radius)] * 2, mode="reflect")
+    for axis in (-2, -1):
+        windows = np.lib.stride_tricks.sliding_window_view(mean, 2 * radius + 1, axis=axis)
+        mean = windows.mean(axis=-1)
+    return brightness - mean
 
 
 class _Mixtures:
-    """Stretches of ``vectors`` float32 [N, D] that lie on a straight line, by their inner products."""
+    """Stretches of ``vectors`` float32 [N, D] that lie on a straight line, by their inner products.
+
+    ``tolerance`` is the distance from the line allowed; ``fading``, if given, the power of detail, float32 [N], which
+    has to be less half-way.
+    """
 
     LENGTHS = (6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, LONGEST_SPAN)
     SMALLEST_CHANGE = 8.0
     """Root mean square change from end to end below which nothing is a change of shot."""
 
-    def __init__(self, vectors: np.ndarray):
+    def __init__(self, vectors: np.ndarray, tolerance: float, fading: np.ndarray | None):
+        self.tolerance, self.fading = tolerance, fading
         self.gram = (vectors @ vectors.T).astype(np.float64) / vectors.shape[1]
         self.power = np.diag(self.gram)
 
@@ -279,7 +299,9 @@ class _Mixtures:
             possible = change > self.SMALLEST_CHANGE**2
             for quarter in (1, 2, 3):
                 share, error = self.position(a + quarter * length // 4, a, b)
-                possible &= (error < MIXTURE_ERROR) & (share > 0.02) & (share < 0.98)
+                possible &= (error < self.tolerance) & (share > 0.02) & (share < 0.98)
+            if self.fading is not None:
+                possible &= self.fading[a + length // 2] < FADED * (self.fading[a] + self.fading[b]) / 2
             found += [(change[at], int(a[at]), int(b[at])) for at in np.flatnonzero(possible)]
         return [(a, b) for _, a, b in sorted(found, reverse=True) if self.even(a, b)]
 
@@ -294,18 +316,17 @@ class _Mixtures:
         """True when all frames lie on the line, in order, and no step jumps over a third of it."""
         share, error = self.position(np.arange(a, b + 1), a, b)
         steps = np.diff(share)
-        return bool(error.max() < MIXTURE_ERROR and steps.min() > -0.02 and steps.max() < 0.35)
+        return bool(error.max() < self.tolerance and steps.min() > -0.02 and steps.max() < 0.35)
 
     def ends(self, a: int, b: int) -> tuple[int, int]:
         """First and last frame of the change that goes on between ``a`` and ``b``."""
         low, high = max(0, 2 * a - b), min(len(self.power) - 1, 2 * b - a)
         share, _ = self.position(np.arange(low, high + 1), a, b)
         steps = np.diff(share)
-        middle = int(np.argmin(np.abs(share - (share[a - low] + share[b - low]) / 2)))
-        going = steps > 0.25 * np.sort(steps)[len(steps) // 2 :].mean()
-        first, last = middle, middle
-        while first > 0 and going[first - 1]:
-            first -= 1
-        while last < len(going) and going[last]:
-            last += 1
-        return low + first + 1, low + last
+        inner = steps[a - low : b - low]
+        going = np.flatnonzero(steps > STILL_GOING * (inner**2).sum() / np.abs(inner).sum())
+        middle = a - low + int(np.argmin(np.abs(share[a - low : b - low + 1] - 0.5)))
+        # A doubled frame may stand still within a change.
+        runs = np.split(going, np.flatnonzero(np.diff(going) > 2) + 1)
+        run = min(runs, key=lambda run: np.abs(run - middle).min())
+        return low + int(run[0]) + 1, low + int(run[-1]) + 1
