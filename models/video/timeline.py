@@ -302,4 +302,4 @@ def draw_legend(canvas: Canvas, plan: GopPlan, with_cuts: bool, with_spans: bool
         x += 22 + text_width(label, 13) + 30
     if plan.warnings:
         room = canvas.width - RIGHT - x
-        canvas.text(canvas.width - RIGHT, y + 7, shortened(plan.warnings[0], 13, room), 13, GAMMA, anchor="rm")
+        canvas.text(canvas.width - RIGHT, y + 7, shortened("; ".join(plan.warnings), 13, room), 13, GAMMA, anchor="rm")

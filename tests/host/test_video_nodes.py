@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from codeclens.models.video.demo import CUT, FPS, write_demo
+from codeclens.models.video.demo import CUT, FPS, FRAMES, write_demo
 from PIL import Image
 from support.workflow import load_workflow, nodes_of, to_prompt
 
@@ -177,6 +177,50 @@ def test_selected_frames_carry_times_and_numbers(comfyui, demo):
     assert json.loads(result.outputs["numbers"]["text"][0]) == [0, 120, 309]
     picture = Image.open(io.BytesIO(comfyui.view(result.outputs["images"]["images"][0])))
     assert picture.size == (640, 384)
+
+
+def split(video, at_fades=False):
+    """Split at Cuts, and for each shot the number of frames and seconds that the host itself finds in it."""
+    return {
+        "split": {
+            "class_type": "CodecLensSplitAtCuts",
+            "inputs": {"video": video, "shortest": 0.0, "at_fades": at_fades},
+        },
+        "parts": {"class_type": "GetVideoComponents", "inputs": {"video": ["split", 0]}},
+        "size": {"class_type": "GetImageSize", "inputs": {"image": ["parts", 0]}},
+        "count": {"class_type": "PreviewAny", "inputs": {"source": ["size", 2]}},
+        "report": {"class_type": "PreviewAny", "inputs": {"source": ["split", 1]}},
+    }
+
+
+def test_video_is_split_at_its_cut_to_the_frame(comfyui, demo):
+    load = {"video": {"class_type": "LoadVideo", "inputs": {"file": demo}}}
+    result = comfyui.run({**load, **split(["video", 0])})
+    assert result.outputs["count"]["text"] == [str(CUT), str(FRAMES - CUT)]
+    assert json.loads(result.outputs["report"]["text"][0])["cuts"] == [CUT]
+
+
+def test_trim_and_images_are_split_as_well(comfyui, demo):
+    load = {"video": {"class_type": "LoadVideo", "inputs": {"file": demo}}}
+    window = {"start_time": 3.0, "duration": 4.0, "strict_duration": False}
+    trim = {"trim": {"class_type": "Video Slice", "inputs": {"video": ["video", 0], **window}}}
+    counts = comfyui.run({**load, **trim, **split(["trim", 0])}).outputs["count"]["text"]
+    assert counts == [str(CUT - 3 * FPS), str(7 * FPS - CUT)]
+    images = {
+        "frames": {"class_type": "GetVideoComponents", "inputs": {"video": ["trim", 0]}},
+        "made": {"class_type": "CreateVideo", "inputs": {"images": ["frames", 0], "fps": 24.0, "bit_depth": 8}},
+    }
+    assert comfyui.run({**load, **trim, **images, **split(["made", 0])}).outputs["count"]["text"] == counts
+
+
+def test_real_footage_is_split_to_the_frame(comfyui, clips):
+    load = {"video": {"class_type": "LoadVideo", "inputs": {"file": comfyui.put_input(clips / "pysd_counter.mp4")}}}
+    assert comfyui.run({**load, **split(["video", 0])}).outputs["count"]["text"] == ["10", "10", "10"]
+
+
+def test_no_file_chosen_says_so(comfyui):
+    error = comfyui.run(chain("")).error
+    assert error is not None and "pick or upload" in error
 
 
 @pytest.mark.parametrize(

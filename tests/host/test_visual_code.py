@@ -12,6 +12,7 @@ from codeclens.models.qwen3vl.generate import GREEDY
 from codeclens.models.qwen3vl.placement import compute_dtype
 from codeclens.models.video.demo import write_demo
 from codeclens.models.video.reading import Sampling, VideoSource
+from support.workflow import load_workflow, nodes_of, to_prompt
 
 MODEL, MMPROJ = "tiny-tied-Q4_K_M.gguf", "mmproj-tiny-tied-F16.gguf"
 AREA = 256 * 256
@@ -159,6 +160,24 @@ def test_frames_that_an_answer_names_are_found(comfyui, prompt_of):
     assert json.loads(result.outputs["times"]["text"][0]) == pytest.approx([2.0, 5.0])
     assert len(result.outputs["images"]["images"]) == 2
     assert "names no time or frame" in frames_for("It turns.").error
+
+
+@pytest.mark.parametrize("name", ["caption_video.json", "ask_video.json"])
+def test_the_shipped_workflows_run(comfyui, prompt_of, name):
+    prompt = to_prompt(load_workflow(name), comfyui.get("/object_info"))
+    (load,), (video,) = nodes_of(prompt, "CodecLensLoadQwen3VL"), nodes_of(prompt, "LoadVideo")
+    prompt[load]["inputs"]["model"] = f"talk/{MODEL}"
+    prompt[video]["inputs"]["file"] = prompt_of()["video"]["inputs"]["file"]
+    # A model of random weights names no times, so there are no frames to take from its answers.
+    for missing in ("CodecLensFramesFromAnswer", "PreviewImage"):
+        for number in nodes_of(prompt, missing):
+            del prompt[number]
+    (talk,) = nodes_of(prompt, "CodecLensCaptionVideo") + nodes_of(prompt, "CodecLensAskVideo")
+    prompt[talk]["inputs"] |= {"max_tokens": 4, "seed": 1}
+    result = comfyui.run(prompt)
+    assert result.error is None
+    texts = [result.outputs[number]["text"][0] for number in nodes_of(prompt, "PreviewAny")]
+    assert result.outputs[talk]["text"][0] in texts
 
 
 def test_a_model_without_its_tower_is_refused(comfyui, prompt_of):

@@ -201,7 +201,7 @@ class QueuedPrompt:
         self.socket.connect(f"ws://{server.address}/ws?clientId={client}")
         answer = server.post("/prompt", {"prompt": prompt, "client_id": client})
         self.id = answer.get("prompt_id")
-        if self.id is None:
+        if self.id is None or answer.get("node_errors"):
             self.result.error = json.dumps([answer.get("error"), answer.get("node_errors")])
 
     def wait(self, until, timeout: float) -> bool:
