@@ -36,6 +36,7 @@ def block_match(
     mv = torch.zeros((*grid, 2), dtype=torch.int16, device=current.device)
     cost = torch.full(grid, torch.inf, device=current.device)
     sad = torch.zeros(grid, dtype=torch.int32, device=current.device)
+    each = torch.tensor(penalty, dtype=torch.float32)
     # SAD = sum |a - b| = 2 sum max(a, b) - sum a - sum b, and the last two are read from tables.
     current_sums, reference_sums = box_sums(current)[:, ::BLOCK, ::BLOCK], box_sums(reference)
     for dy, dx in displacements(radius):
@@ -52,7 +53,7 @@ def block_match(
         where = (slice(None), slice(top, bottom), slice(left, right))
         there = reference_sums[:, y + dy : y + dy + rows : BLOCK, x + dx : x + dx + columns : BLOCK]
         found = 2 * sums.sum(-1) - current_sums[where] - there
-        total = found + penalty * float(abs(dx) + abs(dy))
+        total = found + float(each * (abs(dx) + abs(dy)))
         better = total < cost[where]
         cost[where] = torch.where(better, total, cost[where])
         sad[where] = torch.where(better, found.int(), sad[where])

@@ -1,0 +1,111 @@
+"""The CUDA sources as C++: built with g++ over shim.h into a library that answers as the CUDA driver would."""
+
+import contextlib
+import ctypes
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import torch
+from codeclens.kernels import images, launch, registry
+
+HERE = Path(__file__).parent
+OPTIONS = ("-std=c++17", "-O1", "-g1", "-ffp-contract=off", "-fPIC", "-shared", "-Wno-unknown-pragmas")
+UNDEFINED = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
+ADDRESS = ("-fsanitize=address",)
+
+
+def compiler() -> str | None:
+    """The C++ compiler, or None where there is none."""
+    return shutil.which("g++")
+
+
+def address_sanitizer() -> str | None:
+    """The address sanitizer's runtime, to be preloaded into Python, or None where g++ has none."""
+    path = subprocess.run([compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    return path if Path(path).is_absolute() else None
+
+
+def build(folder: Path, address: bool = False, sources: Path = images.FOLDER, families=images.FAMILIES) -> Path:
+    """Compile the kernels of `sources` with the pretended driver into a library in `folder`."""
+    parts = {family: (sources / f"{family}.cu").read_text(encoding="utf-8") for family in families}
+    names = [
+        name for name, (family, _) in registry.KERNELS.items() if family in families and declared(name, parts[family])
+    ]
+    unit = folder / "kernels.cpp"
+    unit.write_text(
+        "\n".join(
+            [
+                '#include "shim.h"',
+                *(f'#include "{family}.cu"' for family in families),
+                "const shim::Entry shim_entries[] = {",
+                *(f'{{"{name}", shim::Unpacked<{name}>::call}},' for name in names),
+                "{nullptr, nullptr}};",
+                '#include "driver.cpp"',
+            ]
+        )
+    )
+    library = folder / "libcuda_shim.so"
+    options = (*OPTIONS, *UNDEFINED, *(ADDRESS if address else ()), f"-I{HERE}", f"-I{sources}")
+    subprocess.run([compiler(), *options, str(unit), "-o", str(library)], check=True)
+    return library
+
+
+def declared(kernel: str, source: str) -> bool:
+    """Whether the source still declares a kernel whose name may come from a macro, such as LINEARS(Q4_K)."""
+    qtype = re.search(r"I?Q\d_\w+?(?=_\d$|$)", kernel)
+    return qtype is None or re.search(rf"^[A-Z]+\({qtype[0]}\)$", source, re.MULTILINE) is not None
+
+
+def keep_types(source: str, qtypes) -> str:
+    """The source without the kernels of other block types: they take most of the time to compile."""
+    return re.sub(
+        r"^[A-Z]+\((I?Q\w+)\)\n", lambda line: line[0] if line[1] in qtypes else "", source, flags=re.MULTILINE
+    )
+
+
+class PretendedMachine(launch.Machine):
+    """A machine whose GPU is the shim: CPU tensors stand for GPU tensors."""
+
+    def __init__(self, library: Path, capability=(8, 6)):
+        self.library, self.pretended_capability = library, capability
+        self.calls = ctypes.CDLL(str(library))
+        self.calls.shim_count.restype = ctypes.c_int64
+        self.calls.shim_configure(12080, 0, 1)
+        self.made_current = 0
+
+    def driver(self):
+        return launch.Driver(str(self.library))
+
+    def unfit(self):
+        return None
+
+    def devices(self):
+        return [torch.device("cpu")]
+
+    def name(self, device):
+        return "pretended GPU"
+
+    def capability(self, device):
+        return self.pretended_capability
+
+    def stream(self, device):
+        return 0x5EED
+
+    @contextlib.contextmanager
+    def current(self, device):
+        self.made_current += 1
+        yield
+
+
+@contextlib.contextmanager
+def pretend(machine: PretendedMachine, folder=images.FOLDER, reverse: bool = False):
+    """Put a registry of the pretended machine in force; `reverse` runs the threads of a block from last to first."""
+    machine.calls.shim_reverse(int(reverse))
+    before = registry.use(registry.Registry(machine, folder))
+    try:
+        yield registry.current()
+    finally:
+        registry.use(before)
+        machine.calls.shim_reverse(0)
