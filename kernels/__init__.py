@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import ops, registry
 from .eager import block_shape
+from .packed import pack_linear
 
 __all__ = [
     "block_match",
@@ -18,6 +19,7 @@ __all__ = [
     "dequantize",
     "gather_patches",
     "ops",
+    "pack_linear",
     "quantized_linear",
     "warm",
 ]

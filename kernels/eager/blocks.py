@@ -21,9 +21,19 @@ class BlockFormat:
         FORMATS[cls.__name__] = cls
 
     @staticmethod
-    def values(block: Tensor) -> Tensor:
-        """uint8 [n, size] -> float32 [n, weights]; the last dimensions may be split in groups."""
+    def parts(block: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Take uint8 [n, size] apart: a weight is `scale * code - minimum`.
+
+        Returns codes, 8-bit [n, weights]; scales, float32 [n, groups]; and minimums like the scales, or None.
+        """
         raise NotImplementedError
+
+    @classmethod
+    def values(cls, block: Tensor) -> Tensor:
+        """uint8 [n, size] -> float32 [n, groups, weights / groups]."""
+        codes, scale, minimum = cls.parts(block)
+        product = scale[..., None] * codes.unflatten(1, (scale.shape[1], -1))
+        return product if minimum is None else product - minimum[..., None]
 
 
 def half(block: Tensor, offset: int) -> Tensor:
@@ -60,52 +70,47 @@ def signed(codes: Tensor, offset: int) -> Tensor:
 
 class Q4_0(BlockFormat, weights=32, size=18):
     @staticmethod
-    def values(block):
-        return half(block, 0) * signed(nibbles(block[:, 2:], 16), 8)
+    def parts(block):
+        return signed(nibbles(block[:, 2:], 16), 8), half(block, 0), None
 
 
 class Q4_1(BlockFormat, weights=32, size=20):
     @staticmethod
-    def values(block):
-        return half(block, 0) * nibbles(block[:, 4:], 16) + half(block, 2)
+    def parts(block):
+        return nibbles(block[:, 4:], 16), half(block, 0), -half(block, 2)
 
 
 class Q5_0(BlockFormat, weights=32, size=22):
     @staticmethod
-    def values(block):
-        codes = nibbles(block[:, 6:], 16) | bits(block[:, 2:6]) << 4
-        return half(block, 0) * signed(codes, 16)
+    def parts(block):
+        return signed(nibbles(block[:, 6:], 16) | bits(block[:, 2:6]) << 4, 16), half(block, 0), None
 
 
 class Q5_1(BlockFormat, weights=32, size=24):
     @staticmethod
-    def values(block):
-        codes = nibbles(block[:, 8:], 16) | bits(block[:, 4:8]) << 4
-        return half(block, 0) * codes + half(block, 2)
+    def parts(block):
+        return nibbles(block[:, 8:], 16) | bits(block[:, 4:8]) << 4, half(block, 0), -half(block, 2)
 
 
 class Q8_0(BlockFormat, weights=32, size=34):
     @staticmethod
-    def values(block):
-        return half(block, 0) * block[:, 2:].view(torch.int8)
+    def parts(block):
+        return block[:, 2:].view(torch.int8), half(block, 0), None
 
 
 class Q2_K(BlockFormat, weights=256, size=84):
     @staticmethod
-    def values(block):
-        scale = half(block, 80) * (block[:, :16] & 15)
-        minimum = half(block, 82) * (block[:, :16] >> 4)
-        codes = crumbs(block[:, 16:80], 32).unflatten(1, (16, 16))
-        return scale[..., None] * codes - minimum[..., None]
+    def parts(block):
+        scales = block[:, :16]
+        return crumbs(block[:, 16:80], 32), half(block, 80) * (scales & 15), half(block, 82) * (scales >> 4)
 
 
 class Q3_K(BlockFormat, weights=256, size=110):
     @staticmethod
-    def values(block):
-        low, high = nibbles(block[:, 96:104], 8), crumbs(block[:, 104:108], 4)
-        scale = half(block, 108) * signed(low | high << 4, 32)
+    def parts(block):
+        scale = signed(nibbles(block[:, 96:104], 8) | crumbs(block[:, 104:108], 4) << 4, 32)
         codes = signed(crumbs(block[:, 32:96], 32) | bit_planes(block[:, :32]) << 2, 4)
-        return scale[..., None] * codes.unflatten(1, (16, 16))
+        return codes, half(block, 108) * scale, None
 
 
 def scales_and_minimums(packed: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,49 +128,43 @@ def scales_and_minimums(packed: Tensor) -> tuple[Tensor, Tensor]:
 
 class Q4_K(BlockFormat, weights=256, size=144):
     @staticmethod
-    def values(block):
+    def parts(block):
         scale, minimum = scales_and_minimums(block[:, 4:16])
-        codes = nibbles(block[:, 16:], 32).unflatten(1, (8, 32))
-        return (half(block, 0) * scale)[..., None] * codes - (half(block, 2) * minimum)[..., None]
+        return nibbles(block[:, 16:], 32), half(block, 0) * scale, half(block, 2) * minimum
 
 
 class Q5_K(BlockFormat, weights=256, size=176):
     @staticmethod
-    def values(block):
+    def parts(block):
         scale, minimum = scales_and_minimums(block[:, 4:16])
-        codes = (nibbles(block[:, 48:], 32) | bit_planes(block[:, 16:48]) << 4).unflatten(1, (8, 32))
-        return (half(block, 0) * scale)[..., None] * codes - (half(block, 2) * minimum)[..., None]
+        codes = nibbles(block[:, 48:], 32) | bit_planes(block[:, 16:48]) << 4
+        return codes, half(block, 0) * scale, half(block, 2) * minimum
 
 
 class Q6_K(BlockFormat, weights=256, size=210):
     @staticmethod
-    def values(block):
-        scale = half(block, 208) * block[:, 192:208].view(torch.int8)
+    def parts(block):
         codes = signed(nibbles(block[:, :128], 64) | crumbs(block[:, 128:192], 32) << 4, 32)
-        return scale[..., None] * codes.unflatten(1, (16, 16))
-
-
-IQ4_LEVELS = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+        return codes, half(block, 208) * block[:, 192:208].view(torch.int8), None
 
 
 def iq4_levels(codes: Tensor) -> Tensor:
-    """Four-bit codes through the non-linear table of the IQ4 types, as float32."""
-    levels = torch.tensor(IQ4_LEVELS, dtype=torch.float32, device=codes.device)
-    return levels[codes.int()]
+    """Four-bit codes through the non-linear table of the IQ4 types, as int8."""
+    levels = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+    return torch.tensor(levels, dtype=torch.int8, device=codes.device)[codes.int()]
 
 
 class IQ4_NL(BlockFormat, weights=32, size=18):
     @staticmethod
-    def values(block):
-        return half(block, 0) * iq4_levels(nibbles(block[:, 2:], 16))
+    def parts(block):
+        return iq4_levels(nibbles(block[:, 2:], 16)), half(block, 0), None
 
 
 class IQ4_XS(BlockFormat, weights=256, size=136):
     @staticmethod
-    def values(block):
-        low, high = nibbles(block[:, 4:8], 1), crumbs(block[:, 2:4], 1)
-        scale = half(block, 0) * signed(low | high << 4, 32)
-        return scale[..., None] * iq4_levels(nibbles(block[:, 8:], 16)).unflatten(1, (8, 32))
+    def parts(block):
+        scale = signed(nibbles(block[:, 4:8], 1) | crumbs(block[:, 2:4], 1) << 4, 32)
+        return iq4_levels(nibbles(block[:, 8:], 16)), half(block, 0) * scale, None
 
 
 def block_shape(qtype: str) -> tuple[int, int]:
