@@ -45,20 +45,7 @@ class HostOperations:
     class RMSNorm(_Managed, GGUFOperations.RMSNorm):
         pass
 
-    class Embedding(GGUFOperations.Embedding):
-        """A table that stays in the memory map, as llama.cpp keeps it on the CPU: only the rows asked for travel.
-
-        Not a parameter, so that a tied table is counted, loaded and offloaded once, as the head's weight.
-        """
-
-        def stay(self, device: torch.device) -> None:
-            """Give the table up as a parameter and deliver its rows to ``device``."""
-            table = self.weight.data
-            del self.weight
-            self.weight, self.device = table, device
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            return self.gather(ids.cpu(), self.weight).to(self.device)
+    Embedding = GGUFOperations.Embedding
 
 
 class HostedQwen3VL:
@@ -107,6 +94,6 @@ class HostedQwen3VL:
 
 def _patcher(module: torch.nn.Module, device, offload_device):
     for layer in module.modules():
-        if isinstance(layer, HostOperations.Embedding):
+        if isinstance(layer, GGUFOperations.Embedding):
             layer.stay(device)
     return comfy.model_patcher.CoreModelPatcher(module, load_device=device, offload_device=offload_device)

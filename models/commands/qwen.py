@@ -1,11 +1,19 @@
-"""Commands that look into Qwen3-VL model files: info, trace."""
+"""Commands around Qwen3-VL model files: info, trace, describe."""
 
+import sys
+
+import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
+from ..progress import TerminalProgress
 from ..qwen3vl.config import read_text_config, read_vision_config
+from ..qwen3vl.describe import describe, fit_picture, look
+from ..qwen3vl.generate import GREEDY, Sampling
 from ..qwen3vl.gguf import GGUFFile, read_gguf
 from ..qwen3vl.loading import find_mmproj, load_qwen3vl
+from ..qwen3vl.placement import load_placed
 from ..qwen3vl.text import TextModel
 from ..qwen3vl.tokenizer import read_tokenizer
 from ..qwen3vl.trace import read_inputs, trace, write_outputs
@@ -29,6 +37,58 @@ def add_commands(commands) -> None:
     )
     tracing.add_argument("--out", required=True, help=".npz to write: logits, txt_layer_i, vis_* in float32")
     tracing.set_defaults(run=run_trace)
+    _add_describe(commands)
+
+
+def _add_describe(commands) -> None:
+    describing = commands.add_parser("describe", help="ask a model about images, or just ask it")
+    describing.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="image files, seen together in this order; none to ask about nothing"
+    )
+    describing.add_argument("question", help="what to ask: 'Describe this image.'")
+    describing.add_argument("--model", required=True, help="the language model's .gguf file")
+    describing.add_argument("--mmproj", help="the vision tower's .gguf file; found beside the model by default")
+    describing.add_argument("--system", default="", help="standing instructions: role, tone, format")
+    describing.add_argument("--max-tokens", type=int, default=512, help="length of the answer at most (512)")
+    describing.add_argument("--image-tokens", type=int, default=1024, help="tokens for one image at most (1024)")
+    describing.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (0)")
+    describing.add_argument("--greedy", action="store_true", help="always take the likeliest token")
+    describing.add_argument("--no-thinking", action="store_true", help="do not let a Thinking model reason first")
+    describing.add_argument("--device", help="cpu or cuda; by default a GPU where there is one")
+    describing.set_defaults(run=run_describe)
+
+
+def run_describe(arguments) -> None:
+    """Print the answer; whether it was cut off is said on standard error."""
+    pictures = [fit_picture(_read_picture(path), arguments.image_tokens) for path in arguments.images]
+    sampling = GREEDY if arguments.greedy else Sampling(seed=arguments.seed)
+    mmproj = (arguments.mmproj or "auto") if pictures else None
+    model = load_placed(arguments.model, mmproj, arguments.device)
+    description = describe(
+        model,
+        look(model, pictures, TerminalProgress("look")),
+        arguments.question,
+        system=arguments.system,
+        think=not arguments.no_thinking,
+        sampling=sampling,
+        max_tokens=arguments.max_tokens,
+        progress=TerminalProgress("read and write"),
+    )
+    print(description.text)
+    if description.truncated:
+        print(f"codeclens: cut off at {arguments.max_tokens} tokens", file=sys.stderr)
+
+
+def _read_picture(path: str) -> np.ndarray:
+    """The image at ``path`` as uint8 [H, W, 3], turned as its EXIF data says, transparency over white."""
+    try:
+        with Image.open(path) as picture:
+            picture = ImageOps.exif_transpose(picture).convert("RGBA")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; give the path of an image") from None
+    except (UnidentifiedImageError, OSError):
+        raise InputError(f"{path} is not an image that Pillow can read; PNG, JPEG or WebP would be right") from None
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
 
 
 def run_info(arguments) -> None:

@@ -8,6 +8,7 @@ it trusts every count in the file, so that a damaged one allocates or loops with
 
 import functools
 import math
+import mmap
 import os
 import re
 import struct
@@ -63,10 +64,21 @@ class GGUFFile:
     size: int
     metadata: dict
     tensors: dict[str, StoredTensor] = field(repr=False)
+    mappings: tuple[mmap.mmap, ...] = field(repr=False, default=())
 
     @property
     def architecture(self) -> str:
         return str(self.metadata.get("general.architecture", "unknown"))
+
+    def __deepcopy__(self, memo) -> "GGUFFile":
+        """Copies of a model share its file."""
+        return self
+
+    def forget_pages(self) -> None:
+        """Let the system take back the memory of what was read; it is read again when needed."""
+        for mapping in self.mappings:
+            if hasattr(mmap, "MADV_DONTNEED"):
+                mapping.madvise(mmap.MADV_DONTNEED)
 
     @property
     def type_counts(self) -> Counter:
@@ -97,7 +109,8 @@ def read_gguf(path: str | os.PathLike) -> GGUFFile:
     expected = metadata.get("split.tensors.count", len(tensors))
     if len(parts) > 1 and str(expected) != str(len(tensors)):
         raise InputError(f"{path} and its other parts hold {len(tensors)} tensors where the metadata says {expected}")
-    return GGUFFile(paths[0], sum(part.size for part in parts), metadata, tensors)
+    mappings = tuple(mapping for part in parts for mapping in part.mappings)
+    return GGUFFile(paths[0], sum(part.size for part in parts), metadata, tensors, mappings)
 
 
 def split_paths(path: Path) -> list[Path]:
@@ -126,27 +139,35 @@ def readable_type(name: str) -> bool:
     return True
 
 
-def _read_part(path: Path) -> GGUFFile:
+def architecture_of(path: str | os.PathLike) -> str:
+    """``general.architecture`` of the file at ``path``, read no further than to that key."""
+    cursor, _ = _open(Path(path))
+    _, key_count = _read_counts(cursor)
+    return str(_read_metadata(cursor, key_count, "general.architecture").get("general.architecture", "unknown"))
+
+
+def _open(path: Path) -> tuple["_Cursor", mmap.mmap]:
     if not path.is_file():
         raise InputError(f"{path} does not exist; give the path of a .gguf file")
     size = path.stat().st_size
     if size < 24:
         raise InputError(f"{path} is not a GGUF file: it has {size} bytes, and the header alone takes 24")
     # Copy on write, because torch refuses to view memory that it must not write.
-    mapped = np.memmap(path, np.uint8, mode="c")
-    cursor = _Cursor(path, memoryview(mapped))
+    with path.open("rb") as opened:
+        mapping = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+    return _Cursor(path, memoryview(mapping)), mapping
+
+
+def _read_part(path: Path) -> GGUFFile:
+    cursor, mapping = _open(path)
     tensor_count, key_count = _read_counts(cursor)
-    metadata = {}
-    for _ in range(key_count):
-        key = cursor.string("a metadata key", MAX_NAME)
-        if key in metadata:
-            raise InputError(f"{path} is damaged: the metadata key {key!r} stands twice")
-        metadata[key] = cursor.value(key)
+    metadata = _read_metadata(cursor, key_count)
     infos = [_read_tensor_info(cursor) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", gguf.GGUF_DEFAULT_ALIGNMENT)
     if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
         raise InputError(f"{path} is damaged: general.alignment is {str(alignment)[:40]}, not a power of two")
     start = -(-cursor.offset // alignment) * alignment
+    mapped = np.frombuffer(mapping, np.uint8)
     tensors = {}
     for name, type_id, shape, offset in infos:
         if name in tensors:
@@ -154,7 +175,20 @@ def _read_part(path: Path) -> GGUFFile:
         if offset % alignment:
             raise InputError(f"{path} is damaged: tensor {name!r} starts at {offset}, not a multiple of {alignment}")
         tensors[name] = _map_tensor(path, mapped, name, type_id, shape, start + offset)
-    return GGUFFile(path, size, metadata, tensors)
+    return GGUFFile(path, mapped.size, metadata, tensors, (mapping,))
+
+
+def _read_metadata(cursor: "_Cursor", count: int, last: str | None = None) -> dict:
+    """``count`` keys with their values, or those up to the key ``last``."""
+    metadata = {}
+    for _ in range(count):
+        key = cursor.string("a metadata key", MAX_NAME)
+        if key in metadata:
+            raise InputError(f"{cursor.path} is damaged: the metadata key {key!r} stands twice")
+        metadata[key] = cursor.value(key)
+        if key == last:
+            break
+    return metadata
 
 
 def _read_counts(cursor: "_Cursor") -> tuple[int, int]:
@@ -189,7 +223,7 @@ def _read_tensor_info(cursor: "_Cursor") -> tuple[str, int, tuple[int, ...], int
     return name, type_id, shape, cursor.scalar("Q", f"the offset of {name!r}")
 
 
-def _map_tensor(path: Path, mapped: np.memmap, name: str, type_id: int, shape: tuple[int, ...], start: int):
+def _map_tensor(path: Path, mapped: np.ndarray, name: str, type_id: int, shape: tuple[int, ...], start: int):
     try:
         qtype = gguf.GGMLQuantizationType(type_id)
     except ValueError:

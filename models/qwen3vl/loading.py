@@ -9,7 +9,7 @@ from ..errors import InputError
 from . import config as configuration
 from .attention import Attention, attention
 from .config import Qwen3VLConfig
-from .gguf import SPLIT_NAME, GGUFFile, read_gguf
+from .gguf import SPLIT_NAME, GGUFFile, architecture_of, read_gguf
 from .operations import GGUFOperations
 from .text import TextModel
 from .tokenizer import Tokenizer, read_tokenizer
@@ -27,6 +27,24 @@ class Qwen3VL:
     vision: VisionModel | None
     device: torch.device
     dtype: torch.dtype
+    files: tuple[GGUFFile, ...]
+
+    def pack(self) -> None:
+        """Lay weights out for fast products on the CPU, giving up the memory of the mapped file for that of a copy."""
+        for layer in self.linear_layers():
+            layer.pack(self.dtype)
+            for file in self.files:
+                file.forget_pages()
+
+    def unpack(self) -> None:
+        """Undo ``pack``: the mapped file serves again."""
+        for layer in self.linear_layers():
+            layer.unpack()
+
+    def linear_layers(self) -> list[GGUFOperations.Linear]:
+        """All layers of both halves whose weights may be packed."""
+        halves = [half for half in (self.text, self.vision) if half is not None]
+        return [layer for half in halves for layer in half.modules() if isinstance(layer, GGUFOperations.Linear)]
 
 
 def load_qwen3vl(
@@ -57,7 +75,9 @@ def load_qwen3vl(
     made = {"operations": operations, "device": device, "dtype": dtype, "attend": attend}
     text = load_text(file, **made)
     vision = load_vision(tower, **made) if tower is not None else None
-    return Qwen3VL(Qwen3VLConfig(text_config, vision_config), tokenizer, text, vision, torch.device(device), dtype)
+    files = (file,) if tower is None else (file, tower)
+    config = Qwen3VLConfig(text_config, vision_config)
+    return Qwen3VL(config, tokenizer, text, vision, torch.device(device), dtype, files)
 
 
 def load_text(file: GGUFFile, operations=None, device="cpu", dtype=torch.float32, attend=attention) -> TextModel:
@@ -89,6 +109,8 @@ def find_mmproj(file: GGUFFile) -> GGUFFile:
         if path == file.path or (split and int(split["part"]) > 1):
             continue
         try:
+            if architecture_of(path) != "clip":
+                continue
             tower = read_gguf(path)
             vision = configuration.read_vision_config(tower)
             configuration.require_pair(text, vision, file.path, path)

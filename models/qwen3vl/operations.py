@@ -4,10 +4,13 @@ A namespace like ``torch.nn`` for the ``operations=`` argument of the models. Bu
 weight to ``load`` as a ``StoredTensor``; nothing is copied unless the device differs.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 
 from ... import kernels
+from ...kernels.packed import pack_linear
 from .gguf import FLOATS, StoredTensor
 
 
@@ -40,15 +43,19 @@ class GGUFOperations:
             self.packed = None
 
         def pack(self, dtype: torch.dtype) -> None:
-            """Lay the weight out for fast products on the CPU, once; float weights become ``dtype``."""
+            """Lay a copy of the weight out for fast products in ``dtype`` on the CPU, where its type allows that."""
             if self.weight_type in FLOATS:
-                self.weight = torch.nn.Parameter(self.weight.to(dtype), requires_grad=False)
+                self.packed = functools.partial(F.linear, weight=self.weight.to(dtype))
             else:
-                self.packed = kernels.pack_linear(self.weight, self.weight_type)
+                self.packed = pack_linear(self.weight, self.weight_type)
+
+        def unpack(self) -> None:
+            """Drop the copy that ``pack`` made; the weight itself serves again."""
+            self.packed = None
 
         def forward(self, states: torch.Tensor) -> torch.Tensor:
             if self.packed is not None:
-                return self.packed(states, None if self.bias is None else self.bias.to(states.dtype))
+                return self.packed(states, bias=None if self.bias is None else self.bias.to(states.dtype))
             return self.apply_to(states, self.weight, self.bias)
 
         def apply_to(self, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -64,14 +71,26 @@ class GGUFOperations:
         def __init__(self, num_embeddings: int, embedding_dim: int, device=None, dtype=None):
             super().__init__()
             self.dtype = dtype or torch.float32
+            self.device = None
             self.weight = torch.nn.Parameter(torch.empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
 
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            return self.gather(ids, self.weight)
+        def stay(self, device: torch.device | str) -> None:
+            """Keep the table where it is and deliver rows to ``device``, as llama.cpp does: only rows asked for travel.
 
-        def gather(self, ids: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-            """The rows ``ids`` of ``weight``, on its device."""
-            rows = F.embedding(ids, weight)
+            It is no parameter from here on, so whoever moves parameters moves a tied table once, as the head's weight.
+            """
+            table = self.weight.data
+            del self.weight
+            self.weight, self.device = table, device
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            if self.device is None:
+                return self.gather(ids)
+            return self.gather(ids.to(self.weight.device)).to(self.device)
+
+        def gather(self, ids: torch.Tensor) -> torch.Tensor:
+            """The rows ``ids``, on the table's device."""
+            rows = F.embedding(ids, self.weight)
             if self.weight_type in FLOATS:
                 return rows.to(self.dtype)
             return kernels.dequantize(rows, self.weight_type, self.dtype)

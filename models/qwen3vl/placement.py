@@ -1,8 +1,13 @@
 """Where a model computes, in what dtype, and how much memory that takes."""
 
+from pathlib import Path
+
 import torch
 
+from ..errors import InputError
 from .config import TextConfig, VisionConfig
+from .loading import Qwen3VL, load_qwen3vl
+from .operations import GGUFOperations
 
 TILE_BYTES = 128 << 20
 """What dequantising one tile of a weight takes beside the activations."""
@@ -54,3 +59,50 @@ def seeing_bytes(config: VisionConfig, patches: int, dtype: torch.dtype) -> int:
     feed_forward = 2 * config.intermediate_size * dtype.itemsize
     states = 2 * width * dtype.itemsize
     return patches * (8 * config.patch_values + states + max(attention, feed_forward) + merged) + TILE_BYTES
+
+
+def load_placed(path: str | Path, mmproj: str | Path | None = "auto", device: str | None = None) -> Qwen3VL:
+    """Load a model, ready to run as fast as ``device`` allows: the first GPU by default, the CPU where there is none.
+
+    On the CPU weights are packed. On a GPU they are placed by :func:`place`.
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"the device is {device!r}, and torch {torch.__version__} finds no GPU here; use 'cpu'")
+    model = load_qwen3vl(path, mmproj, dtype=compute_dtype(device))
+    if device == "cpu":
+        model.pack()
+        return model
+    return place(model, torch.device(device))
+
+
+def place(model: Qwen3VL, device: torch.device, free_bytes: int | None = None, reserve_tokens: int = 16384) -> Qwen3VL:
+    """Spread a model that was loaded on the CPU over ``device`` and the CPU, the vision tower first, by free memory.
+
+    What does not fit stays quantised in the memory map and is copied to ``device`` for each pass, layer by layer.
+    ``reserve_tokens`` is the context for which memory is left free; ``free_bytes`` is asked of the device by default.
+    """
+    import accelerate
+
+    index = device.index or 0
+    if free_bytes is None:
+        free_bytes = torch.cuda.mem_get_info(device)[0]
+    budget = free_bytes - reading_bytes(model.config.text, reserve_tokens, model.dtype)
+    for half, unsplit in ((model.vision, "VisionBlock"), (model.text, "DecoderLayer")):
+        if half is None:
+            continue
+        for layer in half.modules():
+            if isinstance(layer, GGUFOperations.Embedding):
+                layer.stay(device)
+        memory = {index: max(budget, 0), "cpu": 1 << 50}
+        chosen = accelerate.infer_auto_device_map(half, memory, no_split_module_classes=[unsplit])
+        budget -= sum(
+            parameter.nbytes
+            for name, where in chosen.items()
+            if where == index
+            for parameter in half.get_submodule(name).parameters()
+        )
+        accelerate.dispatch_model(half, chosen, main_device=index)
+    model.device = device
+    return model
