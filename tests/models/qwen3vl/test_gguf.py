@@ -9,9 +9,9 @@ import pytest
 import torch
 from codeclens.models.errors import InputError
 from codeclens.models.qwen3vl import config, load_qwen3vl, load_text, load_vision
-from codeclens.models.qwen3vl.gguf import read_gguf
+from codeclens.models.qwen3vl.gguf import architecture_of, read_gguf
 from codeclens.models.qwen3vl.weights import dense
-from support.gguf_files import TINY, q4_k_m, write_mmproj, write_pair, write_text
+from support.gguf_files import SHAPES, TINY, q4_k_m, text_shapes, vision_shapes, write_mmproj, write_pair, write_text
 
 UNTIED = replace(TINY, tied=False)
 
@@ -73,6 +73,48 @@ def test_every_part_of_a_split_model_names_all_of_it(tmp_path):
     (tmp_path / "parts-00002-of-00003.gguf").unlink()
     with pytest.raises(InputError, match=r"parts-00002-of-00003\.gguf is not beside it"):
         read_gguf(tmp_path / "parts-00001-of-00003.gguf")
+
+
+def test_a_first_part_may_hold_metadata_alone(tmp_path):
+    names = [name for name, _ in text_shapes(TINY)]
+    first = write_text(tmp_path / "m-00001-of-00002.gguf", TINY, without=names, metadata={"split.count": 2})
+    write_text(tmp_path / "m-00002-of-00002.gguf", TINY)
+    whole = load_text(read_gguf(write_text(tmp_path / "whole.gguf", TINY)))
+    torch.testing.assert_close(logits(load_text(read_gguf(first))), logits(whole), rtol=0, atol=0)
+
+
+def test_parts_of_different_models_are_refused(tmp_path):
+    first = write_text(tmp_path / "m-00001-of-00002.gguf", TINY)
+    write_text(tmp_path / "m-00002-of-00002.gguf", TINY)
+    with pytest.raises(InputError, match="holds tensor 'token_embd.weight' a second time"):
+        read_gguf(first)
+    write_text(first, TINY, without=["blk.1.attn_k.weight"], metadata={"split.count": 3})
+    with pytest.raises(InputError, match="named as 2 parts, but its metadata says split.count = 3"):
+        read_gguf(first)
+    write_text(tmp_path / "m-00002-of-00002.gguf", TINY, without=[name for name, _ in text_shapes(TINY)])
+    write_text(first, TINY, without=["blk.1.attn_k.weight"], metadata={"split.count": 2, "split.tensors.count": 24})
+    with pytest.raises(InputError, match="hold 23 tensors where the metadata says 24"):
+        read_gguf(first)
+
+
+def test_rows_that_do_not_fill_blocks_fall_back_to_f16(tmp_path):
+    """The 8B tower's MLP of 4304 is no multiple of 32: llama-quantize leaves ffn_down in F16 among Q8_0."""
+    file = read_gguf(write_mmproj(tmp_path / "mmproj.gguf", replace(TINY, vision_intermediate=80), "Q8_0"))
+    assert {file.tensors[f"v.blk.{layer}.ffn_down.weight"].type for layer in range(3)} == {"F16"}
+    assert file.tensors["v.blk.0.ffn_up.weight"].type == "Q8_0"
+    patches, grid = torch.randn(8, 1536), torch.tensor([[1, 2, 4]])
+    expected = load_vision(file, operations=torch.nn)(patches, grid)[0]
+    torch.testing.assert_close(load_vision(file)(patches, grid)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_architecture_is_known_without_reading_on(tmp_path):
+    text, tower = write_pair(tmp_path, TINY)
+    assert (architecture_of(text), architecture_of(tower)) == ("qwen3vl", "clip")
+    data = text.read_bytes()
+    text.write_bytes(data[:200] + b"\xff" * (len(data) - 200))
+    assert architecture_of(text) == "qwen3vl"
+    with pytest.raises(InputError):
+        read_gguf(text)
 
 
 def test_an_untied_head_is_its_own_matrix(tmp_path):
@@ -316,8 +358,6 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path):
 
 def test_official_shapes_have_the_published_sizes(tmp_path):
     """Counts of the published files: 310, 398 and 399 text tensors; 316 in the 2B mmproj."""
-    from support.gguf_files import SHAPES, text_shapes, vision_shapes
-
     assert [len(list(text_shapes(SHAPES[name]))) for name in ("2B", "4B", "8B")] == [310, 398, 399]
     assert len(list(vision_shapes(SHAPES["2B"]))) == 316
     assert config.VISION_ROPE_BASE == 10_000
