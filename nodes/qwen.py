@@ -45,8 +45,8 @@ def writing_inputs(max_tokens: int = 512) -> list:
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="The same seed and inputs give the same text on the same device.",
+            control_after_generate=io.ControlAfterGenerate.fixed,
+            tooltip="The same seed and inputs give the same text on the same device, and nothing is computed again.",
         ),
         io.DynamicCombo.Input(
             "sampling",

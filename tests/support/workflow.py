@@ -38,6 +38,8 @@ def take_widgets(group: dict, prefix: str, values: list, found: dict) -> None:
         if kind not in WIDGETS or not values:
             continue
         found[prefix + name] = values.pop(0)
+        if len(definition) > 1 and definition[1].get("control_after_generate"):
+            values.pop(0)
         if kind == "COMFY_DYNAMICCOMBO_V3":
             option = next(option for option in definition[1]["options"] if option["key"] == found[prefix + name])
             for nested in option["inputs"].values():
