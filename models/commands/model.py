@@ -2,9 +2,9 @@
 
 import argparse
 
-from ..qwen3vl import Qwen3VL, load_qwen3vl
+from ..qwen3vl import Qwen3VL
 from ..qwen3vl.generate import Sampling
-from ..qwen3vl.placement import compute_dtype
+from ..qwen3vl.placement import load_placed
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -40,5 +40,5 @@ def sampling_of(arguments: argparse.Namespace) -> Sampling:
 
 
 def load_model(arguments: argparse.Namespace) -> Qwen3VL:
-    """The model that the options of :func:`add_model_options` name, on the CPU."""
-    return load_qwen3vl(arguments.model, arguments.mmproj, dtype=compute_dtype("cpu"))
+    """The model that the options of :func:`add_model_options` name, where this machine runs it best."""
+    return load_placed(arguments.model, arguments.mmproj)
