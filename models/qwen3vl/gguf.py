@@ -164,8 +164,8 @@ def _read_part(path: Path) -> GGUFFile:
     metadata = _read_metadata(cursor, key_count)
     infos = [_read_tensor_info(cursor) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", gguf.GGUF_DEFAULT_ALIGNMENT)
-    if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
-        raise InputError(f"{path} is damaged: general.alignment is {str(alignment)[:40]}, not a power of two")
+    if type(alignment) is not int or alignment < 8 or alignment & (alignment - 1):
+        raise InputError(f"{path} is damaged: general.alignment is {str(alignment)[:40]}, not a power of two from 8 on")
     start = -(-cursor.offset // alignment) * alignment
     mapped = np.frombuffer(mapping, np.uint8)
     tensors = {}

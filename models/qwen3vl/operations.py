@@ -24,8 +24,12 @@ class _StoredWeight(torch.nn.Module):
     weight_type = "F32"
 
     def load(self, stored: StoredTensor, device=None) -> None:
-        """Take ``stored`` as the weight: a view of the file on the CPU, a copy on any other device."""
-        self.weight = torch.nn.Parameter(stored.data.to(device), requires_grad=False)
+        """Take ``stored`` as the weight: a view of the file on the CPU, a copy on any other device.
+
+        Vectors are float32 here, whatever float type the file gives them.
+        """
+        data = stored.data.float() if len(stored.shape) == 1 else stored.data
+        self.weight = torch.nn.Parameter(data.to(device), requires_grad=False)
         self.weight_type = stored.type
 
 

@@ -4,6 +4,7 @@ Sources: Qwen3-VL technical report (arXiv 2511.21631, interleaved MRoPE), RoPE (
 (arXiv 2409.12191, M-RoPE positions). The half-split layout is that of the checkpoints: channel i turns with i + d/2.
 """
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -80,10 +81,17 @@ def mrope_angles(positions: torch.Tensor, base: float, head_dim: int, sections: 
     ``positions`` int64 [3, n]. The axes take turns over the frequencies, time, height, width, time, ...: height and
     width as long as their section lasts, time everything else, so each axis sees high and low frequencies alike.
     """
-    angles = positions[..., None].float() * frequencies(base, head_dim, positions.device)
-    pairs = torch.arange(head_dim // 2, device=positions.device)
-    axis = torch.where(pairs < 3 * torch.tensor(sections, device=positions.device)[pairs % 3], pairs % 3, 0)
+    speeds, axis = _mrope_tables(base, head_dim, tuple(sections), positions.device)
+    angles = positions[..., None].float() * speeds
     return angles.gather(0, axis.expand(1, *angles.shape[1:])).squeeze(0)
+
+
+@functools.lru_cache(maxsize=16)
+def _mrope_tables(base: float, head_dim: int, sections: tuple[int, ...], device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The frequency and the axis (0 time, 1 height, 2 width) of each channel pair; kept, as decoding asks per token."""
+    pairs = torch.arange(head_dim // 2)
+    axis = torch.where(pairs < 3 * torch.tensor(sections)[pairs % 3], pairs % 3, 0)
+    return frequencies(base, head_dim).to(device), axis.to(device)
 
 
 def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -97,7 +97,7 @@ def fill(model: torch.nn.Module, tensors: dict[str, StoredTensor], device=None, 
             if kind == "weight":
                 owner.load(stored, device)
             else:
-                owner.bias = torch.nn.Parameter(stored.data.to(device), requires_grad=False)
+                owner.bias = torch.nn.Parameter(stored.data.float().to(device), requires_grad=False)
         else:
             setattr(owner, kind, torch.nn.Parameter(dense(stored, dtype).to(device), requires_grad=False))
     if isinstance(model, TextModel) and model.config.tied:
@@ -113,12 +113,13 @@ def dense(stored: StoredTensor, dtype: torch.dtype = torch.float32) -> torch.Ten
 
 def _resolve(model, file: GGUFFile, names: dict[str, str], derived: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
     available = {**file.tensors, **derived}
+    needed = set(names.values())
     missing = [name for name in names.values() if name not in available]
     if missing:
         raise InputError(f"{file.path} lacks {len(missing)} tensors: {_first_three(missing)}")
     sources = {f"blk.{name.split('.')[1]}.attn_qkv.weight" for name in derived if name.startswith("blk.")}
     sources |= {"v.patch_embd.weight.1"} & file.tensors.keys()
-    unknown = [name for name in file.tensors if name not in names.values() and name not in sources]
+    unknown = [name for name in file.tensors if name not in needed and name not in sources]
     if unknown:
         raise InputError(f"{file.path} holds {len(unknown)} tensors that are not Qwen3-VL's: {_first_three(unknown)}")
     tensors = {}
