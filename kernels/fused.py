@@ -10,8 +10,8 @@ from . import eager
 from .registry import FLOATS, FUSED_ROWS, current
 
 BLOCK = 16
-SHARED_BYTES = 48 * 1024
-"""Dynamic shared memory that every GPU grants without asking."""
+SHARED_BYTES = 47 * 1024
+"""Dynamic shared memory of a block: of the 48 KiB that every GPU grants, 1 is left to what kernels declare."""
 
 SLICE_WEIGHTS = {"Q8_0": 16}
 """Weights that one thread decodes at a time (quants.cuh), where they are not 32."""
@@ -20,6 +20,16 @@ SLICE_WEIGHTS = {"Q8_0": 16}
 def threads_for(tasks: int) -> int:
     """Threads for `tasks` equal tasks: whole warps, 64 to 256, the least idle time, then the most threads."""
     return max(range(64, 257, 32), key=lambda threads: (tasks / (-(-tasks // threads) * threads), threads))
+
+
+def window(radius: int) -> tuple[int, int]:
+    """Values of dy that one pass of block_match covers, and the shared memory in bytes that its window and block take.
+
+    At most 33 values: larger windows would leave a multiprocessor with few blocks.
+    """
+    pitch = (BLOCK + 2 * radius + 4) // 4 * 4
+    strip = min(2 * radius + 1, 33, (SHARED_BYTES // 4 - BLOCK * BLOCK) // pitch - (BLOCK - 1))
+    return strip, 4 * ((strip + BLOCK - 1) * pitch + BLOCK * BLOCK)
 
 
 def block_match(
@@ -38,10 +48,7 @@ def block_match(
     cost = torch.empty(shape, dtype=torch.float32, device=device)
     sad = torch.empty(shape, dtype=torch.int32, device=device)
     energies = torch.empty(shape if energy else 0, dtype=torch.int32, device=device)
-    pitch = (BLOCK + 2 * radius + 4) // 4 * 4
-    # At most 33 rows of candidates at once: larger windows would leave a multiprocessor with few blocks.
-    strip = min(2 * radius + 1, 33, (SHARED_BYTES // 4 - BLOCK * BLOCK) // pitch - (BLOCK - 1))
-    shared_bytes = 4 * ((strip + BLOCK - 1) * pitch + BLOCK * BLOCK)
+    strip, shared_bytes = window(radius)
     threads = threads_for((2 * radius + 4) // 4 * strip)
     results = (vectors, cost, sad, energies if energy else None)
     arguments = (current_frames, reference, *results, height, width, radius, strip, penalty)
@@ -76,24 +83,25 @@ def quantized_linear(x: Tensor, blocks: Tensor, qtype: str, bias: Tensor | None 
     registry, device = current(), x.device
     if registry.refusal("quantized_linear", device, facts):
         return eager.quantized_linear(x, blocks, qtype, bias, int8, dequantize)
-    count, columns = rows.shape
+    (count, columns), outputs = rows.shape, blocks.shape[0]
     built = next(built for built in FUSED_ROWS if built >= count)
-    y = torch.empty((count, len(blocks)), dtype=x.dtype, device=device)
+    y = torch.empty((count, outputs), dtype=x.dtype, device=device)
     slices = columns // SLICE_WEIGHTS.get(qtype, 32)
-    grid, threads = (-(-len(blocks) // 2),), 128 if slices >= 128 else 64
+    grid, threads = (-(-outputs // 2),), 128 if slices >= 128 else 64
     if bias is not None:
         bias = bias.to(x.dtype).contiguous()
-    tail = (blocks, bias, y, count, columns, len(blocks), FLOATS[x.dtype])
+    tail = (blocks, bias, y, count, columns, outputs, FLOATS[x.dtype])
     if int8:
         codes = torch.empty(rows.shape, dtype=torch.int8, device=device)
         steps = torch.empty((count, columns // 32), dtype=torch.float32, device=device)
         groups = steps.numel()
-        registry.run("quantize_rows", device, (-(-groups // 4),), 128, (rows, codes, steps, groups, FLOATS[x.dtype]))
+        arguments = (rows, codes, steps, groups, FLOATS[x.dtype])
+        registry.run("quantize_rows", device, (-(-groups // 4),), 128, arguments)
         registry.run(f"linear_int8_{qtype}_{built}", device, grid, threads, (codes, steps, *tail))
     else:
         source = rows if count == 1 else rows.float()
         registry.run(f"linear_{qtype}_{built}", device, grid, threads, (source, *tail))
-    return y.view(*x.shape[:-1], len(blocks))
+    return y.view(*x.shape[:-1], outputs)
 
 
 def gather_patches(patches: Tensor, energy: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import ctypes
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 
 import torch
 
@@ -114,7 +115,7 @@ class Machine:
 
     def capability(self, device: torch.device) -> tuple[int, int]:
         """Compute capability (major, minor)."""
-        return torch.cuda.get_device_capability(device)
+        return capability_of(device.index or 0)
 
     def stream(self, device: torch.device) -> int:
         """Handle of the stream that torch queues work on now."""
@@ -123,6 +124,12 @@ class Machine:
     def current(self, device: torch.device) -> AbstractContextManager:
         """A context in which `device` is the current one."""
         return torch.cuda.device(device)
+
+
+@cache
+def capability_of(ordinal: int) -> tuple[int, int]:
+    """Compute capability of a GPU, kept because every call of every op asks for it."""
+    return torch.cuda.get_device_capability(ordinal)
 
 
 def packed(signature: str, arguments: Sequence) -> list[ctypes._SimpleCData]:

@@ -29,6 +29,9 @@ BLOCK_ALIGNMENT = {
 FUSED_ROWS = (1, 4, 8)
 """Rows of activations that the linear kernels are built for; a call takes the smallest that fits."""
 
+MAX_RADIUS = 128
+"""Largest motion window of the kernel, 257 x 257 displacements."""
+
 TURING = CapabilityAtLeast(*images.PTX_CAPABILITY)
 
 
@@ -47,7 +50,12 @@ OPS = {
         Op(
             "block_match",
             "motion",
-            (TURING, Between("radius", 0, 128), Between("penalty", 0.0, 1e6), SizeBetween("current", 0, 1, 65535)),
+            (
+                TURING,
+                Between("radius", 0, MAX_RADIUS),
+                Between("penalty", 0.0, 1e6),
+                SizeBetween("current", 0, 1, 65535),
+            ),
         ),
         Op(
             "dequantize",

@@ -5,7 +5,7 @@ import shutil
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from codeclens.kernels import build, images, registry
+from codeclens.kernels import build, fused, images, registry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +13,7 @@ ENTRY = re.compile(r"\.visible \.entry (\w+)\((.*?)\)", re.DOTALL)
 PARAMETER = re.compile(r"\.param \.(\w+)")
 PTX_TYPES = {"p": "u64", "q": "u64", "i": "u32", "f": "f32"}
 ELF_MACHINE_CUDA = 190
+ELF_ABI_VERSION = 8
 
 
 def all_images() -> list[str]:
@@ -67,7 +68,8 @@ def test_cubins_are_of_their_architecture(family):
         image = images.read_image(images.cubin_name(family, capability))
         assert image[:4] == b"\x7fELF"
         assert int.from_bytes(image[18:20], "little") == ELF_MACHINE_CUDA
-        assert image[48] == 10 * capability[0] + capability[1]  # low byte of e_flags: the SM version
+        compact, wide = image[48:50]  # e_flags hold the SM version in the first byte, in the second from ABI 8 on
+        assert (wide if image[ELF_ABI_VERSION] >= 8 else compact) == 10 * capability[0] + capability[1]
 
 
 @pytest.mark.parametrize("family", images.FAMILIES)
@@ -82,6 +84,18 @@ def test_kernels_take_the_arguments_that_are_passed(family):
     assert declared == {
         name: [PTX_TYPES[c] for c in signature] for name, (held, signature) in kernels if held == family
     }
+
+
+def test_shared_memory_fits_what_every_gpu_grants():
+    """48 KiB a block: the static part, which PTX declares, and the largest dynamic one, which fused.window plans."""
+    for family in images.FAMILIES:
+        ptx = images.read_image(images.ptx_name(family)).decode()
+        arrays = re.findall(r"\.shared \.align \d+ \.b8 [\w$]+\[(\d+)\];", ptx)
+        scalars = re.findall(r"\.shared \.align \d+ \.\w+ [\w$]+;", ptx)
+        assert sum(map(int, arrays)) + 8 * len(scalars) <= 48 * 1024 - fused.SHARED_BYTES
+    for radius in range(registry.MAX_RADIUS + 1):
+        strip, shared_bytes = fused.window(radius)
+        assert strip >= 1 and shared_bytes <= fused.SHARED_BYTES
 
 
 @pytest.mark.parametrize(

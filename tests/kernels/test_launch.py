@@ -134,12 +134,12 @@ def test_refused_call_runs_eagerly_and_its_reason_is_kept(machine):
     frames = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
     with shim.pretend(machine) as current:
         before = launches(machine)
-        found = fused.block_match(frames, frames, 129, 4.0)
+        found = fused.block_match(frames, frames, 2, 2e6)
         assert launches(machine) == before
-        assert current.refused == {"block_match": "radius is 129, the kernel takes 0 to 128"}
-        assert torch.equal(found[0], eager.block_match(frames, frames, 129, 4.0)[0])
+        assert current.refused == {"block_match": "penalty is 2000000.0, the kernel takes 0.0 to 1000000.0"}
+        assert torch.equal(found[0], eager.block_match(frames, frames, 2, 2e6)[0])
         row = next(row for row in current.table() if row["op"] == "block_match")
-        assert row["backend"] == "cuda" and row["why_not"].startswith("radius is 129")
+        assert row["backend"] == "cuda" and row["why_not"].startswith("penalty is 2000000.0")
 
 
 @pytest.mark.parametrize("qtype, offset", [("Q4_K", 8), ("Q5_1", 4), ("Q8_0", 0)])
