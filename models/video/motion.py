@@ -40,8 +40,11 @@ SLACK = 0.3
 REACH = 2
 """Largest distance, in pixels of its resolution, that a refinement looks around a candidate."""
 
-SLICE = 1024
+SLICE = 512
 """Candidates compared in one operation: their samples stay in a core's cache."""
+
+THREADS = 8
+"""Most frames searched at once; beyond that threads wait for the interpreter between operations."""
 
 
 def search(
@@ -66,9 +69,10 @@ def search(
     grid = (count, height // BLOCK, width // BLOCK)
     mv, cost, sad = np.zeros((*grid, 2), np.int16), np.zeros(grid, np.float32), np.zeros(grid, np.float32)
     first = 1 if previous is None else 0
-    with ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(count, os.cpu_count() or 1, THREADS)) as pool:
         pyramids = list(pool.map(_pyramid, frames if previous is None else [previous, *frames]))
         window = _Window(height, width, radius, penalty)
+        # Another search, such as an exhaustive one on a GPU, would take over here, pair by pair.
         fields = pool.map(_search_pair, pyramids[1:], pyramids[:-1], repeat(window))
         for t, field in enumerate(fields, first):
             mv[t], cost[t], sad[t] = field
@@ -305,7 +309,7 @@ def _coarse(current: np.ndarray, reference: np.ndarray, window: _Window) -> tupl
     place = place[:, None] + np.arange(3 * cells) // 3 * 9 + np.arange(3 * cells) % 3
     price = window.price[window.edge - window.radius :: 4, window.edge - window.radius :: 4][:side, :side]
     # One integer holds cost and place (11 bits), so that a minimum brings its place along.
-    key = np.full((3 * cells, 3 * cells, *window.grid), np.iinfo(np.uint32).max)
+    key = np.full((3 * cells, 3 * cells, *window.grid), np.iinfo(np.uint32).max, np.uint32)
     low = (price / 4).astype(np.uint32) << 11 | place[:side, :side].astype(np.uint32)
     key[:side, :side] = (_coarse_sads(current, reference, window).astype(np.uint32) << 13) + low[..., None, None]
     steps = 4 * np.arange(side)[:, None] - window.radius

@@ -30,3 +30,24 @@ def exhaustive(current, reference, radius=32, penalty=4.0, blocks=None):
         best = np.lexsort((dx, dy, length, costs))[0]
         mv[i], cost[i], sad[i] = (dx[best], dy[best]), costs[best], sads.ravel()[best]
     return mv, cost, sad
+
+
+def exhaustive_frame(current, reference, radius=32, penalty=4.0):
+    """Cost float64 and SAD int64 [H/16, W/16] of the best displacement of every block, a whole frame at a time."""
+    height, width, _ = current.shape
+    rows, columns = height // 16, width // 16
+    padded = np.pad(reference, ((radius, radius), (radius, radius), (0, 0)))
+    row, column = 16 * np.arange(rows), 16 * np.arange(columns)
+    cost, sad = np.full((rows, columns), np.inf), np.zeros((rows, columns), np.int64)
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            match = padded[radius + dy : radius + dy + height, radius + dx : radius + dx + width]
+            difference = np.maximum(current, match) - np.minimum(current, match)
+            sums = np.add.reduce(difference.reshape(rows, 16, width * 3), axis=1, dtype=np.uint16)
+            sums = sums.reshape(rows, columns, 48).sum(axis=2, dtype=np.int64)
+            inside = ((row + dy >= 0) & (row + dy <= height - 16))[:, None]
+            inside = inside & (column + dx >= 0) & (column + dx <= width - 16)
+            better = inside & (sums + penalty * (abs(dx) + abs(dy)) < cost)
+            cost[better] = sums[better] + penalty * (abs(dx) + abs(dy))
+            sad[better] = sums[better]
+    return cost, sad
