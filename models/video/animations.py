@@ -3,7 +3,6 @@
 import io
 import os
 import struct
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -75,12 +74,12 @@ class AnimationReader:
         """Numbers and times of the frames that decode."""
         return self._timeline
 
-    def decode(self, first: int, last: int, losses: Losses, progress: Progress = no_progress) -> Iterator[tuple]:
-        """Yield (frame number, callable that gives RGB for a size) for frames first..last."""
+    def decode(self, wanted: np.ndarray, window: tuple[int, int], losses: Losses, progress: Progress = no_progress):
+        """Yield (frame number, callable that gives RGB for a size) for the frames ``wanted``."""
         with Image.open(io.BytesIO(self.data)) as image:
-            for number in range(first, last + 1):
+            for number in wanted.tolist():
                 image.seek(number)
-                progress(number - first, last - first + 1)
+                progress(number - window[0], window[1] - window[0] + 1)
                 yield number, partial(resize_rgb, _on_black(image))
 
 

@@ -62,31 +62,38 @@ class ContainerReader:
             self.table, self._timeline = scanned
         return self._timeline
 
-    def decode(self, first: int, last: int, losses: Losses, progress: Progress = no_progress) -> Iterator[tuple]:
-        """Yield (frame number, callable that gives upright RGB for a size) for the sound frames first..last.
+    def decode(self, wanted: np.ndarray, window: tuple[int, int], losses: Losses, progress: Progress = no_progress):
+        """Yield (frame number, callable that gives upright RGB for a size) for the sound frames among ``wanted``.
 
-        Frames that fail to decode, or that the decoder marks as damaged, go to ``losses``. At the first sign of damage
-        the rest is decoded on one thread, so that what is concealed and what is reported does not depend on timing.
+        Only what those need is decoded. Frames that fail, or that the decoder marks as damaged, go to ``losses``. At
+        the first sign of damage everything in ``window`` (first and last frame number) is decoded and given, on one
+        thread, so that what is concealed and what is reported depends neither on timing nor on the sampling.
         """
-        for number, frame in self.decode_frames(first, last, losses):
+        first, last = window
+        for number, frame in self.decode_frames(first, last, losses, wanted=wanted):
             progress(number - first, last - first + 1)
             yield number, partial(to_rgb, frame, orientation=self.orientation)
 
-    def decode_frames(self, first: int, last: int, losses: Losses, options: dict | None = None) -> Iterator[tuple]:
-        """Yield (frame number, av.VideoFrame) of the sound frames first..last; ``options`` go to the decoder."""
+    def decode_frames(
+        self, first: int, last: int, losses: Losses, options: dict | None = None, wanted: np.ndarray | None = None
+    ) -> Iterator[tuple]:
+        """Yield (frame number, av.VideoFrame) of the sound frames first..last; ``options`` go to the decoder.
+
+        With ``wanted`` frames that those do not need may be left out, and are not lost.
+        """
         timeline = self.timeline()
-        sound = np.zeros(last - first + 1, bool)
+        needed = np.ones(len(timeline.pts), bool) if wanted is None else self.table.needed(wanted)
+        sound = np.zeros(len(timeline.pts), bool)
         done = first - 1
-        for threaded in (True, False):
-            run = _Pass(self, first, last, threaded, options)
+        for run in (_Pass(self, first, last, needed, options), _Pass(self, first, last, None, options)):
             for number, frame in run:
-                sound[number - first] = True
+                sound[number] = True
                 if number > done:
                     done = number
                     yield number, frame
-            if not run.damaged:
-                break
-        for number in first + np.flatnonzero(~sound):
+            if not run.damaged and sound[first : last + 1][needed[first : last + 1]].all():
+                return
+        for number in first + np.flatnonzero(~sound[first : last + 1]):
             losses.add(float(timeline.pts[number]))
 
     def _choose(self, container, index):
@@ -105,7 +112,7 @@ class ContainerReader:
     def _first_frame(self, container, stream):
         stream.thread_type = "SLICE"
         last_error = None
-        for frames in decoded(container, stream):
+        for frames in decoded(stream, itertools.chain(read_packets(container, stream), [None])):
             if isinstance(frames, Exception):
                 last_error = frames
             elif frames:
@@ -139,10 +146,15 @@ class ContainerReader:
 
 
 class _Pass:
-    """One run of the decoder over the frames first..last."""
+    """One run of the decoder over the frames first..last.
 
-    def __init__(self, reader: ContainerReader, first: int, last: int, threaded: bool, options: dict | None):
-        self.reader, self.first, self.last, self.threaded = reader, first, last, threaded
+    Quick, on several threads, over the frames marked in ``needed`` and up to the first sign of damage; or, with None,
+    careful: everything on one thread.
+    """
+
+    def __init__(self, reader: ContainerReader, first: int, last: int, needed: np.ndarray | None, options: dict | None):
+        self.reader, self.first, self.last, self.needed = reader, first, last, needed
+        self.quick = needed is not None
         self.options = options or {}
         self.table = reader.table
         self.damaged = False
@@ -151,13 +163,30 @@ class _Pass:
         for sought in (True, False):
             with self.reader.open() as container:
                 stream = container.streams[self.reader.stream]
-                stream.thread_type = "AUTO" if self.threaded else "SLICE"
-                if not self.threaded:
+                stream.thread_type = "AUTO" if self.quick else "SLICE"
+                if not self.quick:
                     stream.codec_context.thread_count = 1
                 stream.codec_context.options = self.options
                 if not sought or self._seek(container, stream):
                     yield from self._sound_frames(container, stream)
                     return
+
+    def _packets(self, container, stream) -> Iterator[av.Packet | None]:
+        """The packets to decode, and None where the decoder is to give what it holds before it goes on elsewhere."""
+        begun = gap = False
+        feed = True
+        for packet in read_packets(container, stream):
+            number = None if self.table.pts is None else self.table.number_of(packet.pts)
+            if self.quick and number is not None:
+                feed = bool(self.needed[number])
+                gap |= begun and not feed and packet.is_keyframe
+            if not feed:
+                continue
+            if gap:
+                yield None
+            begun, gap = True, False
+            yield packet
+        yield None
 
     def _seek(self, container, stream) -> bool:
         """Go to the last key frame that is not after the first frame wanted; False when the container misses it.
@@ -179,10 +208,10 @@ class _Pass:
     def _sound_frames(self, container, stream):
         count = 0
         last_number = -1
-        for frames in decoded(container, stream):
+        for frames in decoded(stream, self._packets(container, stream)):
             if isinstance(frames, Exception):
                 self.damaged = True
-                if self.threaded:
+                if self.quick:
                     return
                 count += 1
                 continue
@@ -196,19 +225,22 @@ class _Pass:
                     return
                 if frame.is_corrupt:
                     self.damaged = True
-                    if self.threaded:
+                    if self.quick:
                         return
                 elif number >= self.first:
                     yield number, frame
 
 
-def decoded(container, stream) -> Iterator[list | Exception]:
-    """For each packet of ``stream``, and once more at the end, its list of frames or the error that it raised."""
-    for packet in itertools.chain(read_packets(container, stream), [None]):
+def decoded(stream, packets) -> Iterator[list | Exception]:
+    """For each of ``packets`` its list of frames or the error that it raised; None empties the decoder."""
+    decoder = stream.codec_context
+    for packet in packets:
         try:
-            yield stream.codec_context.decode(packet)
+            yield decoder.decode(packet)
         except av.error.FFmpegError as error:
             yield error
+        if packet is None:
+            decoder.flush_buffers()
 
 
 def _reason(error: Exception) -> str:

@@ -26,26 +26,41 @@ def is_reference(codec: str, packet, length_bytes: int = 0) -> bool:
     return True
 
 
+def is_entry(codec: str, packet, length_bytes: int = 0) -> bool:
+    """False for an H.264 picture marked as a key frame from which decoding is exact only some frames later.
+
+    Intra refresh marks such pictures: their recovery point SEI (ITU-T H.264, D.1.8) has a recovery_frame_cnt above 0,
+    which its first bit tells.
+    """
+    if codec == "h264":
+        for unit in _h264_units(bytes(packet), length_bytes):
+            if unit[0] & 31 == 5:
+                return True
+            if unit[0] & 31 == 6 and unit[1:2] == b"\x06" and len(unit) > 3:
+                return unit[3] >> 7 == 1
+    return True
+
+
 def h264_length_bytes(extradata: bytes | None) -> int:
     """Bytes of the length in front of each NAL unit (avcC, ISO/IEC 14496-15, 5.3.3.1); 0 for start codes."""
     return (extradata[4] & 3) + 1 if extradata and len(extradata) > 4 and extradata[0] == 1 else 0
 
 
 def _h264_is_reference(data: bytes, length_bytes: int) -> bool:
-    if not length_bytes or data.startswith((b"\0\0\0\1", b"\0\0\1")):
-        starts = (part for part in data.split(b"\0\0\1") if part)
-    else:
-        starts = _length_prefixed(data, length_bytes)
-    for unit in starts:
+    for unit in _h264_units(data, length_bytes):
         if unit[0] & 31 in H264_SLICES:
             return unit[0] >> 5 > 0
     return True
 
 
-def _length_prefixed(data: bytes, length_bytes: int):
+def _h264_units(data: bytes, length_bytes: int):
+    """The NAL units of an access unit, none of them empty."""
+    if not length_bytes or data.startswith((b"\0\0\0\1", b"\0\0\1")):
+        yield from (unit for unit in data.split(b"\0\0\1") if unit.strip(b"\0"))
+        return
     at = 0
     while at + length_bytes < len(data):
-        length = int.from_bytes(data[at : at + length_bytes], "big")
-        at += length_bytes
-        yield data[at : at + 1]
-        at += length
+        end = at + length_bytes + int.from_bytes(data[at : at + length_bytes], "big")
+        if end > at + length_bytes:
+            yield data[at + length_bytes : end]
+        at = end

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from ..progress import Progress
-from .elementary import h264_length_bytes, is_reference, is_shown
+from .elementary import h264_length_bytes, is_entry, is_reference, is_shown
 from .promises import holes, missing_frames
 from .sources import Timeline
 
@@ -43,6 +43,27 @@ class PacketTable:
             return None
         at = int(np.searchsorted(self.pts, pts))
         return at if at < len(self.pts) and self.pts[at] == pts else None
+
+    def needed(self, wanted: np.ndarray) -> np.ndarray:
+        """bool [N]: the frames to decode for those numbered ``wanted``: what each of them may be predicted from.
+
+        These are the reference frames from the last key frame on, pictures shown before the key frame aside: they
+        belong to the group before it. All frames where they are only told apart by counting.
+        """
+        shown = self.number >= 0
+        number, reference = self.number[shown], self.reference[shown]
+        needed = np.full(len(number), self.pts is None)
+        position = np.argsort(number)
+        keys = np.flatnonzero(self.key[shown])
+        for frame in wanted:
+            at = position[frame]
+            before = keys[: np.searchsorted(keys, at, side="right")]
+            before = before[number[before] <= frame]
+            begin = before[-1] if len(before) else 0
+            group = number[begin : at + 1][reference[begin : at + 1]]
+            needed[group[group >= number[begin]] if len(before) else group] = True
+            needed[frame] = True
+        return needed
 
 
 def read_packets(container, streams) -> Iterator[av.Packet]:
@@ -80,7 +101,7 @@ def scan(container, stream, file, progress: Progress) -> tuple[PacketTable, Time
             continue
         pts.append(packet.pts)
         dts.append(packet.dts)
-        key.append(packet.is_keyframe)
+        key.append(packet.is_keyframe and is_entry(codec, packet, length_bytes))
         lasts.append(packet.duration or 0)
         size.append(packet.size)
         reference.append(is_reference(codec, packet, length_bytes))

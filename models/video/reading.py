@@ -133,7 +133,7 @@ class VideoSource:
             sampling: which frames; two a second if not given.
             size: (H, W) of the pictures; as displayed if not given.
             chunk: frames held at once, fewer for pictures so large that they would take more than 256 MiB.
-            progress: called for every decoded frame.
+            progress: called for every decoded frame, with the frames of the window as the total.
 
         A sampled frame that is lost to damage is replaced by the next sound one before the following sample.
 
@@ -147,7 +147,7 @@ class VideoSource:
         chunk = max(1, min(chunk, CHUNK_BYTES // (size[0] * size[1] * 3)))
         losses = Losses()
         rgb, numbers, position, total = [], [], 0, 0
-        for number, picture in self.reader.decode(first, last, losses, progress):
+        for number, picture in self.reader.decode(wanted, (first, last), losses, progress):
             if position == len(wanted) or number < wanted[position]:
                 continue
             rgb.append(picture(size))
@@ -206,9 +206,9 @@ class ImageReader:
     def timeline(self, progress: Progress = no_progress) -> Timeline:
         return self._timeline
 
-    def decode(self, first: int, last: int, losses: Losses, progress: Progress = no_progress) -> Iterator[tuple]:
-        for number in range(first, last + 1):
-            progress(number - first, last - first + 1)
+    def decode(self, wanted: np.ndarray, window: tuple[int, int], losses: Losses, progress: Progress = no_progress):
+        for number in wanted.tolist():
+            progress(number - window[0], window[1] - window[0] + 1)
             yield number, partial(self._picture, number)
 
     def _picture(self, number: int, size: tuple[int, int]) -> np.ndarray:
