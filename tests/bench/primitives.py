@@ -3,9 +3,9 @@
     python tests/bench/primitives.py CLIPS [--pairs 4] [--radius 32] [--fps 2]
 
 For each clip: the ratio of cost and of SAD to exhaustive search over ``--pairs`` frame pairs spread over the clip (0
-for all of them; exhaustive search takes seconds a pair), whether the plan from the exhaustive costs has the same I frames
-(only when all pairs were searched), and milliseconds for a pair of 512 x 512 pixels: wall clock with all threads, and
-time on the processor, both the least of several runs. Memory is the peak that one chunk of 32 frames adds.
+for all of them; exhaustive search takes seconds a pair); whether the plan from the exhaustive costs has the same I
+frames (only when all pairs were searched); milliseconds for a pair of 512 x 512 pixels, on the wall clock with all
+threads and on the processors, each the least of several runs. Memory is the peak that a chunk of 32 frames adds.
 """
 
 import argparse

@@ -71,7 +71,7 @@ def test_progress_counts_frames_and_can_cancel():
 
 def test_peak_memory_follows_the_chunk_not_the_clip():
     def peak(chunks):
-        one = clip(4, 256, 256)
+        one = clip(4, 128, 128)
         tracemalloc.start()
         primitives(Frames(one.rgb.copy(), one.pts + t, one.index + 100 * t) for t in range(chunks))
         _, highest = tracemalloc.get_traced_memory()
@@ -79,8 +79,8 @@ def test_peak_memory_follows_the_chunk_not_the_clip():
         return highest
 
     peak(1)
-    kept = 16 * 16 * 17 * 4 * 9  # what 36 more frames of 256 blocks leave behind: mv, cost, sad, valid
-    assert peak(12) < 1.3 * peak(3) + 2 * kept
+    kept = 8 * 8 * 13 * 4 * 6  # what 24 more frames of 64 blocks leave behind: 13 bytes of mv, cost, sad, valid
+    assert peak(8) < 1.3 * peak(2) + 2 * kept
 
 
 def test_no_frame_and_another_size_are_refused():
