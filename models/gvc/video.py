@@ -283,7 +283,7 @@ def _encode_gop(coder: _Coder, settings: Settings, number: int, span: Span, clip
 
 
 def _code_stills(settings: Settings, span: Span, clip: np.ndarray) -> Iterator[ReferenceImage]:
-    """The stills that a GOP has to carry: the last for FLF2V, the first where it is another and no GOP before has it."""
+    """The stills that a GOP has to carry: the last for FLF2V, the first where it differs and is not known yet."""
     only_picture = settings.variant == "FLF2V" and len(clip) == 1
     if settings.variant != "T2V" and not span.continues and not only_picture:
         yield encode_image(clip[0], settings.image_codec, settings.image_quality, FIRST)

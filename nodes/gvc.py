@@ -1,0 +1,584 @@
+"""Nodes of the generative codec: encode and decode a video with a flow model, keep streams, compare.
+
+Socket of this family:
+    CODECLENS_GVC_STREAM  :class:`LoadedStream`, a GVCB stream in memory
+"""
+
+import hashlib
+import json
+import os
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import folder_paths
+import numpy as np
+from comfy_api.latest import InputImpl, Types, io, ui
+
+from ..models.errors import InputError
+from ..models.gvc.codec import drift_sentence
+from ..models.gvc.compare import compare, decibels, side_by_side, zip_frames
+from ..models.gvc.gops import cut_clips, plan_gops
+from ..models.gvc.resume import encode_resumable
+from ..models.gvc.stream import Stream, describe, read_stream, write_header, write_stream
+from ..models.gvc.video import Settings, decode_video, make_header
+from ..models.video.cuts import find_cuts
+from ..models.video.reading import Sampling
+from . import host
+from .gvc_model import HostModel
+
+StreamSocket = io.Custom("CODECLENS_GVC_STREAM")
+PlanSocket = io.Custom("CODECLENS_GOP_PLAN")
+
+CATEGORY = "CodecLens/generative codec"
+UNFINISHED = "gvc_unfinished"
+
+
+class LoadedStream(NamedTuple):
+    """A stream, its bytes, and what its file is called."""
+
+    stream: Stream
+    data: bytes
+    name: str
+
+
+def model_inputs() -> list:
+    """Sockets through which a model enters Encode and Decode."""
+    return [
+        io.Guider.Input(
+            "guider",
+            tooltip="The model with its prompt, from CFG Guider or any other guider. Wan, LTX and HunyuanVideo work,"
+            " with LoRA, offloading or GGUF loaders as usual. cfg 1 is fastest and what the method was made for. Both"
+            " sides need the same model, LoRAs, prompt and cfg.",
+        ),
+        io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+    ]
+
+
+def optional_model_inputs() -> list:
+    """The same, for models that need more than one guider."""
+    return [
+        io.ClipVision.Input(
+            "clip_vision",
+            optional=True,
+            tooltip="CLIP vision for models that look at pictures through it (Wan 2.1 I2V and FLF2V). Others ignore"
+            " it.",
+        ),
+        io.Guider.Input(
+            "guider_low",
+            optional=True,
+            tooltip="The second expert of Wan 2.2 14B (low noise). It takes over where sigma falls below switch_sigma.",
+        ),
+    ]
+
+
+def still_inputs() -> list:
+    """How stills are coded."""
+    return [
+        io.Combo.Input(
+            "still_codec",
+            options=["WEBP", "AVIF", "PNG"],
+            default="WEBP",
+            tooltip="File format of the stills in the stream. AVIF is smallest at equal quality and needs Pillow 11.3;"
+            " PNG is exact and large.",
+        ),
+        io.Int.Input(
+            "still_quality",
+            default=80,
+            min=1,
+            max=100,
+            tooltip="Quality of the stills. The model follows them closely, so a poor still spoils its whole shot.",
+        ),
+    ]
+
+
+class EncodeVideoGVC(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensEncodeVideoGVC",
+            display_name="Encode Video (GVC)",
+            category=CATEGORY,
+            description="Packs a video into a few kilobytes with a video model: the model paints it again and the"
+            " stream says which noise leads there. Decoding needs the same model, LoRAs, prompt and cfg. Sound is not"
+            " kept, and frames are taken to be evenly spaced in time. A cancelled run goes on at the next GOP when"
+            " queued again.",
+            search_aliases=["generative video codec", "gvcc", "compress", "codec lens"],
+            inputs=[
+                io.Video.Input("video", tooltip="The video to encode. A trim set before (Trim Video) is honoured."),
+                *model_inputs(),
+                io.DynamicCombo.Input(
+                    "variant",
+                    options=[
+                        io.DynamicCombo.Option("T2V", []),
+                        io.DynamicCombo.Option(
+                            "I2V",
+                            [
+                                *still_inputs(),
+                                io.Float.Input(
+                                    "tail_share",
+                                    default=0.25,
+                                    min=0.0,
+                                    max=20.0,
+                                    step=0.05,
+                                    tooltip="Bytes spent on mending the end of each GOP, which the next one starts"
+                                    " from, as a share of its codebook bytes. 0 is off; more keeps long shots from"
+                                    " drifting.",
+                                ),
+                            ],
+                        ),
+                        io.DynamicCombo.Option("FLF2V", still_inputs()),
+                    ],
+                    tooltip="T2V: any video model, fewest bytes. I2V: each shot starts from a still and goes on from"
+                    " what was decoded, for image-to-video models. FLF2V: a still at both ends of every GOP, shared by"
+                    " neighbours, for first-last-frame models; best quality, most bytes.",
+                ),
+                io.Float.Input(
+                    "bits_per_pixel",
+                    default=0.005,
+                    min=0.00001,
+                    max=2.0,
+                    step=0.0005,
+                    round=False,
+                    tooltip="Quality: codebook bits for each pixel of each frame. 0.003 to 0.01 is the range of the"
+                    " paper at 720p; 0.005 is about 18 kB for 33 frames of 720p. Small videos need more.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=20,
+                    min=2,
+                    max=255,
+                    tooltip="Speed: model calls for each GOP, when encoding and again when decoding. More, cheaper"
+                    " steps beat fewer, richer ones; below 15 quality falls fast.",
+                ),
+                io.Int.Input(
+                    "gop_frames",
+                    default=33,
+                    min=5,
+                    max=1025,
+                    step=4,
+                    tooltip="Most frames that the model paints at once: 4 k + 1, for LTX 8 k + 1. More costs memory.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=0,
+                    min=0,
+                    max=16384,
+                    advanced=True,
+                    tooltip="Resize to this width first; 0 keeps the video's. Any size works: the grid is padded.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=0,
+                    min=0,
+                    max=16384,
+                    advanced=True,
+                    tooltip="Resize to this height first; 0 keeps the video's.",
+                ),
+                io.Boolean.Input(
+                    "split_at_cuts",
+                    default=True,
+                    advanced=True,
+                    tooltip="Start a GOP at every cut. Without it a GOP may run across one, which costs quality. A"
+                    " connected plan says where cuts are instead.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=42,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    advanced=True,
+                    tooltip="Of all noise. It is in the stream; the decoder needs no seed.",
+                ),
+                io.Float.Input(
+                    "shift",
+                    default=5.0,
+                    min=0.01,
+                    max=100.0,
+                    step=0.1,
+                    advanced=True,
+                    tooltip="Shift of the sigma schedule: 5 at 720p, 3 at 480p. Not used when sigmas are connected.",
+                ),
+                io.Float.Input(
+                    "refresh",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    advanced=True,
+                    tooltip="Share of the noise that is chosen anew at each step. 0.5 is best on every model measured.",
+                ),
+                io.Int.Input(
+                    "deterministic_steps",
+                    default=1,
+                    min=1,
+                    max=254,
+                    advanced=True,
+                    tooltip="Steps at the end that carry no bits. 1 is best; the paper has 3.",
+                ),
+                io.Boolean.Input(
+                    "adaptive_atoms",
+                    default=True,
+                    advanced=True,
+                    tooltip="Measure which latent frames the model predicts badly and give those more of the bits.",
+                ),
+                io.Float.Input(
+                    "switch_sigma",
+                    default=0.875,
+                    min=0.0,
+                    max=1.0,
+                    step=0.005,
+                    advanced=True,
+                    tooltip="Where guider_low takes over: 0.875 for Wan 2.2 T2V, 0.9 for its I2V. Not used without it.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    advanced=True,
+                    tooltip="The prompt that the guider was given, to be kept in the stream. Load Stream gives it"
+                    " back.",
+                ),
+                io.String.Input(
+                    "negative",
+                    default="",
+                    multiline=True,
+                    advanced=True,
+                    tooltip="The negative prompt, to be kept in the stream.",
+                ),
+                io.String.Input("note", default="", advanced=True, tooltip="Anything to keep in the stream."),
+                *optional_model_inputs(),
+                io.Sigmas.Input(
+                    "sigmas",
+                    optional=True,
+                    tooltip="A schedule from any scheduler node, from 1 down to 0, instead of steps and shift.",
+                ),
+                PlanSocket.Input(
+                    "plan",
+                    optional=True,
+                    tooltip="From Plan GOP: its cuts start GOPs. Sample all frames, or cuts fall between samples.",
+                ),
+            ],
+            outputs=[
+                StreamSocket.Output("stream", tooltip="The encoded video, for Save Stream or Decode Video (GVC)."),
+                io.Video.Output("decoded", tooltip="What a decoder will show: the encoder's own reconstruction."),
+                io.String.Output(
+                    "report", tooltip="JSON: bytes, bits per pixel, seconds, PSNR, and all of Stream Info."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, video, guider, vae, variant, gop_frames, width, height, split_at_cuts, plan=None, clip_vision=None,
+        guider_low=None, **options,
+    ) -> io.NodeOutput:  # fmt: skip
+        settings = settings_from(variant, guider_low is not None, options)
+        model = HostModel(guider, vae, clip_vision, guider_low)
+        model.check_variant(settings.variant)
+        source, _ = host.video_source(video)
+        first, last = source.window()
+        if plan is not None:
+            cuts = [int(index) for index, why in zip(plan.index, plan.why, strict=True) if why in ("cut", "user")]
+        else:
+            cuts = find_cuts(source, host.node_progress()).cuts if split_at_cuts else ()
+        chained = settings.variant != "T2V"
+        spans = plan_gops(last - first + 1, gop_frames, model.temporal, chained, [cut - first for cut in cuts])
+        size = (height or source.info.height, width or source.info.width)
+        rate = Fraction(source.info.fps).limit_denominator(1001)
+        header = make_header(model, settings, spans, size, rate)
+        chunks = (part.rgb for part in source.frames(Sampling.all(), size))
+        folder = Path(folder_paths.get_output_directory()) / UNFINISHED
+        progress = GopProgress(cls.hidden.unique_id, len(spans), header.step_count)
+        started, squares, gops, pictures = time.monotonic(), 0.0, [], []
+        coding = encode_resumable(folder, model, header, settings, spans, cut_clips(chunks, spans), progress)
+        for coded in coding:
+            gops.append(coded)
+            pictures.append(coded.pictures)
+            original = coded.clip[coded.gop.continues :].astype(np.float32)
+            squares += float(np.square(original - coded.pictures).sum(dtype=np.float64))
+            progress.bytes += len(coded.record)
+        stream = Stream(header, tuple(coded.gop for coded in gops))
+        data = write_header(header) + b"".join(coded.record for coded in gops)
+        decoded = np.concatenate(pictures)
+        report = {
+            **describe(stream, len(data)),
+            "psnr": round(float(decibels(squares / decoded.size)), 3),
+            "encode_seconds": round(time.monotonic() - started, 2),
+            "seconds_per_gop": [round(coded.seconds, 2) for coded in gops],
+            "warnings": source.warnings,
+        }
+        return io.NodeOutput(
+            LoadedStream(stream, data, "stream"), as_video(decoded, rate), json.dumps(report, indent=1)
+        )
+
+
+def settings_from(variant: dict, two_experts: bool, options: dict) -> Settings:
+    """The node's widgets as the codec's settings."""
+    sigmas = options.get("sigmas")
+    texts = {name: options[name] for name in ("prompt", "negative", "note") if options[name]}
+    return Settings(
+        variant=variant["variant"],
+        bits_per_pixel=options["bits_per_pixel"],
+        steps=options["steps"],
+        shift=options["shift"],
+        sigmas=None if sigmas is None else tuple(sigmas.tolist()),
+        deterministic=options["deterministic_steps"],
+        refresh=options["refresh"],
+        seed=options["seed"],
+        adapt=options["adaptive_atoms"],
+        tail_share=variant.get("tail_share", 0.0),
+        image_codec=variant.get("still_codec", "WEBP"),
+        image_quality=variant.get("still_quality", 80),
+        switch_sigma=options["switch_sigma"] if two_experts else 0.0,
+        texts=tuple(texts.items()),
+    )
+
+
+class GopProgress:
+    """Moves the node's bar at every step and says which GOP it is in."""
+
+    def __init__(self, node_id: str, gops: int, steps: int):
+        self.bar, self.text = host.node_progress(), host.LiveText(node_id)
+        self.gops, self.steps, self.bytes = gops, steps, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        self.bar(done, total)
+        gop, step = divmod(done - 1, self.steps)
+        so_far = f", {self.bytes} bytes so far" if self.bytes else ""
+        self.text.text = f"GOP {gop + 1} of {self.gops}, step {step + 1} of {self.steps}{so_far}"
+        self.text.show()
+
+
+def as_video(rgb: np.ndarray, rate: Fraction):
+    """uint8 [T, H, W, 3] as a VIDEO."""
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=host.images(rgb), frame_rate=rate))
+
+
+class DecodeVideoGVC(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensDecodeVideoGVC",
+            display_name="Decode Video (GVC)",
+            category=CATEGORY,
+            description="Paints the video of a stream again. Give it the model, LoRAs, prompt and cfg that encoded"
+            " it; a sketch in the stream tells how far this decoder is from the encoder.",
+            search_aliases=["generative video codec", "gvcc", "decompress", "codec lens"],
+            inputs=[
+                StreamSocket.Input("stream", tooltip="From Load Stream or Encode Video (GVC)."),
+                *model_inputs(),
+                *optional_model_inputs(),
+            ],
+            outputs=[
+                io.Video.Output("video", tooltip="The decoded video at the stream's size and frame rate."),
+                io.Float.Output(
+                    "drift",
+                    tooltip="How far this decoder's path is from the encoder's, per latent value: 0 is the same, up to"
+                    " 0.02 is rounding, above 0.1 the model or its prompt is another one. -1 where the stream cannot"
+                    " tell.",
+                ),
+                io.String.Output("report", tooltip="JSON: drift of every GOP, seconds, and what seems to be wrong."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, stream: LoadedStream, guider, vae, clip_vision=None, guider_low=None) -> io.NodeOutput:
+        header = stream.stream.header
+        if (header.switch_sigma > 0) != (guider_low is not None):
+            asked = "two experts: connect guider_low" if header.switch_sigma else "one model: disconnect guider_low"
+            raise InputError(f"{stream.name} was encoded with {asked}")
+        model = HostModel(guider, vae, clip_vision, guider_low)
+        model.check_variant(header.variant)
+        progress = GopProgress(cls.hidden.unique_id, len(stream.stream.gops), header.step_count)
+        started, pictures, drifts = time.monotonic(), [], []
+        for shown, _, drift in decode_video(model, stream.stream, progress):
+            pictures.append(shown)
+            drifts.append(drift)
+        drift, frames = float(np.max(drifts)), sum(map(len, pictures))
+        warnings = [sentence for sentence in (drift_sentence(drift),) if sentence]
+        warnings += [
+            f"the {name.replace('_', ' ')} is {found.hex()}; the stream's is {header.texts[name].hex()}"
+            for name, found in model.fingerprints.items()
+            if warnings and header.texts.get(name, found) != found
+        ]
+        if not stream.stream.whole:
+            warnings.append(
+                f"{stream.name} is not whole: {sum(map(len, pictures))} of {header.frames} frames are there"
+            )
+        report = {
+            "frames": sum(map(len, pictures)),
+            "drift_per_gop": [None if np.isnan(value) else round(value, 5) for value in drifts],
+            "decode_seconds": round(time.monotonic() - started, 2),
+            "warnings": warnings,
+        }
+        drift = -1.0 if np.isnan(drift) else drift
+        return io.NodeOutput(as_video(np.concatenate(pictures), header.rate), drift, json.dumps(report, indent=1))
+
+
+class SaveStream(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensSaveStream",
+            display_name="Save Stream",
+            category=CATEGORY,
+            description="Writes a stream to a .gvcb file in the output folder.",
+            search_aliases=["gvcb", "generative video codec", "codec lens"],
+            is_output_node=True,
+            inputs=[
+                StreamSocket.Input("stream", tooltip="From Encode Video (GVC)."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="gvc/stream",
+                    tooltip="Folder and start of the name under output; a number and .gvcb are added.",
+                ),
+            ],
+            outputs=[io.String.Output("path", tooltip="Where the file was written.")],
+        )
+
+    @classmethod
+    def execute(cls, stream: LoadedStream, filename_prefix) -> io.NodeOutput:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory()
+        )
+        path = Path(folder) / f"{name}_{counter:05}_.gvcb"
+        unfinished = path.with_suffix(".new")
+        unfinished.write_bytes(stream.data)
+        os.replace(unfinished, path)
+        shown = f"{os.path.join(subfolder, path.name)}: {len(stream.data)} bytes"
+        return io.NodeOutput(str(path), ui=ui.PreviewText(shown))
+
+
+def stream_files() -> list[str]:
+    """.gvcb files under input, and under output marked as the host marks them."""
+    found = []
+    for folder, mark in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), " [output]")):
+        names, _ = folder_paths.recursive_search(folder, excluded_dir_names=[".git"])
+        found += [name + mark for name in sorted(names) if name.lower().endswith(".gvcb")]
+    return found
+
+
+class LoadStream(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensLoadStream",
+            display_name="Load Stream",
+            category=CATEGORY,
+            description="Reads a .gvcb file from the input or output folder and checks every byte of it.",
+            search_aliases=["gvcb", "generative video codec", "codec lens"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=stream_files(),
+                    tooltip="Files under input, and under output (marked). Copy a stream into the input folder and"
+                    " press R to see it here.",
+                ),
+                io.Boolean.Input(
+                    "partial",
+                    default=False,
+                    tooltip="Accept a file that was cut, and give its whole GOPs. An encoding that was cancelled leaves"
+                    f" one in output/{UNFINISHED}.",
+                ),
+            ],
+            outputs=[
+                StreamSocket.Output("stream", tooltip="For Decode Video (GVC) and Stream Info."),
+                io.String.Output("prompt", tooltip="The prompt in the stream: connect it to the text encoder."),
+                io.String.Output("negative", tooltip="The negative prompt in the stream."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file, partial):
+        if not folder_paths.exists_annotated_filepath(file):
+            return f"there is no {file}; choose a .gvcb file under input or output"
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file, partial):
+        data = Path(folder_paths.get_annotated_filepath(file)).read_bytes()
+        return hashlib.sha256(data + bytes([partial])).hexdigest()
+
+    @classmethod
+    def execute(cls, file, partial) -> io.NodeOutput:
+        path = Path(folder_paths.get_annotated_filepath(file))
+        stream = read_stream(path.read_bytes(), path.name, partial)
+        texts = stream.header.texts
+        loaded = LoadedStream(stream, write_stream(stream), path.name)
+        return io.NodeOutput(loaded, texts.get("prompt", ""), texts.get("negative", ""))
+
+
+class StreamInfo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensStreamInfo",
+            display_name="Stream Info",
+            category=CATEGORY,
+            description="What a stream says about itself: model, prompt, size, GOPs, schedule, and where its bytes go.",
+            search_aliases=["gvcb", "generative video codec", "codec lens"],
+            is_output_node=True,
+            inputs=[StreamSocket.Input("stream", tooltip="From Load Stream or Encode Video (GVC).")],
+            outputs=[io.String.Output("info", tooltip="One JSON object; `codeclens gvc-info` prints the same.")],
+        )
+
+    @classmethod
+    def execute(cls, stream: LoadedStream) -> io.NodeOutput:
+        info = json.dumps(describe(stream.stream, len(stream.data)), indent=1)
+        return io.NodeOutput(info, ui=ui.PreviewText(info))
+
+
+class CompareVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensCompareVideo",
+            display_name="Compare Video",
+            category=CATEGORY,
+            description="PSNR and SSIM (FFmpeg's filters, on R, G and B) of every frame against a reference, and the"
+            " worst, the middle and the best frame side by side with the difference four times enlarged.",
+            search_aliases=["psnr", "ssim", "quality", "codec lens"],
+            inputs=[
+                io.Video.Input("reference", tooltip="The original. It is resized to the other video's size."),
+                io.Video.Input("video", tooltip="What is compared with it; of as many frames."),
+                StreamSocket.Input("stream", optional=True, tooltip="Adds bytes and bits per pixel to the report."),
+            ],
+            outputs=[
+                io.Float.Output("psnr", tooltip="Decibels, of the mean squared error of all frames. 100 is identical."),
+                io.Float.Output("ssim", tooltip="Mean structural similarity of the frames. 1 is identical."),
+                io.Image.Output("pictures", tooltip="Reference, video, difference: worst, median and best frame."),
+                io.String.Output("report", tooltip="JSON: means, the worst frame, and the values of every frame."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, reference, video, stream: LoadedStream | None = None) -> io.NodeOutput:
+        other, _ = host.video_source(video)
+        original, _ = host.video_source(reference)
+        size = (other.info.height, other.info.width)
+        first, last = other.window()
+        found = compare(frames_of(original, size), frames_of(other, size), host.node_progress(), last - first + 1)
+        order = np.argsort(-found.mse, kind="stable")
+        chosen = [int(order[0]), int(order[len(order) // 2]), int(order[-1])]
+        pairs = enumerate(zip_frames(frames_of(original, size), frames_of(other, size)))
+        drawn = {number: side_by_side(*pair) for number, pair in pairs if number in chosen}
+        pictures = np.stack([drawn[number] for number in chosen])
+        report = {**found.to_json(), "pictures": chosen}
+        if stream is not None:
+            info = describe(stream.stream, len(stream.data))
+            report |= {name: info[name] for name in ("bytes", "bits_per_pixel", "kilobits_per_second")}
+        report = json.dumps(report)
+        return io.NodeOutput(found.mean_psnr, float(found.ssim.mean()), host.images(pictures), report)
+
+
+def frames_of(source, size):
+    """Yield uint8 [H, W, 3] of every frame."""
+    for part in source.frames(Sampling.all(), size):
+        yield from part.rgb
+
+
+NODES = [EncodeVideoGVC, DecodeVideoGVC, SaveStream, LoadStream, StreamInfo, CompareVideo]
