@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from ..video.gop import GopPlan, plan, plan_from_costs
+from ..video.gop import GopPlan, plan, plan_from_costs, spread
 from ..video.primitives import primitives
 from ..video.reading import Frames, Sampling, VideoSource, fit_size
 from .encoding import encode_video
@@ -87,7 +87,7 @@ def fit_plan(plan: GopPlan, model, how: Watching, reserve: int, name: str) -> Go
     gops = [gop for gop in plan.gops if plan.keep[gop[0]]]
     for count in range(len(gops) - 1, 0, -1):
         keep = np.zeros(len(plan), bool)
-        for number in (2 * np.arange(count) + 1) * len(gops) // (2 * count):
+        for number in spread(count, len(gops)):
             keep[slice(*gops[number])] = True
         thinner = replace(plan, keep=keep, tokens=np.where(keep, plan.tokens, 0))
         if _prompt_tokens(thinner, model, how) <= room:

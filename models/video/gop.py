@@ -393,15 +393,17 @@ def _raise_gamma(budget, pcost, gamma, cap, cuts, mode, size) -> float:
     return float(reach[high])
 
 
-def _drop_gops(budget, why, mode, size) -> np.ndarray | None:
-    """bool [T]: the largest evenly spaced choice of whole GOPs within the budget; None when not one fits.
+def spread(m: int, n: int) -> np.ndarray:
+    """int64 [m]: which of n things in a row to keep: the one at the middle of each of m equal parts."""
+    return (2 * np.arange(m) + 1) * n // (2 * m)
 
-    m of n GOPs are spaced evenly by taking the one at the middle of each of m equal parts of the sequence.
-    """
+
+def _drop_gops(budget, why, mode, size) -> np.ndarray | None:
+    """bool [T]: the largest evenly spaced choice of whole GOPs within the budget; None when not one fits."""
     gop = np.cumsum([bool(reason) for reason in why]) - 1
     number = int(gop[-1]) + 1
     for m in range(number, 0, -1):
-        keep = np.isin(gop, (2 * np.arange(m) + 1) * number // (2 * m))
+        keep = np.isin(gop, spread(m, number))
         if _tokens_of(why, keep, mode, size) <= budget:
             return keep
     return None
