@@ -43,6 +43,8 @@ def main() -> None:
     for mode in arguments.modes.split(","):
         found[mode] = caption(clip, model, mmproj, MODES[mode], arguments.fps)
         print_row(mode, found[mode], size)
+    if arguments.questions:
+        ask(joined_clip(Path(arguments.clips), folder, 60.0), model, mmproj, arguments.questions, arguments.fps)
     if "thumbnail" in found:
         print_ratios(found)
         compare_with_llama(clip, model, mmproj, found["thumbnail"], arguments.fps)
@@ -55,7 +57,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shape", choices=SHAPES, default="2B")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--fps", type=float, default=2.0)
-    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--modes", default=",".join(MODES), help="which to run, separated by commas")
+    parser.add_argument("--questions", type=int, default=10, help="asked about a 60 s clip, against one; 0 for none")
     return parser.parse_args()
 
 
@@ -89,6 +92,22 @@ def joined_clip(clips: Path, folder: Path, seconds: float) -> Path:
                 output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         output.mux(stream.encode())
     return path
+
+
+def ask(clip: Path, model: Path, mmproj: Path, count: int, fps: float) -> None:
+    """One question about a clip against ``count``, answers of 16 tokens, each in a process of its own."""
+    walls = []
+    for number in (1, count):
+        questions = [f"What happens in the {n + 1}. part of the clip?" for n in range(number)]
+        command = [sys.executable, "-m", "codeclens", "ask", str(clip), *questions, "--model", str(model)]
+        command += ["--mmproj", str(mmproj), "--fps", str(fps), "--max-tokens", "16", "--temperature", "0"]
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        walls.append(time.perf_counter() - began)
+    print(
+        f"60 s clip: one question {walls[0]:.1f} s, {count} questions {walls[1]:.1f} s: {walls[1] / walls[0]:.2f}x",
+        flush=True,
+    )
 
 
 def caption(clip: Path, model: Path, mmproj: Path, options: list[str], fps: float) -> dict:
