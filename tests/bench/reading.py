@@ -1,0 +1,98 @@
+"""How fast clips are read and cut, how much memory that takes, and what sampling saves.
+
+    python tests/bench/reading.py CLIP... [--minutes 10 30]
+
+Without clips it makes a 1080p one. Memory is the growth of the peak resident size of a fresh process that reads the
+made clip, repeated to each of the given lengths, at two frames a second and 512 x 512 pixels of area.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from codeclens.models.errors import InputError
+from codeclens.models.video.bitstream import bitstream_primitives
+from codeclens.models.video.cuts import find_cuts
+from codeclens.models.video.reading import Sampling, VideoSource, fit_size
+from support.clips import encode, repeat, scene
+from support.machine import describe_machine
+
+MEASURE = """
+import resource, sys, time
+from codeclens.models.video.reading import Sampling, VideoSource, fit_size
+source = VideoSource.open(sys.argv[1])
+size = fit_size(source.info.width, source.info.height)
+before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+count = sum(len(part) for part in source.frames(Sampling.by_fps(2), size))
+print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, time.perf_counter() - begin)
+"""
+
+
+def made_clip() -> bytes:
+    """Four seconds of 1080p, 25 frames a second: a camera that moves over a scene."""
+    wide = scene(1160, 2020, seed=1)
+    rgb = (wide[i // 4 : i // 4 + 1080, i // 3 : i // 3 + 1920] for i in range(100))
+    return encode(np.stack(list(rgb)), options={"preset": "veryfast"})
+
+
+def seconds(work) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def bench(path: Path):
+    source = VideoSource.open(path)
+    size = fit_size(source.info.width, source.info.height)
+    count, length = len(source.timeline().pts), source.timeline().end
+
+    def vectors():
+        bitstream_primitives(source, source.read(Sampling.by_fps(2), size))
+
+    every = seconds(lambda: source.read(Sampling.all(), (36, 64)))
+    two = seconds(lambda: source.read(Sampling.by_fps(2), size))
+    eight = seconds(lambda: source.read(Sampling.by_count(8), size))
+    cuts = seconds(lambda: find_cuts(source))
+    try:
+        coded = f"{count / seconds(vectors):6.0f}"
+    except InputError:
+        coded = "     -"
+    shape = f"{source.info.width}x{source.info.height}"
+    print(
+        f"{path.name[:34]:34} {source.info.codec:6} {shape:>9} {count:6} {length:7.1f} {count / every:8.0f} "
+        f"{count / two:8.0f} {eight:8.2f} {count / cuts:8.0f} {coded}"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("clips", nargs="*", type=Path)
+    parser.add_argument("--minutes", nargs="*", type=float, default=[])
+    arguments = parser.parse_args()
+    print(describe_machine())
+    print("frames of the source per second of work; 'count 8' in seconds")
+    print(f"{'clip':34} {'codec':6} {'size':>9} {'frames':>6} {'seconds':>7} {'all':>8} {'2 fps':>8} ", end="")
+    print(f"{'count 8':>8} {'cuts':>8} vectors")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made.mp4"
+        if not arguments.clips or arguments.minutes:
+            made.write_bytes(made_clip())
+        for clip in arguments.clips or [made]:
+            bench(clip)
+        for minutes in arguments.minutes:
+            long = Path(folder) / "long.mp4"
+            long.write_bytes(repeat(made.read_bytes(), round(minutes * 15)))
+            done = subprocess.run([sys.executable, "-c", MEASURE, long], capture_output=True, text=True, check=True)
+            frames, grown, spent = done.stdout.split()
+            print(f"{minutes:g} minutes of 1080p at 2 fps: {frames} frames, {grown} MiB more, {float(spent):.0f} s")
+
+
+if __name__ == "__main__":
+    main()
