@@ -9,13 +9,15 @@ from functools import partial
 
 import av
 import numpy as np
-from av.stream import Disposition
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from .packets import read_packets, scan
 from .pictures import Orientation, to_rgb
 from .sources import Losses, Timeline, VideoInfo
+
+DEFAULT, ATTACHED_PICTURE = 0x1, 0x400
+"""AV_DISPOSITION_DEFAULT and AV_DISPOSITION_ATTACHED_PIC, libavformat/avformat.h."""
 
 HDR_TRANSFERS = (16, 18)
 """AVCOL_TRC_SMPTE2084 (PQ) and AVCOL_TRC_ARIB_STD_B67 (HLG), libavutil/pixfmt.h."""
@@ -98,11 +100,11 @@ class ContainerReader:
 
     def _choose(self, container, index):
         streams = [s for s in container.streams.video if s.codec_context is not None]
-        pictures = [s for s in streams if not s.disposition & Disposition.attached_pic]
+        pictures = [s for s in streams if not s.disposition & ATTACHED_PICTURE]
         if index is not None:
             chosen = [s for s in streams if s.index == index]
         else:
-            chosen = [s for s in pictures if s.disposition & Disposition.default] or pictures
+            chosen = [s for s in pictures if s.disposition & DEFAULT] or pictures
         if not chosen:
             kinds = ", ".join(f"{s.index} {s.type}" for s in container.streams) or "none"
             wanted = "no video stream" if index is None else f"no video stream {index}"

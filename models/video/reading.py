@@ -55,6 +55,7 @@ class VideoSource:
         self.start, self.duration = start, duration
         self.info: VideoInfo = reader.info
         self.warnings: list[str] = []
+        self._losses = Losses()
         if self.info.hdr:
             self.warnings.append(
                 f"{self.info.name} is HDR: its pictures are taken as they are, without tone mapping, and look flat"
@@ -183,10 +184,11 @@ class VideoSource:
         for time, count in timeline.holes:
             if timeline.pts[first] < time < timeline.pts[last]:
                 losses.add(time, count)
-        if losses.count:
-            sentence = losses.sentence(self.info.name)
-            if sentence not in self.warnings:
-                self.warnings.append(sentence)
+        # A reading that decodes more may find more; the fullest account stands.
+        if losses.count > self._losses.count:
+            self.warnings[:] = [w for w in self.warnings if w != self._losses.sentence(self.info.name)]
+            self.warnings.append(losses.sentence(self.info.name))
+            self._losses = losses
 
 
 class ImageReader:

@@ -100,6 +100,14 @@ def test_real_damaged_file(clips):
     assert len(source.warnings) == 1
 
 
+def test_readings_that_find_different_losses_leave_one_warning(clips):
+    source = VideoSource.open(clips / "decord_corrupted.mp4")
+    source.read(Sampling.by_count(1), size=(64, 96))
+    source.read(Sampling.every(5), size=(64, 96))
+    source.read(Sampling.all(), size=(64, 96))
+    assert len(source.warnings) == 1 and "2 frames lost" in source.warnings[0]
+
+
 def test_loss_outside_the_trim_window_is_not_reported(clips):
     source = VideoSource.open(clips / "decord_corrupted.mp4", duration=2.0)
     assert len(source.read(Sampling.all(), size=(64, 96))) == 20 and source.warnings == []
