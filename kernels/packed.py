@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .eager.blocks import FORMATS, PLAIN, block_shape, check_blocks, dequantize
+from .int8_linear import Int8Linear, int8_kernel, pack_int8
 
 GROUP = 32
 """Columns of the kernel that share a scale and a zero."""
@@ -162,22 +163,29 @@ class Tile:
         return matrix.flatten(1)
 
 
-def pack_linear(blocks: Tensor, qtype: str) -> PackedLinear | None:
+def pack_linear(blocks: Tensor, qtype: str, int8: bool | None = None) -> PackedLinear | Int8Linear | None:
     """Lay out a weight for products on the CPU; None where that cannot be done and the blocks must serve as they are.
 
     Args:
         blocks: uint8 [out, row_bytes] of `qtype` blocks.
         qtype: ggml's name of a block type. Types that only the gguf library reads are rounded to 240 even levels per 16
             weights; all others keep their codes.
+        int8: True rounds the types that take 10 bits to :class:`Int8Linear`: half as long, about 1 % off. None rounds
+            only what cannot be packed exactly, whatever its type; False nothing.
 
-    None for F32, F16 and BF16, where this CPU has no vectorised int4 kernel, and for an `out` or a width that is not a
-    multiple of its blocks. Raises ValueError for an unknown type or bytes that are not whole rows of it.
+    None for F32, F16 and BF16, for an `out` that is not a multiple of the kernel's rows or a width that is not one of
+    32, and where torch has no kernel. Raises ValueError for an unknown type or bytes that are not whole rows of it.
     """
     check_blocks("pack_linear", blocks, qtype)
     layout = kernel_layout()
     weights, size = block_shape(qtype)
     out, columns = len(blocks), blocks.shape[1] // size * weights
-    if qtype in PLAIN or layout is None or out % layout.rows or columns % GROUP:
+    if qtype in PLAIN or columns % GROUP:
+        return None
+    fits = layout is not None and out % layout.rows == 0
+    if int8_kernel() and (int8 and qtype not in ONE_DIGIT if fits else int8 is not False):
+        return pack_int8(blocks, qtype)
+    if not fits:
         return None
     digits = 1 if qtype in ONE_DIGIT else 2
     codes = torch.empty(out // layout.rows, digits * columns, layout.rows // 2, dtype=torch.uint8)

@@ -4,7 +4,7 @@
 
 Compares packed layers with dense bfloat16 and, on request, with the exact float32 product straight from the blocks.
 Weights are random blocks of the true shapes and types. Each matrix is timed on copies that together exceed the cache,
-as a pass over the whole model would find it; the methods take turns and the best turn counts. One thread is timed by its
+as a pass over the whole model would find it; methods take turns and the best turn counts. One thread is timed by its
 CPU time, which other load on the machine does not touch, several by the wall clock. Attention, norms and Python between
 the layers are not included.
 """

@@ -3,14 +3,16 @@
 import gguf
 import pytest
 import torch
-from codeclens.kernels import packed
+from codeclens.kernels import int8_linear, packed
 from codeclens.kernels.eager.blocks import FORMATS, dequantize
-from codeclens.kernels.packed import FEW_ROWS, ONE_DIGIT, Layout, Tile, kernel_layout, pack_linear
+from codeclens.kernels.int8_linear import Int8Linear, int8_kernel, pack_int8
+from codeclens.kernels.packed import FEW_ROWS, ONE_DIGIT, Layout, PackedLinear, Tile, kernel_layout, pack_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.blocks import quantized_weight
 
 pytestmark = pytest.mark.skipif(kernel_layout() is None, reason="this CPU has no vectorised int4 kernel in torch")
+needs_int8 = pytest.mark.skipif(not int8_kernel(), reason="this torch has no FBGEMM")
 
 QWEN3VL_2B = {
     "attn_q": ("Q4_K", 2048, 2048), "attn_v": ("Q6_K", 1024, 2048), "ffn_gate": ("Q4_K", 6144, 2048),
@@ -135,12 +137,69 @@ def test_paired_layout_is_the_one_torch_uses_for_narrow_matrices():
 
 @pytest.mark.parametrize("qtype, rows", [("Q4_K", 100), ("F16", 64), ("BF16", 64)])
 def test_what_cannot_be_packed_is_left(qtype, rows):
-    assert pack_linear(quantized_weight(qtype, rows, 256, seed=8), qtype) is None
+    assert pack_linear(quantized_weight(qtype, rows, 256, seed=8), qtype, int8=False) is None
 
 
-def test_without_the_kernel_nothing_is_packed(monkeypatch):
+@needs_int8
+@pytest.mark.parametrize("rows", [1, 5, 100])
+@pytest.mark.parametrize("qtype", [*FORMATS, "IQ3_S"])
+def test_eight_bits_are_one_percent_off(qtype, rows):
+    blocks, x, bias = quantized_weight(qtype, 96, 1280, seed=9), torch.randn(rows, 1280), torch.randn(96)
+    layer = pack_int8(blocks, qtype)
+    assert relative_error(layer(x), exact(x, blocks, qtype)) < 1.5e-2
+    assert torch.equal(layer(x, bias), layer(x) + bias)
+    assert layer(x.bfloat16()).dtype == torch.bfloat16
+
+
+@needs_int8
+def test_eight_bits_serve_loud_and_quiet_tokens_alike():
+    """One token ten thousand times louder than the rest, as first tokens are, must not drown the others."""
+    blocks, x = quantized_weight("Q6_K", 128, 1024, seed=10), torch.randn(20, 1024)
+    x[0] *= 1e4
+    x[1] = 0
+    found, wanted = pack_int8(blocks, "Q6_K")(x), exact(x, blocks, "Q6_K")
+    assert not found[1].any()
+    assert relative_error(found[0], wanted[0]) < 1.5e-2 and relative_error(found[2:], wanted[2:]) < 1.5e-2
+
+
+@needs_int8
+def test_seven_bit_activations_of_cpus_without_vnni(monkeypatch):
+    monkeypatch.setattr(int8_linear, "narrow_activations", lambda: True)
+    blocks, x = quantized_weight("Q6_K", 96, 1024, seed=11), torch.randn(9, 1024)
+    assert relative_error(pack_int8(blocks, "Q6_K")(x), exact(x, blocks, "Q6_K")) < 2.5e-2
+
+
+@needs_int8
+@pytest.mark.parametrize("shape", [(0, 1024), (2, 0, 1024), (1024,), (2, 3, 1024)])
+def test_eight_bits_keep_leading_dimensions(shape):
+    layer = pack_int8(quantized_weight("Q8_0", 32, 1024, seed=12), "Q8_0")
+    assert layer(torch.zeros(shape)).shape == (*shape[:-1], 32)
+
+
+@needs_int8
+@pytest.mark.parametrize(
+    "qtype, rows, kernel, int8, kind",
+    [
+        ("Q4_K", 64, True, None, PackedLinear),
+        ("Q6_K", 64, True, None, PackedLinear),
+        ("Q6_K", 64, True, True, Int8Linear),
+        ("Q4_K", 64, True, True, PackedLinear),
+        ("Q4_K", 63, True, None, Int8Linear),
+        ("Q4_K", 63, True, False, type(None)),
+        ("Q4_K", 64, False, None, Int8Linear),
+        ("Q6_K", 64, False, False, type(None)),
+    ],
+)
+def test_which_form_a_weight_gets(monkeypatch, qtype, rows, kernel, int8, kind):
+    layout = kernel_layout() if kernel else None
+    monkeypatch.setattr(packed, "kernel_layout", lambda: layout)
+    assert type(pack_linear(quantized_weight(qtype, rows, 256, seed=13), qtype, int8)) is kind
+
+
+def test_without_any_kernel_nothing_is_packed(monkeypatch):
     monkeypatch.setattr(packed, "kernel_layout", lambda: None)
-    assert pack_linear(quantized_weight("Q4_K", 64, 256, seed=9), "Q4_K") is None
+    monkeypatch.setattr(packed, "int8_kernel", lambda: False)
+    assert pack_linear(quantized_weight("Q4_K", 64, 256, seed=14), "Q4_K") is None
 
 
 def test_bad_input_is_one_sentence():
@@ -149,3 +208,10 @@ def test_bad_input_is_one_sentence():
     layer = pack_linear(quantized_weight("Q4_K", 64, 256, seed=10), "Q4_K")
     with pytest.raises(ValueError, match=r"^packed linear: x is \(2, 255\); wanted 256 in its last dimension\.$"):
         layer(torch.zeros(2, 255))
+
+
+@needs_int8
+def test_bad_input_to_eight_bits_is_one_sentence():
+    layer = pack_int8(quantized_weight("Q8_0", 32, 1024, seed=15), "Q8_0")
+    with pytest.raises(ValueError, match=r"^8-bit linear: x is \(2, 512\); wanted 1024 in its last dimension\.$"):
+        layer(torch.zeros(2, 512))
