@@ -99,7 +99,7 @@ class SampleVideo(io.ComfyNode):
                                     min=0.01,
                                     max=240.0,
                                     step=0.01,
-                                    tooltip="Frames looked at in each second. 2 is what Qwen3-VL was trained with; fast"
+                                    tooltip="Frames looked at in each second. 2 is Qwen3-VL's own default; fast"
                                     " action deserves 4 to 8.",
                                 )
                             ],

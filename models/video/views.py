@@ -10,7 +10,7 @@ from .gop import GopPlan, scaled_gamma
 from .motion import predict
 from .motion_pictures import draw_motion_field, draw_motion_sheet, draw_prediction, draw_residual
 from .primitives import Primitives
-from .reading import Sampling, VideoSource
+from .reading import Frames, Sampling, VideoSource
 from .shots import cut_times
 from .timeline import THUMBNAIL_HEIGHT, draw_timeline, timeline_thumbnails
 
@@ -26,11 +26,19 @@ def timeline_view(
 ) -> Image.Image:
     """The plan over time (:func:`draw_timeline`) with thumbnails from ``source``, which it was made from."""
     at, spans = cut_times(source, cuts) if cuts else ((), ())
-    wanted = plan.pts[timeline_thumbnails(plan, width)]
+    wanted = timeline_thumbnails(plan, width)
     height = 2 * THUMBNAIL_HEIGHT
     size = (height, max(1, round(height * source.info.width / source.info.height)))
-    thumbnails = source.read(Sampling.at_times(wanted), size, progress)
+    thumbnails = read_again(source, plan.pts[wanted], plan.index[wanted], size, progress)
     return draw_timeline(plan, thumbnails, at, spans, title=source.info.name, width=width)
+
+
+def read_again(source: VideoSource, pts, index, size: tuple[int, int], progress: Progress) -> Frames:
+    """The frames at times ``pts`` of ``source``; InputError where they are not those numbered ``index``."""
+    frames = source.read(Sampling.at_times(pts), size, progress)
+    if not np.array_equal(frames.index, index):
+        raise InputError(f"{source.info.name} is not the video that was looked at: connect the same one, or run again")
+    return frames
 
 
 def most_moving(primitives: Primitives) -> int:
@@ -60,10 +68,8 @@ def motion_view(
         raise InputError(
             f"frame {position} has no reference to show motion from: give a position from 1 to {len(primitives) - 1}"
         )
-    reference = int(primitives.ref[position])
-    frames = source.read(Sampling.at_times(primitives.pts[[reference, position]]), primitives.size, progress)
-    if len(frames) < 2:
-        raise InputError(f"{source.info.name} no longer gives frame {position} and its reference")
+    pair = [primitives.ref[position], position]
+    frames = read_again(source, primitives.pts[pair], primitives.index[pair], primitives.size, progress)
     mv, valid = primitives.mv[position], primitives.valid[position]
     before, now = frames.rgb
     prediction = predict(before, mv)

@@ -64,3 +64,14 @@ def test_saving_keeps_the_timeline_out_of_the_file_and_reloading_keeps_the_setti
     (plan,) = [values for kind, values in after if kind == "CodecLensPlanGOP"]
     assert plan == ["adaptive", "auto", 31457280, 16, "thumbnail"]
     assert not page.complaints
+
+
+def test_cached_plan_is_shown_again_on_a_fresh_page(page, demo):
+    for _ in range(2):
+        page.load(load_workflow("plan_video.json"))
+        page.choose_video(demo)
+        page.run()
+        page.page.wait_for_function(FILLED, timeout=120_000)
+        page.page.reload()
+        page.wait_until_ready()
+    assert not page.complaints

@@ -66,8 +66,11 @@ def test_input_and_output_names_do_not_collide(schemas):
         assert not names & set(schema["output_name"]) - {"model"}, name
 
 
+HOST_TYPES = {"VIDEO", "IMAGE", "MASK", "AUDIO", "STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "MODEL", "CLIP", "VAE"}
+HOST_TYPES |= {"LATENT", "CONDITIONING", "CLIP_VISION", "GUIDER", "SAMPLER", "SIGMAS", "NOISE"}
+
+
 def test_sockets_of_our_own_carry_the_prefix(schemas):
     types = {kind for schema in schemas.values() for kind in schema["output"]}
     types |= {definition[0] for schema in schemas.values() for _, definition in inputs(schema)}
-    hosts = {"VIDEO", "IMAGE", "STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "MODEL", "LATENT", "VAE", "CONDITIONING"}
-    assert {kind for kind in types - hosts if not kind.startswith(("CODECLENS_", "COMFY_"))} == set()
+    assert {kind for kind in types - HOST_TYPES if not kind.startswith(("CODECLENS_", "COMFY_"))} == set()

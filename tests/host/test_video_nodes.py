@@ -218,6 +218,23 @@ def test_real_footage_is_split_to_the_frame(comfyui, clips):
     assert comfyui.run({**load, **split(["video", 0])}).outputs["count"]["text"] == ["10", "10", "10"]
 
 
+def test_plan_of_another_video_is_not_drawn_over_this_one(comfyui, demo, clips):
+    other = {
+        "other": {"class_type": "LoadVideo", "inputs": {"file": comfyui.put_input(clips / "pysd_counter.mp4")}},
+        "sampled": {
+            "class_type": "CodecLensSampleVideo",
+            "inputs": {"video": ["other", 0], "images_fps": 24.0, "side": 256, "sampling": "all"},
+        },
+        "draw": {
+            "class_type": "CodecLensDrawPlan",
+            "inputs": {"frames": ["sampled", 0], "plan": ["plan", 0], "width": 1600, "cuts": False},
+        },
+        "picture": {"class_type": "PreviewImage", "inputs": {"images": ["draw", 0]}},
+    }
+    error = comfyui.run(chain(demo, extra=other)).error
+    assert error is not None and "pysd_counter.mp4 is not the video" in error
+
+
 def test_no_file_chosen_says_so(comfyui):
     error = comfyui.run(chain("")).error
     assert error is not None and "pick or upload" in error

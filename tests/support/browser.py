@@ -50,10 +50,13 @@ class ComfyPage:
         }
         server.post("/settings", settings)
         page.goto(f"http://{server.address}/")
-        page.wait_for_function("window.app && window.app.extensionManager", timeout=120_000)
-        page.wait_for_selector(".p-blockui-mask", state="hidden", timeout=60_000)
-        page.wait_for_function("window.app.vueAppReady && document.querySelector('canvas')", timeout=60_000)
+        self.wait_until_ready()
         assert page.evaluate("LiteGraph.vueNodesMode") is vue, "the renderer asked for is the one that runs"
+
+    def wait_until_ready(self) -> None:
+        self.page.wait_for_function("window.app && window.app.extensionManager", timeout=120_000)
+        self.page.wait_for_selector(".p-blockui-mask", state="hidden", timeout=60_000)
+        self.page.wait_for_function("window.app.vueAppReady && document.querySelector('canvas')", timeout=60_000)
 
     def hear(self, words: str, where: str) -> None:
         if "codeclens" in (words + where).lower():
