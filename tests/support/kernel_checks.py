@@ -166,8 +166,19 @@ def sylvester(values: np.ndarray) -> np.ndarray:
     return total
 
 
-def check_codebook(device="cpu", sizes=((100, 4, 6), (5, 3, 2), (3000, 5, 11), (20000, 3, 14))) -> None:
+def check_codebook(device="cpu", sizes=((100, 4, 6), (5, 3, 2), (3000, 5, 11), (5000, 3, 13))) -> None:
     """The golden vector of the stream's definition, then Sylvester matrices entry by entry."""
+    check_transforms(device, sizes)
+    planned = fused.LOW_STAGES, fused.HIGH_STAGES
+    try:  # many short passes over memory, as a transform of 2^18 values takes long ones
+        fused.LOW_STAGES, fused.HIGH_STAGES = 5, 2
+        check_transforms(device, ((100, 4, 6), (1500, 2, 11)))
+    finally:
+        fused.LOW_STAGES, fused.HIGH_STAGES = planned
+
+
+def check_transforms(device, sizes) -> None:
+    """One plan of passes, for frames of (length, atoms, bits)."""
     first, second = (random_signs(42, 0, 3, 1, domain, 2, 128) for domain in (1, 2))
     index, sign = torch.tensor([5, 9, 0, 63]), torch.tensor([1, -1, 1, -1], dtype=torch.int8)
     golden = fused.codebook_compose(*on(device, index, sign, first, second), 6, 100).cpu()

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,12 @@ from codeclens.kernels import images, launch, registry
 HERE = Path(__file__).parent
 OPTIONS = ("-std=c++17", "-O1", "-g1", "-ffp-contract=off", "-fPIC", "-shared", "-Wno-unknown-pragmas")
 UNDEFINED = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
-ADDRESS = ("-fsanitize=address",)
+
+ADDRESS = os.environ.get("CODECLENS_SHIM") == "address"
+"""Whether this process preloads the address sanitizer, and the shim is built with it."""
+
+MUTATED_TYPES = ("Q4_K", "Q8_0", "Q6_K")
+"""One block type of each alignment, where compiling all would take too long."""
 
 
 def compiler() -> str | None:
@@ -27,7 +33,7 @@ def address_sanitizer() -> str | None:
     return path if Path(path).is_absolute() else None
 
 
-def build(folder: Path, address: bool = False, sources: Path = images.FOLDER, families=images.FAMILIES) -> Path:
+def build(folder: Path, sources: Path = images.FOLDER, families=images.FAMILIES) -> Path:
     """Compile the kernels of `sources` with the pretended driver into a library in `folder`."""
     parts = {family: (sources / f"{family}.cu").read_text(encoding="utf-8") for family in families}
     names = [
@@ -47,7 +53,7 @@ def build(folder: Path, address: bool = False, sources: Path = images.FOLDER, fa
         )
     )
     library = folder / "libcuda_shim.so"
-    options = (*OPTIONS, *UNDEFINED, *(ADDRESS if address else ()), f"-I{HERE}", f"-I{sources}")
+    options = (*OPTIONS, *UNDEFINED, *(("-fsanitize=address",) if ADDRESS else ()), f"-I{HERE}", f"-I{sources}")
     subprocess.run([compiler(), *options, str(unit), "-o", str(library)], check=True)
     return library
 
@@ -58,11 +64,14 @@ def declared(kernel: str, source: str) -> bool:
     return qtype is None or re.search(rf"^[A-Z]+\({qtype[0]}\)$", source, re.MULTILINE) is not None
 
 
-def keep_types(source: str, qtypes) -> str:
-    """The source without the kernels of other block types: they take most of the time to compile."""
-    return re.sub(
-        r"^[A-Z]+\((I?Q\w+)\)\n", lambda line: line[0] if line[1] in qtypes else "", source, flags=re.MULTILINE
-    )
+def copy_sources(folder: Path, *shortened: str) -> None:
+    """Copy the CUDA sources; those named keep the kernels of MUTATED_TYPES alone, LINEARS(Q4_K) and the like."""
+    for path in images.FOLDER.glob("*.cu*"):
+        source = path.read_text(encoding="utf-8")
+        if path.name in shortened:
+            others = f"^[A-Z]+\\((?!(?:{'|'.join(MUTATED_TYPES)})\\))I?Q\\w+\\)\\n"
+            source = re.sub(others, "", source, flags=re.MULTILINE)
+        (folder / path.name).write_text(source, encoding="utf-8")
 
 
 class PretendedMachine(launch.Machine):

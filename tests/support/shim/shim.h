@@ -159,7 +159,7 @@ inline void run_block() {
 inline void launch(void (*kernel)(void**), void** parameters, dim3 grid, dim3 block, size_t shared_bytes) {
     thread_count = block.x * block.y * block.z;
     if (thread_count < 1 || thread_count > 1024) fail("a block has 1 to 1024 threads");
-    if (shared_bytes > 48 * 1024) fail("a launch has at most 48 KiB of dynamic shared memory");
+    if (shared_bytes > 47 * 1024) fail("a launch has at most 48 KiB of shared memory, 1 of it static");
     if (grid.y > 65535 || grid.z > 65535) fail("a grid has at most 65535 blocks in y and z");
     reserve(thread_count);
     body = kernel, arguments = parameters;
