@@ -406,11 +406,9 @@ class DecodeVideoGVC(io.ComfyNode):
             if warnings and header.texts.get(name, found) != found
         ]
         if not stream.stream.whole:
-            warnings.append(
-                f"{stream.name} is not whole: {sum(map(len, pictures))} of {header.frames} frames are there"
-            )
+            warnings.append(f"{stream.name} is not whole: {frames} of {header.frames} frames are there")
         report = {
-            "frames": sum(map(len, pictures)),
+            "frames": frames,
             "drift_per_gop": [None if np.isnan(value) else round(value, 5) for value in drifts],
             "decode_seconds": round(time.monotonic() - started, 2),
             "warnings": warnings,

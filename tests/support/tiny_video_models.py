@@ -54,9 +54,9 @@ def wan(channels=16, in_channels=16, seed=1) -> dict[str, torch.Tensor]:
 
 
 def wan_lora(seed=5) -> dict[str, torch.Tensor]:
-    """A LoRA of rank 2 on one attention layer."""
+    """A LoRA of rank 2 on one layer."""
     torch.manual_seed(seed)
-    key = "diffusion_model.blocks.0.self_attn.q"
+    key = "diffusion_model.blocks.0.ffn.2"
     return {f"{key}.lora_A.weight": torch.randn(2, 128), f"{key}.lora_B.weight": torch.randn(128, 2)}
 
 

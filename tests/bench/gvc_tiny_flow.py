@@ -1,0 +1,324 @@
+"""Bytes buy picture: a tiny flow model trained here on synthetic clips, as a codec beside x264 and x265.
+
+    python tests/bench/gvc_tiny_flow.py train WEIGHTS [--minutes 10]      some minutes on a CPU
+    python tests/bench/gvc_tiny_flow.py measure WEIGHTS RESULTS.json      rates and PSNR on clips it has not seen
+    python tests/bench/gvc_tiny_flow.py draw RESULTS.json FIGURE.svg
+
+The clips are 16 frames of 32x32 pixels: one or two shapes that move and bounce over a gradient. That is the whole world
+of the model, so the comparison says what knowing the content is worth, not how the codec does on real video. Every codec
+gets all test clips as one stream whose GOPs are the clips, and pays for its own headers; x264 and x265 run at their
+slowest preset with two-pass-free constant quality, in 4:2:0 and 4:4:4.
+"""
+
+import argparse
+import io
+import json
+import platform
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from codeclens.models.gvc.codec import decode_gop, encode_gop
+from codeclens.models.gvc.compare import decibels
+from codeclens.models.gvc.flow import shifted_sigmas
+from codeclens.models.gvc.rate import plan_schedule
+from codeclens.models.gvc.stream import Header, Preset, Stream, write_stream
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+SIDE, FRAMES, PATCH = 32, 16, (4, 8, 8)
+WIDTH, DEPTH, HEADS = 128, 4, 4
+BATCH, TEST_SEED, TEST_CLIPS = 16, 1_000_000, 16
+
+
+def synthetic_clip(seed: int) -> np.ndarray:
+    """float32 [16, 32, 32, 3] in -1..1: shapes with straight paths and bounces over a gradient."""
+    generator = np.random.default_rng(seed)
+    grid = (np.arange(SIDE) + 0.5) / SIDE
+    angle = generator.uniform(0, 2 * np.pi)
+    slope = np.clip(0.5 + np.cos(angle) * (grid[None] - 0.5) + np.sin(angle) * (grid[:, None] - 0.5), 0, 1)
+    colours = generator.uniform(-0.9, 0.9, (2, 3))
+    video = np.repeat((colours[0] + slope[..., None] * (colours[1] - colours[0]))[None], FRAMES, 0)
+    for _ in range(generator.integers(1, 3)):
+        radius, colour = generator.uniform(0.1, 0.22), generator.uniform(-1, 1, 3)
+        start, velocity = generator.uniform(0.2, 0.8, 2), generator.uniform(-0.05, 0.05, 2)
+        square = generator.random() < 0.5
+        for frame in range(FRAMES):
+            at = start + velocity * frame
+            at = radius + np.abs((at - radius) % (2 * (1 - 2 * radius)))
+            at = np.where(at > 1 - radius, 2 * (1 - radius) - at, at)
+            across, down = np.abs(grid[None] - at[0]), np.abs(grid[:, None] - at[1])
+            away = np.maximum(across, down) if square else np.hypot(across, down)
+            cover = np.clip((radius - away) * SIDE + 0.5, 0, 1)[..., None]
+            video[frame] = video[frame] * (1 - cover) + colour * cover
+    return video.astype(np.float32)
+
+
+def to_latent(clip: np.ndarray) -> torch.Tensor:
+    """[16, 32, 32, 3] -> [12, 4, 32, 32]: four frames are the channels of a latent frame. Nothing is lost."""
+    frames = torch.from_numpy(clip).unflatten(0, (-1, PATCH[0]))
+    return frames.permute(1, 4, 0, 2, 3).flatten(0, 1).contiguous()
+
+
+def to_pixels(latent: torch.Tensor) -> np.ndarray:
+    """The inverse, as uint8."""
+    frames = latent.unflatten(0, (PATCH[0], 3)).permute(2, 0, 3, 4, 1).flatten(0, 1)
+    return ((frames + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+
+
+class Block(nn.Module):
+    """Attention and MLP whose norms the time embedding scales and shifts."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention_in, self.attention_out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.wide, self.narrow = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        self.modulation = nn.Linear(WIDTH, 6 * WIDTH)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, tokens, moment):
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(moment)[:, None].chunk(6, -1)
+        states = nn.functional.layer_norm(tokens, (WIDTH,)) * (1 + scale1) + shift1
+        query, key, value = self.attention_in(states).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        tokens = tokens + gate1 * self.attention_out(mixed)
+        states = nn.functional.layer_norm(tokens, (WIDTH,)) * (1 + scale2) + shift2
+        return tokens + gate2 * self.narrow(nn.functional.gelu(self.wide(states)))
+
+
+class TinyFlow(nn.Module):
+    """A transformer over 64 tokens of 4x8x8 pixels that predicts x0; 1.5 million weights."""
+
+    def __init__(self):
+        super().__init__()
+        values = 3 * PATCH[0] * PATCH[1] * PATCH[2]
+        self.embed, self.unembed = nn.Linear(values, WIDTH), nn.Linear(WIDTH, values)
+        self.place = nn.Parameter(0.02 * torch.randn(1, FRAMES // PATCH[0] * (SIDE // 8) ** 2, WIDTH))
+        self.moment = nn.Sequential(nn.Linear(64, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU())
+        self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
+
+    def forward(self, x, sigma):
+        """x [B, 12, 4, 32, 32], sigma [B] -> x0."""
+        batch = x.shape[0]
+        tokens = x.unflatten(4, (-1, 8)).unflatten(3, (-1, 8)).permute(0, 2, 3, 5, 1, 4, 6)
+        shape = tokens.shape
+        frequency = torch.exp(torch.linspace(0, 7, 32))
+        angles = sigma[:, None] * frequency
+        moment = self.moment(torch.cat([angles.sin(), angles.cos()], -1))
+        tokens = self.embed(tokens.reshape(batch, -1, self.embed.in_features)) + self.place
+        for block in self.blocks:
+            tokens = block(tokens, moment)
+        # What is left of the noise at small sigma is taken from x itself, so the net has only to learn the correction.
+        out = self.unembed(nn.functional.layer_norm(tokens, (WIDTH,))).view(shape)
+        out = out.permute(0, 4, 1, 2, 5, 3, 6).flatten(5).flatten(3, 4)
+        keep = (0.25 / (0.25 + sigma**2)).view(-1, 1, 1, 1, 1)
+        return keep * x + (1 - keep).sqrt() * out
+
+
+def train(path: Path, minutes: float, seed: int = 0) -> None:
+    """Minimise the error of x0, weighted towards late steps; cosine learning rate by the clock."""
+    torch.manual_seed(seed)
+    model = TinyFlow()
+    average = {name: value.clone() for name, value in model.state_dict().items()}
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-3, betas=(0.9, 0.99), weight_decay=0.01)
+    started, step, shown = time.monotonic(), 0, 0.0
+    while (spent := (time.monotonic() - started) / (60 * minutes)) < 1:
+        clips = torch.stack([to_latent(synthetic_clip(BATCH * step + number)) for number in range(BATCH)])
+        sigma = torch.sigmoid(1.2 * torch.randn(BATCH) + 0.5)
+        level = sigma.view(-1, 1, 1, 1, 1)
+        noisy = (1 - level) * clips + level * torch.randn_like(clips)
+        error = (model(noisy, sigma) - clips).square().mean((1, 2, 3, 4))
+        loss = (error / (0.02 + sigma**2)).mean()
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * min(1, step / 50) * (0.5 + 0.5 * np.cos(np.pi * spent))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        decay = min(0.995, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            average[name].lerp_(value, 1 - decay)
+        shown = float(error.mean()) if not step else 0.98 * shown + 0.02 * float(error.mean())
+        if step % 50 == 0:
+            print(f"step {step}, {100 * spent:.0f} %, error {shown:.4f}", flush=True)
+        step += 1
+    save_file(average, path, {"steps": str(step), "minutes": str(minutes), "seed": str(seed)})
+    print(f"{step} steps of {BATCH} clips")
+
+
+def test_clips() -> list[np.ndarray]:
+    return [synthetic_clip(TEST_SEED + number) for number in range(TEST_CLIPS)]
+
+
+def quality(originals, decoded) -> float:
+    """PSNR over all clips, against the 8-bit originals."""
+    squares = [np.square(one.astype(float) - two).mean() for one, two in zip(originals, decoded, strict=True)]
+    return float(decibels(np.mean(squares)))
+
+
+def measure_codec(model: TinyFlow, clips, frame_bits: float, steps: int = 20, late_exponent=None) -> dict:
+    """Bytes of the whole stream and PSNR of what a decoder shows."""
+
+    def denoise(x, sigma):
+        with torch.inference_mode():
+            return model(x[None], torch.tensor([sigma]))[0]
+
+    length = 12 * SIDE * SIDE
+    sigmas = shifted_sigmas(steps, 300)
+    if late_exponent is None:
+        flat = plan_schedule(sigmas, 1, length, frame_bits, late_exponent=0)[0]
+        schedule = Preset(300, flat.refresh, flat.atoms, flat.bits)
+    else:
+        schedule = plan_schedule(sigmas, 1, length, frame_bits, late_exponent=late_exponent)
+    frames = FRAMES * len(clips)
+    header = Header(
+        "T2V", 12, 4, SIDE, SIDE, frames, SIDE, SIDE, Fraction(16), schedule, steps, has_sketch=False
+    )  # fmt: skip
+    coded = [encode_gop(denoise, header, number, to_latent(clip), FRAMES) for number, clip in enumerate(clips)]
+    stream = Stream(header, tuple(gop for gop, _ in coded))
+    again, _ = decode_gop(denoise, header, 0, stream.gops[0])
+    assert torch.equal(again, coded[0][1])
+    decoded = [to_pixels(latent) for _, latent in coded]
+    return {"bytes": len(write_stream(stream)), "psnr": round(quality(map(pixels, clips), decoded), 3)}
+
+
+def pixels(clip: np.ndarray) -> np.ndarray:
+    return to_pixels(to_latent(clip))
+
+
+def measure_encoder(name: str, clips, crf: int, layout: str) -> dict:
+    """x264 or x265: a key frame for each clip and none elsewhere; see :func:`picture_bytes`."""
+    raw = io.BytesIO()
+    parameters = f"keyint={FRAMES}:min-keyint={FRAMES}:scenecut=0:open-gop=0:info=0"
+    options = {"preset": "veryslow", "crf": str(crf)}
+    options |= {"x264-params": parameters.removesuffix(":info=0")} if name == "libx264" else {"x265-params": parameters}
+    decoded = []
+    with av.open(raw, "w", format="h264" if name == "libx264" else "hevc") as container:
+        stream = container.add_stream(name, rate=16, options=options)
+        stream.width = stream.height = SIDE
+        stream.pix_fmt = layout
+        for clip in clips:
+            for picture in pixels(clip):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        container.mux(stream.encode())
+    data = raw.getvalue()
+    with av.open(io.BytesIO(data), format="h264" if name == "libx264" else "hevc") as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    found = quality(np.concatenate([pixels(clip) for clip in clips]), decoded)
+    return {"bytes": picture_bytes(data, name), "psnr": round(found, 3), "crf": crf, "layout": layout}
+
+
+def picture_bytes(data: bytes, name: str) -> int:
+    """Bytes of an Annex B stream without SEI messages (the encoders sign there), equal parameter sets counted once."""
+    starts = [at for at in range(len(data) - 3) if data[at : at + 3] == b"\0\0\1"] + [len(data)]
+    units = [data[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+    if name == "libx264":
+        kinds, sei, headers = [unit[3] & 31 for unit in units], {6}, {7, 8}
+    else:
+        kinds, sei, headers = [unit[3] >> 1 & 63 for unit in units], {39, 40}, {32, 33, 34}
+    pictures = sum(len(unit) for unit, kind in zip(units, kinds, strict=True) if kind not in sei | headers)
+    return pictures + sum(map(len, {unit for unit, kind in zip(units, kinds, strict=True) if kind in headers}))
+
+
+def measure(weights: Path, results: Path) -> None:
+    model = TinyFlow()
+    model.load_state_dict(load_file(weights))
+    model.eval()
+    clips = test_clips()
+    found = {"clips": len(clips), "frames": FRAMES, "side": SIDE, "seed": TEST_SEED, "machine": machine(weights)}
+    for label, exponent in (("gvc", 1.5), ("gvc flat", None)):
+        found[label] = [measure_codec(model, clips, bits, late_exponent=exponent) for bits in
+                        (100, 200, 400, 800, 1600, 3200, 6400)]  # fmt: skip
+        print(label, found[label], flush=True)
+    for name in ("libx264", "libx265"):
+        found[name] = [
+            measure_encoder(name, clips, crf, layout)
+            for layout in ("yuv420p", "yuv444p")
+            for crf in (51, 46, 42, 38, 34, 30, 26, 22, 18)
+        ]
+        print(name, found[name], flush=True)
+    results.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def machine(weights: Path) -> str:
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        trained = file.metadata()
+    return (
+        f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads; trained {trained['steps']} "
+        f"steps in {trained['minutes']} minutes, seed {trained['seed']}"
+    )
+
+
+def envelope(points: list[dict]) -> list[dict]:
+    """The points that no other point beats in both bytes and PSNR."""
+    best = []
+    for point in sorted(points, key=lambda point: point["bytes"]):
+        if not best or point["psnr"] > best[-1]["psnr"]:
+            best.append(point)
+    return best
+
+
+def draw(results: Path, figure: Path) -> None:
+    """An SVG of PSNR against bits per pixel, on a logarithmic axis."""
+    found = json.loads(results.read_text())
+    samples = found["clips"] * found["frames"] * found["side"] ** 2
+    curves = {name: envelope(found[name]) for name in ("gvc", "gvc flat", "libx264", "libx265")}
+    colours = {"gvc": "#c2410c", "gvc flat": "#fb923c", "libx264": "#1d4ed8", "libx265": "#0f766e"}
+    titles = {"gvc": "GVC, late-heavy", "gvc flat": "GVC, flat", "libx264": "x264 veryslow", "libx265": "x265 veryslow"}
+    low, high, floor, top = 0.005, 2.0, 10.0, 45.0
+
+    def at(point):
+        across = np.log(8 * point["bytes"] / samples / low) / np.log(high / low)
+        return 60 + 560 * across, 340 - 310 * (point["psnr"] - floor) / (top - floor)
+
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" width="660" height="400" font-family="sans-serif" font-size="12">'
+    ]
+    parts.append('<rect width="660" height="400" fill="white"/>')
+    for rate in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2):
+        x = 60 + 560 * np.log(rate / low) / np.log(high / low)
+        parts.append(f'<line x1="{x:.1f}" y1="30" x2="{x:.1f}" y2="340" stroke="#ddd"/>')
+        parts.append(f'<text x="{x:.1f}" y="357" text-anchor="middle">{rate:g}</text>')
+    for level in range(10, 46, 5):
+        y = 340 - 310 * (level - floor) / (top - floor)
+        parts.append(f'<line x1="60" y1="{y:.1f}" x2="620" y2="{y:.1f}" stroke="#ddd"/>')
+        parts.append(f'<text x="52" y="{y + 4:.1f}" text-anchor="end">{level}</text>')
+    parts.append('<text x="340" y="385" text-anchor="middle">bits per pixel, headers included</text>')
+    parts.append('<text x="18" y="190" text-anchor="middle" transform="rotate(-90 18 190)">PSNR (dB)</text>')
+    for number, (name, points) in enumerate(curves.items()):
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(at, points))
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colours[name]}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colours[name]}"/>' for x, y in map(at, points)]
+        parts.append(f'<text x="76" y="{50 + 18 * number}" fill="{colours[name]}">{titles[name]}</text>')
+    figure.write_text("\n".join([*parts, "</svg>"]) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train")
+    training.add_argument("weights", type=Path)
+    training.add_argument("--minutes", type=float, default=10)
+    measuring = commands.add_parser("measure")
+    measuring.add_argument("weights", type=Path)
+    measuring.add_argument("results", type=Path)
+    drawing = commands.add_parser("draw")
+    drawing.add_argument("results", type=Path)
+    drawing.add_argument("figure", type=Path)
+    chosen = parser.parse_args()
+    if chosen.command == "train":
+        train(chosen.weights, chosen.minutes)
+    elif chosen.command == "measure":
+        measure(chosen.weights, chosen.results)
+    else:
+        draw(chosen.results, chosen.figure)
+
+
+if __name__ == "__main__":
+    main()
