@@ -81,10 +81,12 @@ class ContainerReader:
     ) -> Iterator[tuple]:
         """Yield (frame number, av.VideoFrame) of the sound frames first..last; ``options`` go to the decoder.
 
-        With ``wanted`` frames that those do not need may be left out, and are not lost.
+        With ``wanted``, frames that those do not need are left out and are not lost, unless the packets alone show that
+        the file is torn.
         """
         timeline = self.timeline()
-        needed = np.ones(len(timeline.pts), bool) if wanted is None else self.table.needed(wanted)
+        everything = wanted is None or self.table.torn or timeline.missing or timeline.holes
+        needed = np.ones(len(timeline.pts), bool) if everything else self.table.needed(wanted)
         sound = np.zeros(len(timeline.pts), bool)
         done = first - 1
         for run in (_Pass(self, first, last, needed, options), _Pass(self, first, last, None, options)):
@@ -100,11 +102,11 @@ class ContainerReader:
 
     def _choose(self, container, index):
         streams = [s for s in container.streams.video if s.codec_context is not None]
-        pictures = [s for s in streams if not s.disposition & ATTACHED_PICTURE]
+        pictures = [s for s in streams if not s.disposition.value & ATTACHED_PICTURE]
         if index is not None:
             chosen = [s for s in streams if s.index == index]
         else:
-            chosen = [s for s in pictures if s.disposition & DEFAULT] or pictures
+            chosen = [s for s in pictures if s.disposition.value & DEFAULT] or pictures
         if not chosen:
             kinds = ", ".join(f"{s.index} {s.type}" for s in container.streams) or "none"
             wanted = "no video stream" if index is None else f"no video stream {index}"
@@ -141,7 +143,7 @@ class ContainerReader:
             rotation=frame.rotation,
             sample_aspect_ratio=aspect,
             bit_depth=max(component.bits for component in frame.format.components),
-            hdr=frame.color_trc in HDR_TRANSFERS,
+            hdr=stream.codec_context.color_trc in HDR_TRANSFERS,
             coded_size=(frame.height, frame.width),
             stream=stream.index,
         )

@@ -29,6 +29,7 @@ class PacketTable:
             usable times and frames are told apart by counting.
         size: int64 [P], bytes.
         reference: bool [P], False where no other frame is predicted from this one; True where that is not known.
+        torn: True when the container marks a packet as incomplete.
     """
 
     number: np.ndarray
@@ -36,6 +37,7 @@ class PacketTable:
     pts: np.ndarray | None
     size: np.ndarray
     reference: np.ndarray
+    torn: bool
 
     def number_of(self, pts: int | None) -> int | None:
         """The number of the frame shown at ``pts``, None where no packet announced one."""
@@ -93,7 +95,7 @@ def scan(container, stream, file, progress: Progress) -> tuple[PacketTable, Time
     pts, dts, key, shown, lasts, size, reference = [], [], [], [], [], [], []
     codec = stream.codec_context.codec.canonical_name
     length_bytes = h264_length_bytes(stream.codec_context.extradata)
-    last_end = 0.0
+    last_end, torn = 0.0, False
     for packet in read_packets(container, None):
         if packet.pts is not None:
             last_end = max(last_end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
@@ -101,6 +103,7 @@ def scan(container, stream, file, progress: Progress) -> tuple[PacketTable, Time
             continue
         pts.append(packet.pts)
         dts.append(packet.dts)
+        torn |= packet.is_corrupt
         key.append(packet.is_keyframe and is_entry(codec, packet, length_bytes))
         lasts.append(packet.duration or 0)
         size.append(packet.size)
@@ -114,7 +117,7 @@ def scan(container, stream, file, progress: Progress) -> tuple[PacketTable, Time
 
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     number, shown_pts, seconds = _number(pts, dts, shown, stream.time_base, rate)
-    table = PacketTable(number, np.array(key, bool), shown_pts, np.array(size), np.array(reference))
+    table = PacketTable(number, np.array(key, bool), shown_pts, np.array(size), np.array(reference), torn)
     end = float(seconds[-1]) + (float(lasts[int(np.argmax(number))] * stream.time_base) or 1 / rate)
     missing, exactly = missing_frames(container, stream, len(pts), max(last_end, end), file)
     timeline = Timeline(seconds, missing, exactly, 1 / rate, end, tuple(holes(container, seconds)))

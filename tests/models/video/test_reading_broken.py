@@ -100,6 +100,12 @@ def test_real_damaged_file(clips):
     assert len(source.warnings) == 1
 
 
+def test_sampling_does_not_hide_a_torn_file(clips):
+    source = VideoSource.open(clips / "mediabunny_annexb_truncated.mp4")
+    assert list(source.read(Sampling.by_fps(2), size=(64, 96)).index) == [0]
+    assert "740 frames lost, the first at 0.463 s" in source.warnings[0]
+
+
 def test_readings_that_find_different_losses_leave_one_warning(clips):
     source = VideoSource.open(clips / "decord_corrupted.mp4")
     source.read(Sampling.by_count(1), size=(64, 96))
