@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from codeclens.models.commands import qwen, video
+from codeclens.models.commands import gvc, kernels, qwen, talk, video
 from codeclens.models.errors import InputError
 
-FAMILIES = (video, qwen)
+FAMILIES = (video, talk, qwen, kernels, gvc)
 
 
 def main(arguments: list[str] | None = None) -> int:
