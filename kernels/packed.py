@@ -25,6 +25,9 @@ DIGITS_GROUP = 16
 ONE_DIGIT = {"Q4_0": 8, "Q4_1": 0, "Q4_K": 0}
 """Types whose codes are single digits, and what is added to a code to make it one."""
 
+FINE = (*ONE_DIGIT, "Q8_0")
+"""Types that 8-bit products would not make quicker (one digit), or would harm more than their own rounding (Q8_0)."""
+
 CENTRES = {"Q5_1": 120, "Q5_K": 120, "Q8_0": 128}
 """What is added to a code to make it two digits, where not MIDDLE. The zero makes up for the rest and stays small."""
 
@@ -163,18 +166,18 @@ class Tile:
         return matrix.flatten(1)
 
 
-def pack_linear(blocks: Tensor, qtype: str, int8: bool | None = None) -> PackedLinear | Int8Linear | None:
+def pack_linear(blocks: Tensor, qtype: str, exact: bool = False) -> PackedLinear | Int8Linear | None:
     """Lay out a weight for products on the CPU; None where that cannot be done and the blocks must serve as they are.
 
     Args:
         blocks: uint8 [out, row_bytes] of `qtype` blocks.
-        qtype: ggml's name of a block type. Types that only the gguf library reads are rounded to 240 even levels per 16
-            weights; all others keep their codes.
-        int8: True rounds the types that take 10 bits to :class:`Int8Linear`: half as long, about 1 % off. None rounds
-            only what cannot be packed exactly, whatever its type; False nothing.
+        qtype: ggml's name of a block type.
+        exact: keep the codes. Otherwise types whose own rounding is coarser than 8 bits become :class:`Int8Linear`,
+            which takes half as long as two digits, and so does anything where there is no int4 kernel.
 
-    None for F32, F16 and BF16, for an `out` that is not a multiple of the kernel's rows or a width that is not one of
-    32, and where torch has no kernel. Raises ValueError for an unknown type or bytes that are not whole rows of it.
+    Types that only the gguf library reads keep 240 even levels per 16 weights at best. None for F32, F16 and BF16, a
+    width that is not a multiple of 32, where torch has neither kernel and, if `exact`, for an `out` that is not a
+    multiple of the int4 kernel's rows. Raises ValueError for an unknown type or bytes that are not whole rows of it.
     """
     check_blocks("pack_linear", blocks, qtype)
     layout = kernel_layout()
@@ -183,7 +186,7 @@ def pack_linear(blocks: Tensor, qtype: str, int8: bool | None = None) -> PackedL
     if qtype in PLAIN or columns % GROUP:
         return None
     fits = layout is not None and out % layout.rows == 0
-    if int8_kernel() and (int8 and qtype not in ONE_DIGIT if fits else int8 is not False):
+    if int8_kernel() and not exact and not (fits and qtype in FINE):
         return pack_int8(blocks, qtype)
     if not fits:
         return None

@@ -2,7 +2,8 @@
 
     python tests/bench/cpu_linear.py [--threads N] [--rows 1 8 512 2048]
 
-Compares packed layers with dense bfloat16 and, on request, with the exact float32 product straight from the blocks.
+Compares packed layers as `pack_linear` chooses them ("packed"), the same keeping every code ("codes"), dense bfloat16
+and, on request, the exact float32 product straight from the blocks.
 Weights are random blocks of the true shapes and types. Each matrix is timed on copies that together exceed the cache,
 as a pass over the whole model would find it; methods take turns and the best turn counts. One thread is timed by its
 CPU time, which other load on the machine does not touch, several by the wall clock. Attention, norms and Python between
@@ -53,17 +54,21 @@ def best_seconds(methods: dict, turns: int) -> dict:
     return best
 
 
-def measure(shape: tuple, rows: int, with_exact: bool) -> tuple[dict, float]:
-    """Seconds per product of one matrix for each method, and the packed product's relative error."""
+def measure(shape: tuple, rows: int, with_exact: bool) -> tuple[dict, dict]:
+    """Seconds per product of one matrix for each method, and the relative errors of the packed ones."""
     qtype, out, columns = shape
     blocks = quantized_weight(qtype, out, columns, seed=1)
-    packed = pack_linear(blocks, qtype)
-    copies = max(1, CACHE_BYTES // packed.nbytes) if rows < 64 else 1
-    layers = [packed] + [pack_linear(blocks, qtype) for _ in range(copies - 1)]
-    dense = [dequantize(blocks, qtype, torch.bfloat16) for _ in layers]
+    forms = {"packed": pack_linear(blocks, qtype), "codes": pack_linear(blocks, qtype, exact=True)}
+    copies = max(1, CACHE_BYTES // forms["packed"].nbytes) if rows < 64 else 1
+    layers = {
+        name: [form] + [pack_linear(blocks, qtype, exact=name == "codes") for _ in range(copies - 1)]
+        for name, form in forms.items()
+    }
+    dense = [dequantize(blocks, qtype, torch.bfloat16) for _ in range(copies)]
     x = torch.randn(rows, columns).bfloat16()
     methods = {
-        "packed": lambda: [layer(x) for layer in layers],
+        "packed": lambda: [layer(x) for layer in layers["packed"]],
+        "codes": lambda: [layer(x) for layer in layers["codes"]],
         "dense": lambda: [torch.nn.functional.linear(x, weight) for weight in dense],
     }
     seconds = best_seconds(methods, turns=7 if rows < 64 else 3)
@@ -72,21 +77,24 @@ def measure(shape: tuple, rows: int, with_exact: bool) -> tuple[dict, float]:
         seconds |= best_seconds({"exact": lambda: quantized_linear(x.float(), blocks, qtype)}, turns=1)
     few = x[:16]
     wanted = quantized_linear(few.double(), blocks[:4096], qtype)
-    error = ((packed(few)[:, :4096].double() - wanted).norm() / wanted.norm()).item()
-    return seconds, error
+    errors = {
+        name: ((form(few)[:, :4096].double() - wanted).norm() / wanted.norm()).item() for name, form in forms.items()
+    }
+    return seconds, errors
 
 
 def report(rows: int, with_exact: bool) -> None:
     """Print the sum over the model at `rows` tokens a call."""
     shapes = {**LAYERS, HEAD: 1} if rows <= 8 else LAYERS
-    totals, worst = {}, 0.0
+    totals, worst = {}, {}
     for shape, count in shapes.items():
-        seconds, error = measure(shape, rows, with_exact)
-        worst = max(worst, error)
-        for name, value in seconds.items():
-            totals[name] = totals.get(name, 0.0) + count * value
-    line = "  ".join(f"{name} {1e3 * value:8.1f} ms = {rows / value:7.1f} tokens/s" for name, value in totals.items())
-    print(f"{rows:5d} rows{' with head' if HEAD in shapes else '':10}  {line}  packed error {worst:.1e}", flush=True)
+        seconds, errors = measure(shape, rows, with_exact)
+        worst = {name: max(error, worst.get(name, 0.0)) for name, error in errors.items()}
+        totals = {name: totals.get(name, 0.0) + count * value for name, value in seconds.items()}
+    print(f"{rows} rows a call{', with the head' if HEAD in shapes else ''}:")
+    for name, value in totals.items():
+        error = f"  relative error at most {worst[name]:.1e}" if name in worst else ""
+        print(f"  {name:6}  {1e3 * value:8.1f} ms  {rows / value:7.1f} tokens/s{error}", flush=True)
 
 
 def main() -> None:
@@ -106,12 +114,14 @@ def main() -> None:
     if kernel_layout() is None:
         print("This CPU has no vectorised int4 kernel in torch: nothing is packed.")
         return
-    file_bytes = packed_bytes = 0
+    sizes = dict.fromkeys(("blocks", "packed", "codes"), 0)
     for (qtype, out, columns), count in {**LAYERS, HEAD: 1}.items():
         weights, size = block_shape(qtype)
-        file_bytes += count * out * columns // weights * size
-        packed_bytes += count * out * columns * (5 if qtype == "Q4_K" else 10) // 8
-    print(f"blocks {file_bytes / 1e6:.0f} MB, packed {packed_bytes / 1e6:.0f} MB, {packed_bytes / file_bytes:.2f} x")
+        sample = torch.zeros(64, columns // weights * size, dtype=torch.uint8)
+        sizes["blocks"] += count * out // 64 * sample.nbytes
+        sizes["packed"] += count * out // 64 * pack_linear(sample, qtype).nbytes
+        sizes["codes"] += count * out // 64 * pack_linear(sample, qtype, exact=True).nbytes
+    print(", ".join(f"{name} {value / 1e6:.0f} MB = {value / sizes['blocks']:.2f} x" for name, value in sizes.items()))
     with torch.inference_mode():
         for rows in arguments.rows:
             report(rows, arguments.exact)

@@ -15,6 +15,11 @@ QWEN3VL_2B = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(1)
+
+
 def exact(x: torch.Tensor, blocks: torch.Tensor, qtype: str) -> torch.Tensor:
     weight = gguf.quants.dequantize(blocks.numpy(), gguf.GGMLQuantizationType[qtype])
     return x.double() @ torch.from_numpy(weight).double().T
