@@ -12,7 +12,9 @@ import sys
 
 import pytest
 import torch
-from codeclens.kernels import images, registry
+from codeclens.kernels import eager, fused, images, registry
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import kernel_checks, shim
 from support.shim import ADDRESS, MUTATED_TYPES
 from support.shim.mutations import MUTATIONS
@@ -66,6 +68,56 @@ def test_mistake_in_the_source_is_caught(mistake, tmp_path):
     if (mistake in OVERRUNS) != ADDRESS:
         pytest.skip("caught without the address sanitizer" if ADDRESS else "caught under the address sanitizer, below")
     assert exit_code_with(tmp_path, *MUTATIONS[mistake]) != 0
+
+
+def same(found, wanted) -> None:
+    """Bit for bit, tensor by tensor."""
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+
+
+@pytest.mark.skipif(ADDRESS, reason="the fixed sizes above cover the edges")
+@settings(deadline=None, max_examples=25)
+@given(data=st.data())
+def test_random_calls_equal_their_eager_twins(shim_library, data):
+    def integer(low, high, name):
+        return data.draw(st.integers(low, high), label=name)
+
+    generator = torch.Generator().manual_seed(integer(0, 1 << 30, "seed"))
+    with shim.pretend(
+        shim.PretendedMachine(shim_library), reverse=data.draw(st.booleans(), label="reverse")
+    ) as current:
+        op = data.draw(st.sampled_from(["block_match", "dequantize", "gather_patches", "codebook"]), label="op")
+        if op == "block_match":
+            shape = (integer(1, 2, "pairs"), 16 * integer(1, 3, "rows"), 16 * integer(1, 3, "columns"), 3)
+            levels = data.draw(st.sampled_from([1, 2, 256]), label="levels")
+            frames = torch.randint(0, levels, (2, *shape), dtype=torch.uint8, generator=generator)
+            rest = (integer(0, 128, "radius"), data.draw(st.sampled_from([0.0, 0.3, 4.0, 1e6]), label="penalty"), True)
+            same(fused.block_match(*frames, *rest), eager.block_match(*frames, *rest))
+        elif op == "dequantize":
+            qtype = data.draw(st.sampled_from(ALL_TYPES), label="qtype")
+            weights, size = eager.block_shape(qtype)
+            shape = (integer(1, 3, "rows"), integer(1, 5 if weights > 32 else 40, "blocks") * size)
+            blocks = torch.randint(0, 120, shape, dtype=torch.uint8, generator=generator)  # no scale is NaN
+            dtype = data.draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16]), label="dtype")
+            same([fused.dequantize(blocks, qtype, dtype)], [eager.dequantize(blocks, qtype, dtype)])
+        elif op == "gather_patches":
+            count = integer(1, 60, "patches")
+            patches = torch.rand(count, integer(1, 40, "width"), generator=generator)
+            energy = torch.randint(-3, 4, (count,), generator=generator).float()
+            k = integer(1, count, "k")
+            same(fused.gather_patches(patches, energy, k), eager.gather_patches(patches, energy, k))
+        else:
+            size, bits = integer(3, 12, "size"), integer(0, 3, "bits")
+            blocks = integer(1, 2, "blocks")
+            first, second = torch.randint(0, 2, (2, blocks, 1 << size), generator=generator, dtype=torch.int8) * 2 - 1
+            atoms, length = integer(1, min(40, blocks << (size - bits)), "atoms"), integer(1, 1 << size, "length")
+            residual = torch.randn(length, generator=generator)
+            chosen = fused.codebook_select(residual, first, second, atoms, bits)
+            same(chosen, eager.codebook_select(residual, first, second, atoms, bits))
+            rest = (first, second, bits, length)
+            same([fused.codebook_compose(*chosen, *rest)], [eager.codebook_compose(*chosen, *rest)])
+        assert not current.refused
 
 
 @pytest.mark.skipif(ADDRESS, reason="this is the run under the address sanitizer")
