@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from codeclens.models.video.demo import write_demo
 from support.comfyui import ComfyServer, why_not
 
 # Tests multiply small matrices: a second OpenMP thread only waits for the first, for seconds when a core is busy.
@@ -39,3 +40,9 @@ def comfyui(tmp_path_factory):
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def demo_clip(tmp_path_factory) -> Path:
+    """The clip that ``codeclens demo`` makes: a cut at frame 120, a pan to frame 216, then nothing moves."""
+    return write_demo(tmp_path_factory.mktemp("demo") / "demo.mp4")

@@ -90,7 +90,7 @@ class Timeline {
     const x = (seconds) => ((seconds - start) / (this.edges.at(-1) - start)) * width
     const top = 26
     const strip = height - 34
-    const highest = Math.max(1, 1.25 * (gamma ?? 0), ...pcost.map((cost) => 1.05 * (cost ?? 0)))
+    const highest = pcost.reduce((most, cost) => Math.max(most, 1.05 * (cost ?? 0)), Math.max(1, 1.25 * (gamma ?? 0)))
     const y = (cost) => strip - 6 - Math.sqrt(cost / highest) * (strip - 6 - top)
     const order = [...kind].map((_, i) => i).sort((a, b) => (kind[a] === "I") - (kind[b] === "I"))
     for (const i of order) {

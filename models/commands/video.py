@@ -218,7 +218,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser()
     add_commands(parser.add_subparsers())
     picture, motion = str(folder / "demo_plan.png"), str(folder / "demo_motion.png")
-    for words in (["plan", str(clip), "--png", picture], ["motion", str(clip), "--fps", "6", "--png", motion]):
+    for words in (["plan", str(clip), "--png", picture], ["motion", str(clip), "--fps", "4", "--png", motion]):
         parsed = parser.parse_args(words)
         parsed.run(parsed)
     return 0

@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-from codeclens.models.video.demo import write_demo
 from PIL import Image
 from support.workflow import load_workflow
 
@@ -13,8 +12,8 @@ FILLED = f"(document.querySelector('{TIMELINE}')?.dataset.kind ?? '') !== ''"
 
 
 @pytest.fixture(scope="module")
-def demo(comfyui, tmp_path_factory):
-    return comfyui.put_input(write_demo(tmp_path_factory.mktemp("demo") / "demo.mp4"))
+def demo(comfyui, demo_clip):
+    return comfyui.put_input(demo_clip)
 
 
 def timeline_pixels(page):

@@ -11,7 +11,7 @@ def test_host_loads_the_pack_without_complaint(comfyui):
 def test_nodes_are_registered_under_the_pack(comfyui):
     nodes = {name: info for name, info in comfyui.get("/object_info").items() if name.startswith("CodecLens")}
     assert {info["python_module"] for info in nodes.values()} == {"custom_nodes.codeclens"}
-    assert len(nodes) >= 7
+    assert len(nodes) >= 8
 
 
 def test_script_is_served_once(comfyui):

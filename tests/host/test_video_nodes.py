@@ -6,14 +6,14 @@ import time
 
 import numpy as np
 import pytest
-from codeclens.models.video.demo import CUT, FPS, FRAMES, write_demo
+from codeclens.models.video.demo import CUT, FPS, FRAMES
 from PIL import Image
 from support.workflow import load_workflow, nodes_of, to_prompt
 
 
 @pytest.fixture(scope="module")
-def demo(comfyui, tmp_path_factory):
-    return comfyui.put_input(write_demo(tmp_path_factory.mktemp("demo") / "demo.mp4"))
+def demo(comfyui, demo_clip):
+    return comfyui.put_input(demo_clip)
 
 
 @pytest.fixture

@@ -9,16 +9,11 @@ import av
 import numpy as np
 import pytest
 from codeclens.__main__ import main
-from codeclens.models.video.demo import CUT, write_demo
+from codeclens.models.video.demo import CUT
 from PIL import Image
 
 KEYS = {"kind", "i_frames", "why", "index", "pts", "pcost", "gamma", "tokens", "warnings"}
 TOKENS = {"rgb_per_frame", "rgb_paired", "keyframes", "thumbnail", "ptoken", "delta"}
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    return write_demo(tmp_path_factory.mktemp("demo") / "demo.mp4")
 
 
 def run(*words, stdin=""):
@@ -39,8 +34,8 @@ def refused(*words):
     return lines[0]
 
 
-def test_plan_as_json_is_all_that_stdout_carries(demo):
-    ran = run("plan", demo, "--json", "-")
+def test_plan_as_json_is_all_that_stdout_carries(demo_clip):
+    ran = run("plan", demo_clip, "--json", "-")
     assert ran.returncode == 0 and ran.stderr == ""
     plan = json.loads(ran.stdout)
     assert set(plan) >= KEYS and set(plan["tokens"]) == TOKENS
@@ -52,24 +47,24 @@ def test_plan_as_json_is_all_that_stdout_carries(demo):
     assert plan["warnings"] == []
 
 
-def test_plan_in_words_names_gops_and_both_baselines(demo):
-    ran = run("plan", demo)
+def test_plan_in_words_names_gops_and_both_baselines(demo_clip):
+    ran = run("plan", demo_clip)
     assert ran.returncode == 0
     assert "26 frames of 640x384" in ran.stdout and "5.00 s  frame 120" in ran.stdout
     assert "every frame whole" in ran.stdout and "native frame pairs" in ran.stdout
 
 
-def test_files_are_written_beside_the_words(demo, tmp_path):
-    ran = run("plan", demo, "--json", tmp_path / "plan.json", "--png", tmp_path / "plan.png", "--policy", "fixed")
+def test_files_are_written_beside_the_words(demo_clip, tmp_path):
+    ran = run("plan", demo_clip, "--json", tmp_path / "plan.json", "--png", tmp_path / "plan.png", "--policy", "fixed")
     assert ran.returncode == 0 and "fixed" in ran.stdout
     assert json.loads((tmp_path / "plan.json").read_text())["policy"] == "fixed"
     assert Image.open(tmp_path / "plan.png").size[0] == 1600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "plan.png"]
 
 
-def test_several_clips_share_one_auto_gamma(demo, tmp_path):
-    half = write_half_size(demo, tmp_path / "half.mp4")
-    plans = json.loads(run("plan", demo, half, "--json", "-").stdout)["clips"]
+def test_several_clips_share_one_auto_gamma(demo_clip, tmp_path):
+    half = write_half_size(demo_clip, tmp_path / "half.mp4")
+    plans = json.loads(run("plan", demo_clip, half, "--json", "-").stdout)["clips"]
     assert [plan["file"] for plan in plans] == ["demo.mp4", "half.mp4"]
     levels = [plan["gamma"] / (plan["size"][0] * plan["size"][1]) for plan in plans]
     assert levels[0] == pytest.approx(levels[1])
@@ -87,8 +82,8 @@ def write_half_size(clip, path):
     return path
 
 
-def test_budget_is_never_exceeded(demo):
-    plan = json.loads(run("plan", demo, "--budget", "500", "--json", "-").stdout)
+def test_budget_is_never_exceeded(demo_clip):
+    plan = json.loads(run("plan", demo_clip, "--budget", "500", "--json", "-").stdout)
     assert plan["policy"] == "budget" and plan["tokens"]["thumbnail"] <= 500
 
 
@@ -107,14 +102,14 @@ def test_costs_equal_to_gamma_are_predicted_and_the_cap_holds(tmp_path):
     assert plan["kind"] == ("I" + "P" * 16) * 2 + "I" + "P" * 6
 
 
-def test_cuts(demo):
-    found = json.loads(run("cuts", demo, "--json", "-").stdout)
+def test_cuts(demo_clip):
+    found = json.loads(run("cuts", demo_clip, "--json", "-").stdout)
     assert found["cuts"] == [CUT] and found["spans"] == []
-    assert "5.00 s  frame 120" in run("cuts", demo).stdout
+    assert "5.00 s  frame 120" in run("cuts", demo_clip).stdout
 
 
-def test_motion_is_drawn_for_the_frame_asked_for(demo, tmp_path):
-    ran = run("motion", demo, "--png", tmp_path / "motion.png", "--at", "7.2")
+def test_motion_is_drawn_for_the_frame_asked_for(demo_clip, tmp_path):
+    ran = run("motion", demo_clip, "--png", tmp_path / "motion.png", "--at", "7.2")
     assert ran.returncode == 0 and "frame 168 at 7.00 s" in ran.stdout
     assert np.asarray(Image.open(tmp_path / "motion.png")).std() > 20
 
@@ -135,14 +130,14 @@ def test_wrong_clips_are_refused_by_name(command, tmp_path):
     assert "text.mp4" in refused(name, tmp_path / "text.mp4", *options)
 
 
-def test_wrong_options_are_refused_with_the_value(demo, tmp_path):
+def test_wrong_options_are_refused_with_the_value(demo_clip, tmp_path):
     (tmp_path / "costs.json").write_text('{"costs": 1}')
     assert "list" in refused("plan", "--costs", tmp_path / "costs.json")
     assert "costs" in refused("plan")
-    assert "tall" in refused("plan", demo, "--gamma", "tall")
-    assert "budget" in refused("plan", demo, "--policy", "budget")
-    assert "12" in refused("plan", demo, "--budget", "12")
-    assert "no_such_folder" in refused("plan", demo, "--json", tmp_path / "no_such_folder" / "plan.json")
+    assert "tall" in refused("plan", demo_clip, "--gamma", "tall")
+    assert "budget" in refused("plan", demo_clip, "--policy", "budget")
+    assert "12" in refused("plan", demo_clip, "--budget", "12")
+    assert "no_such_folder" in refused("plan", demo_clip, "--json", tmp_path / "no_such_folder" / "plan.json")
 
 
 def test_demo_paints_plans_and_draws(tmp_path):
