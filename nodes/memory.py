@@ -10,6 +10,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import torch
+from comfy.patcher_extension import CallbacksMP
 
 from ..models.qwen3vl import Qwen3VL, load_qwen3vl
 from ..models.qwen3vl.operations import GGUFOperations
@@ -61,10 +62,10 @@ class HostedQwen3VL:
         dtype = compute_dtype(device)
         self.model: Qwen3VL = load_qwen3vl(path, mmproj, operations=HostOperations, dtype=dtype)
         self.model.device = device
-        self.text = _patcher(self.model.text, device, offload_device)
+        self.text = _patcher(self.model, self.model.text, device, offload_device)
         self.vision = None
         if self.model.vision is not None:
-            self.vision = _patcher(self.model.vision, device, offload_device)
+            self.vision = _patcher(self.model, self.model.vision, device, offload_device)
 
     @property
     def patcher(self):
@@ -92,8 +93,13 @@ class HostedQwen3VL:
         return self.model
 
 
-def _patcher(module: torch.nn.Module, device, offload_device):
-    for layer in module.modules():
+def _patcher(model: Qwen3VL, half: torch.nn.Module, device, offload_device):
+    for layer in half.modules():
         if isinstance(layer, GGUFOperations.Embedding):
             layer.stay(device)
-    return comfy.model_patcher.CoreModelPatcher(module, load_device=device, offload_device=offload_device)
+    patcher = comfy.model_patcher.CoreModelPatcher(half, load_device=device, offload_device=offload_device)
+    if comfy.model_management.is_device_cpu(device):
+        # To load means to pack where the weights are already, to unload to give the packed copy's memory back.
+        patcher.add_callback(CallbacksMP.ON_LOAD, lambda *_: model.pack(half))
+        patcher.add_callback(CallbacksMP.ON_DETACH, lambda _, unload: model.unpack(half) if unload else None)
+    return patcher

@@ -1,5 +1,7 @@
 """A model from its two GGUF files: pairing, and the short way to a model that is ready to run."""
 
+import ctypes
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,22 +31,35 @@ class Qwen3VL:
     dtype: torch.dtype
     files: tuple[GGUFFile, ...]
 
-    def pack(self) -> None:
-        """Lay weights out for fast products on the CPU, giving up the memory of the mapped file for that of a copy."""
-        for layer in self.linear_layers():
-            layer.pack(self.dtype)
-            for file in self.files:
-                file.forget_pages()
+    def pack(self, *halves: torch.nn.Module) -> None:
+        """Lay weights out for fast products on the CPU, giving up the memory of the mapped file for that of a copy.
 
-    def unpack(self) -> None:
+        ``halves`` are ``text``, ``vision`` or, by default, both.
+        """
+        for layer in self.linear_layers(*halves):
+            if layer.packed is None:
+                layer.pack(self.dtype)
+                for file in self.files:
+                    file.forget_pages()
+        _trim_heap()
+
+    def unpack(self, *halves: torch.nn.Module) -> None:
         """Undo ``pack``: the mapped file serves again."""
-        for layer in self.linear_layers():
+        for layer in self.linear_layers(*halves):
             layer.unpack()
+        _trim_heap()
 
-    def linear_layers(self) -> list[GGUFOperations.Linear]:
-        """All layers of both halves whose weights may be packed."""
-        halves = [half for half in (self.text, self.vision) if half is not None]
+    def linear_layers(self, *halves: torch.nn.Module) -> list[GGUFOperations.Linear]:
+        """The layers of ``halves``, by default of both, whose weights may be packed."""
+        halves = halves or [half for half in (self.text, self.vision) if half is not None]
         return [layer for half in halves for layer in half.modules() if isinstance(layer, GGUFOperations.Linear)]
+
+
+def _trim_heap() -> None:
+    """Hand free pages back: glibc keeps what was freed in blocks of up to 32 MB, which is most of a packed model."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def load_qwen3vl(
