@@ -34,7 +34,7 @@ class JsonConstraint:
 
     def __init__(self, tokenizer_json: str, stop_token: int, vocabulary: int, schema: dict, max_tokens: int):
         if importlib.util.find_spec("llguidance") is None:
-            raise InputError("A JSON answer needs the package 'llguidance', which is missing; install it with pip.")
+            raise InputError("A JSON answer needs the Python package 'llguidance'; install it, or ask for plain text.")
         from llguidance import LLTokenizer
 
         self.stop_token = stop_token
