@@ -1,0 +1,231 @@
+"""Speed and memory of Qwen3-VL with random weights at a published shape, beside llama.cpp on the same two files.
+
+    python tests/bench/qwen3vl.py [--size 2B] [--quant Q4_K_M] [--threads 2] [--rounds 3] [--cache FOLDER]
+    python tests/bench/qwen3vl.py --device cuda --size 8B
+
+Both engines run in turns within each round and the best of each is kept, so that a busy machine slows both alike.
+llama.cpp is used where llama-bench and llama-mtmd-cli are on the path or in the folder $LLAMA_CPP names. Memory is
+resident memory, mapped pages included.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import psutil
+import torch
+from codeclens.models.qwen3vl.cache import KVCache
+from codeclens.models.qwen3vl.describe import look
+from codeclens.models.qwen3vl.generate import Context
+from codeclens.models.qwen3vl.placement import load_placed
+from PIL import Image
+from support.gguf_files import SHAPES, write_mmproj, write_text
+from tokenizers.pre_tokenizers import ByteLevel
+
+PREFILLS = (512, 2048)
+DECODED = 32
+SIDES = (512, 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="2B", choices=SHAPES)
+    parser.add_argument("--quant", default="Q4_K_M", help="Q4_K_M or a ggml type: Q8_0, BF16 ...")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "codeclens-bench")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(*arguments.measure, arguments.threads, arguments.device)))
+        return
+    print(machine(arguments.threads))
+    model, mmproj = files(arguments.cache, arguments.size, arguments.quant)
+    ours, theirs = [], []
+    for number in range(arguments.rounds):
+        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
+        ours.append(run_ourselves(model, mmproj, arguments))
+        if arguments.device == "cpu":
+            theirs.append(run_llama(model, mmproj, arguments.threads))
+    report(best(ours), best(theirs), model)
+
+
+def machine(threads: int) -> str:
+    """One line about what this runs on."""
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        name = found[1] if found else name
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    busy = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{name}{gpu}, {threads} of {os.cpu_count()} threads{busy}, torch {torch.__version__}, {platform.platform()}"
+
+
+def files(folder: Path, size: str, quant: str) -> tuple[Path, Path]:
+    """The pair, made once, with a vocabulary and merges as many as Qwen's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model, mmproj = folder / f"Random-{size}-{quant}.gguf", folder / f"mmproj-Random-{size}-F16.gguf"
+    if not model.exists():
+        part = write_text(folder / "text.part", SHAPES[size], quant, metadata=qwen_sized_vocabulary())
+        part.rename(model)
+    if not mmproj.exists():
+        write_mmproj(folder / "mmproj.part", SHAPES[size]).rename(mmproj)
+    return model, mmproj
+
+
+def qwen_sized_vocabulary() -> dict:
+    """Metadata of a byte-level vocabulary of Qwen's size: 256 bytes, 151,387 merges, special tokens, padding."""
+    letters = sorted(ByteLevel.alphabet())
+    pairs = [(first, second) for first in letters for second in letters]
+    merges = (pairs + [(a + b, c) for a, b in pairs for c in letters[33:35]])[:151_387]
+    tokens = letters + [first + second for first, second in merges]
+    names = ["endoftext", "im_start", "im_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad"]
+    tokens += [f"<|{name}|>" for name in names]
+    types = [1] * (256 + len(merges)) + [3] * len(names)
+    unused = 151_936 - len(tokens)
+    return {
+        "tokenizer.ggml.tokens": tokens + [f"[PAD{index}]" for index in range(unused)],
+        "tokenizer.ggml.token_type": types + [5] * unused,
+        "tokenizer.ggml.merges": [f"{first} {second}" for first, second in merges],
+        "tokenizer.ggml.eos_token_id": tokens.index("<|im_end|>"),
+    }
+
+
+def run_ourselves(model: Path, mmproj: Path, arguments) -> dict:
+    """One measurement in a fresh process, for load time and memory to mean something."""
+    command = [sys.executable, __file__, "--measure", model, mmproj, "--threads", str(arguments.threads)]
+    done = subprocess.run([*command, "--device", arguments.device], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(path: str, mmproj: str, threads: int, device: str) -> dict:
+    """Everything about one load of the model. Speeds in tokens a second, memory in bytes."""
+    torch.set_num_threads(threads)
+    found = {}
+    started = time.perf_counter()
+    model = load_placed(path, mmproj, device)
+    found["load s"] = time.perf_counter() - started
+    found["memory loaded"] = memory(device)
+    layers = model.config.text.layers
+    for count in PREFILLS:
+        ids = np.random.default_rng(0).integers(300, 100_000, count).tolist()
+        context = Context(model.text, KVCache(layers, count + DECODED + 1))
+        found[f"prefill {count}"] = count / seconds(lambda context=context, ids=ids: context.read_ids(ids), device)
+    found["memory after 2048"] = memory(device)
+    context = Context(model.text, KVCache(layers, 512))
+    context.read_ids(ids[:8])
+    steps = [seconds(lambda: context.read_ids([int(context.logits.argmax())]), device) for _ in range(DECODED)]
+    found["decode"], found["decode, quickest"] = DECODED / sum(steps), 1 / min(steps)
+    for side in SIDES:
+        picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+        found[f"vision {side}"] = (side // 32) ** 2 / seconds(lambda picture=picture: look(model, [picture]), device)
+    return found
+
+
+def seconds(work, device: str) -> float:
+    started = time.perf_counter()
+    with torch.no_grad():
+        work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def memory(device: str) -> int:
+    if device != "cpu":
+        return torch.cuda.memory_allocated()
+    return psutil.Process().memory_info().rss
+
+
+def llama_binary(name: str) -> str | None:
+    folder = os.environ.get("LLAMA_CPP")
+    return shutil.which(name, path=folder) if folder else shutil.which(name)
+
+
+def run_llama(model: Path, mmproj: Path, threads: int) -> dict:
+    """The same from llama-bench and llama-mtmd-cli; empty where they are absent."""
+    found = {}
+    if binary := llama_binary("llama-bench"):
+        lengths = ",".join(map(str, PREFILLS))
+        command = [binary, "-m", model, "-p", lengths, "-n", str(DECODED), "-t", str(threads), "-r", "1", "-o", "json"]
+        done, peak = run_watched(command)
+        for row in json.loads(done):
+            found[f"prefill {row['n_prompt']}" if row["n_prompt"] else "decode"] = row["avg_ts"]
+        found["memory after 2048"] = peak
+    if binary := llama_binary("llama-mtmd-cli"):
+        for side in SIDES:
+            with tempfile.NamedTemporaryFile(suffix=".png") as file:
+                Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(file.name)
+                command = [binary, "-m", model, "--mmproj", mmproj, "--image", file.name, "-p", "x", "-n", "1"]
+                done, _ = run_watched([*command, "-t", str(threads), "-c", "4096"])
+            if spent := re.search(r"image (?:slice )?encoded in (\d+) ms", done):
+                found[f"vision {side}"] = (side // 32) ** 2 / (int(spent[1]) / 1000)
+    return found
+
+
+def run_watched(command: list) -> tuple[str, int]:
+    """What a command prints, on both streams, and the most memory that it had resident."""
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = psutil.Popen([str(word) for word in command], stdout=output, stderr=errors, stdin=subprocess.DEVNULL)
+        peak = 0
+        while process.poll() is None:
+            try:
+                peak = max(peak, process.memory_info().rss)
+            except psutil.NoSuchProcess:
+                break
+            time.sleep(0.2)
+        process.wait()
+        output.seek(0)
+        errors.seek(0)
+        text = output.read()
+        return (text if text.lstrip().startswith("[") else text + errors.read()), peak
+
+
+def best(runs: list[dict]) -> dict:
+    """The best of every figure: the fastest speed, the shortest time, the least memory."""
+    names = {name for run in runs for name in run}
+    choose = {name: min if name.startswith(("load", "memory")) else max for name in names}
+    return {name: choose[name](run[name] for run in runs if name in run) for name in names}
+
+
+def report(ours: dict, theirs: dict, model: Path) -> None:
+    """One line for each figure, with llama.cpp's beside it and the ratio."""
+    size = model.stat().st_size
+    print(f"{model.name}: {size / 1e9:.2f} GB\n")
+    print(f"{'':24}{'CodecLens':>12}{'llama.cpp':>12}{'ratio':>8}")
+    theirs = theirs | ({"decode, quickest": theirs["decode"]} if "decode" in theirs else {})
+    speeds = [
+        *(f"prefill {count}" for count in PREFILLS),
+        "decode",
+        "decode, quickest",
+        *(f"vision {side}" for side in SIDES),
+    ]
+    for name in speeds:
+        line = f"{name + ' tokens/s':24}{ours[name]:12.1f}"
+        if name in theirs:
+            line += f"{theirs[name]:12.1f}{ours[name] / theirs[name]:8.2f}"
+        print(line)
+    print(f"{'load, packing s':24}{ours['load s']:12.1f}")
+    for name in ("memory loaded", "memory after 2048"):
+        line = f"{name + ' GB':24}{ours[name] / 1e9:12.2f}"
+        print(line + (f"{theirs[name] / 1e9:12.2f}{ours[name] / theirs[name]:8.2f}" if name in theirs else ""))
+    if not theirs:
+        print("\nllama.cpp was not measured: llama-bench and llama-mtmd-cli are not on the path or in $LLAMA_CPP")
+
+
+if __name__ == "__main__":
+    main()
