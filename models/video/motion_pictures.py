@@ -168,7 +168,10 @@ def place_residual(canvas: Canvas, left, top, width, height, residual) -> None:
     y = top + height + 14
     bar = width // 3
     steps = heat_colours(np.linspace(0, 1, 256)[None], 1.0)
-    canvas.text(left, y, shortened(f"residual, mean {amount.mean():.1f}", 14, width - bar - 80), 14)
+    words = f"residual, mean {amount.mean():.1f}"
+    if text_width(words, 14) > width - bar - 100:
+        words = words.partition(", ")[2]
+    canvas.text(left, y, words, 14)
     canvas.text(left + width, y, f"{short_number(highest)} levels", 12, MUTED, anchor="ra")
     right = left + width - text_width(f"{short_number(highest)} levels", 12) - 8
     canvas.image(Image.fromarray(steps), right - bar, y + 2, bar, 11)

@@ -177,12 +177,21 @@ def draw_strip(canvas: Canvas, scale: TimeScale, plan: GopPlan) -> None:
             whole = plan.kind[position] == I and plan.keep[position]
             middle = (TOP_STRIP if whole else TOP_STRIP + 12) / 2 + bottom / 2
             canvas.text((left + right) / 2 - gap, middle, "I" if whole else "P", 12, BACKGROUND, anchor="mm")
-    free_from = 0.0
-    for position in np.flatnonzero((plan.kind == I) & plan.keep).tolist():
+    draw_reasons(canvas, scale, plan, edges)
+
+
+def draw_reasons(canvas: Canvas, scale: TimeScale, plan: GopPlan, edges: np.ndarray) -> None:
+    """Below each I frame why it is one; nothing where most reasons would not fit."""
+    free_from, placed = 0.0, []
+    whole = np.flatnonzero((plan.kind == I) & plan.keep).tolist()
+    for position in whole:
         x, wide = edges[position], text_width(plan.why[position], 12)
         if x >= free_from and x + wide <= scale.right:
-            canvas.text(x + 3, bottom + 4, plan.why[position], 12, I_COLOUR)
+            placed.append((x + 3, plan.why[position]))
             free_from = x + wide + 8
+    if 2 * len(placed) >= len(whole):
+        for x, why in placed:
+            canvas.text(x, TOP_STRIP + STRIP_HEIGHT + 4, why, 12, I_COLOUR)
 
 
 def draw_costs(canvas: Canvas, scale: TimeScale, plan: GopPlan) -> None:
