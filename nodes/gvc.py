@@ -22,7 +22,7 @@ from ..models.gvc.compare import compare, decibels, side_by_side, zip_frames
 from ..models.gvc.gops import cut_clips, plan_gops
 from ..models.gvc.resume import encode_resumable
 from ..models.gvc.stream import Stream, describe, read_stream, write_header, write_stream
-from ..models.gvc.video import Settings, decode_video, make_header
+from ..models.gvc.video import CodedGop, Settings, decode_video, make_header
 from ..models.video.cuts import find_cuts
 from ..models.video.reading import Sampling
 from . import host
@@ -188,6 +188,7 @@ class EncodeVideoGVC(io.ComfyNode):
                     default=42,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=False,
                     advanced=True,
                     tooltip="Of all noise. It is in the stream; the decoder needs no seed.",
                 ),
@@ -279,40 +280,59 @@ class EncodeVideoGVC(io.ComfyNode):
         model = HostModel(guider, vae, clip_vision, guider_low)
         model.check_variant(settings.variant)
         source, _ = host.video_source(video)
-        first, last = source.window()
-        if plan is not None:
-            cuts = [int(index) for index, why in zip(plan.index, plan.why, strict=True) if why in ("cut", "user")]
-        else:
-            cuts = find_cuts(source, host.node_progress()).cuts if split_at_cuts else ()
-        chained = settings.variant != "T2V"
-        spans = plan_gops(last - first + 1, gop_frames, model.temporal, chained, [cut - first for cut in cuts])
         size = (height or source.info.height, width or source.info.width)
+        first, last = source.window()
+        cuts = [cut - first for cut in gop_starts(source, split_at_cuts, plan)]
+        spans = plan_gops(last - first + 1, gop_frames, model.temporal, settings.variant != "T2V", cuts)
         rate = Fraction(source.info.fps).limit_denominator(1001)
         header = make_header(model, settings, spans, size, rate)
-        chunks = (part.rgb for part in source.frames(Sampling.all(), size))
+        clips = cut_clips((part.rgb for part in source.frames(Sampling.all(), size)), spans)
         folder = Path(folder_paths.get_output_directory()) / UNFINISHED
-        progress = GopProgress(cls.hidden.unique_id, len(spans), header.step_count)
-        started, squares, gops, pictures = time.monotonic(), 0.0, [], []
-        coding = encode_resumable(folder, model, header, settings, spans, cut_clips(chunks, spans), progress)
-        for coded in coding:
-            gops.append(coded)
-            pictures.append(coded.pictures)
-            original = coded.clip[coded.gop.continues :].astype(np.float32)
-            squares += float(np.square(original - coded.pictures).sum(dtype=np.float64))
-            progress.bytes += len(coded.record)
-        stream = Stream(header, tuple(coded.gop for coded in gops))
-        data = write_header(header) + b"".join(coded.record for coded in gops)
-        decoded = np.concatenate(pictures)
-        report = {
-            **describe(stream, len(data)),
-            "psnr": round(float(decibels(squares / decoded.size)), 3),
-            "encode_seconds": round(time.monotonic() - started, 2),
-            "seconds_per_gop": [round(coded.seconds, 2) for coded in gops],
-            "warnings": source.warnings,
+        made = Encoding(header, GopProgress(cls.hidden.unique_id, len(spans), header.step_count))
+        for coded in encode_resumable(folder, model, header, settings, spans, clips, made.progress):
+            made.add(coded)
+        report = {**made.report(), "warnings": source.warnings}
+        return io.NodeOutput(made.stream(), as_video(made.decoded(), rate), json.dumps(report, indent=1))
+
+
+def gop_starts(source, split_at_cuts: bool, plan) -> list[int]:
+    """Numbers of the source's frames at which a GOP has to start."""
+    if plan is not None:
+        return [int(index) for index, why in zip(plan.index, plan.why, strict=True) if why in ("cut", "user")]
+    return list(find_cuts(source, host.node_progress()).cuts) if split_at_cuts else []
+
+
+class Encoding:
+    """What an encoding has made so far."""
+
+    def __init__(self, header, progress: "GopProgress"):
+        self.header, self.progress = header, progress
+        self.gops, self.records, self.pictures, self.seconds, self.squares = [], [], [], [], 0.0
+
+    def add(self, coded: CodedGop) -> None:
+        self.gops.append(coded.gop)
+        self.records.append(coded.record)
+        self.pictures.append(coded.pictures)
+        self.seconds.append(round(coded.seconds, 2))
+        original = coded.clip[coded.gop.continues :].astype(np.float32)
+        self.squares += float(np.square(original - coded.pictures).sum(dtype=np.float64))
+        self.progress.bytes += len(coded.record)
+
+    def stream(self) -> LoadedStream:
+        data = write_header(self.header) + b"".join(self.records)
+        return LoadedStream(Stream(self.header, tuple(self.gops)), data, "the stream")
+
+    def decoded(self) -> np.ndarray:
+        return np.concatenate(self.pictures)
+
+    def report(self) -> dict:
+        stream = self.stream()
+        return {
+            **describe(stream.stream, len(stream.data)),
+            "psnr": round(float(decibels(self.squares / sum(shown.size for shown in self.pictures))), 3),
+            "encode_seconds": round(sum(self.seconds), 2),
+            "seconds_per_gop": self.seconds,
         }
-        return io.NodeOutput(
-            LoadedStream(stream, data, "stream"), as_video(decoded, rate), json.dumps(report, indent=1)
-        )
 
 
 def settings_from(variant: dict, two_experts: bool, options: dict) -> Settings:

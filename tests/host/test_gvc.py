@@ -3,12 +3,17 @@
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from codeclens.models.gvc.codec import SAME_DRIFT
 from codeclens.models.gvc.stream import read_stream
-from support.comfyui import ROOT, find_comfyui, host_environment, why_not
+from support.comfyui import ROOT, ComfyServer, find_comfyui, host_environment, why_not
+from support.pixel_flow import moving_square
+from support.workflow import load_workflow, nodes_of, to_prompt
 
 CASES = (
     "wan_t2v", "wan_t2v_cfg3", "wan_t2v_lora", "wan_dual_cfg", "wan_two_experts", "wan_i2v", "wan_flf2v", "wan22_i2v",
@@ -23,7 +28,7 @@ def work(task: str, folder: Path) -> dict:
         cwd=find_comfyui(), env=host_environment(folder / "site"), capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-3000:]
-    return json.loads(finished.stdout.split("RESULTS ")[-1])
+    return json.loads(finished.stdout.partition("RESULTS ")[2] or "null")
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +80,159 @@ def test_models_that_cannot_be_used_are_told_why(runs):
     assert "latents of 48 channels; WAN21 takes 16" in told["other VAE"]
     assert "HunyuanVideo has no FLF2V" in told["FLF2V for HunyuanVideo"]
     assert "WAN21 is not a rectified-flow model" in told["not a flow"]
+
+
+TEXT_NODE = """
+import torch
+
+
+class TinyText:
+    CATEGORY, FUNCTION, RETURN_TYPES = "tests", "run", ("CONDITIONING",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"text": ("STRING", {"default": ""})}}
+
+    def run(self, text):
+        generator = torch.Generator().manual_seed(len(text))
+        return ([[torch.randn(1, 3, 4096, generator=generator), {}]],)
+
+
+NODE_CLASS_MAPPINGS = {"TinyText": TinyText}
+"""
+"""A text encoder of no size: the prompt's length is its meaning."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A host with tiny video models, a text encoder of no size, and clip.mkv: 9 frames with a cut after 5."""
+    if reason := why_not():
+        pytest.skip(reason)
+    server = ComfyServer(tmp_path_factory.mktemp("gvc_host"))
+    work("models", server.base)
+    (server.base / "custom_nodes" / "tiny_text.py").write_text(TEXT_NODE)
+    write_video(server.input / "clip.mkv", np.concatenate([moving_square(5, 32, 32), 255 - moving_square(4, 32, 32)]))
+    server.start()
+    yield server
+    server.stop()
+
+
+def write_video(path: Path, frames: np.ndarray) -> None:
+    """Lossless FFV1 at 24000/1001 frames per second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(24000, 1001))
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "bgr0"
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")))
+        container.mux(stream.encode())
+
+
+def tiny_prompt(server, name: str, **encoding) -> dict:
+    """The shipped workflow's prompt on the tiny models and the short clip."""
+    prompt = to_prompt(load_workflow(name), server.get("/object_info"))
+    image_to_video = "i2v" if "i2v" in name or "flf2v" in name else "t2v"
+    for node in prompt.values():
+        inputs = node["inputs"]
+        if node["class_type"] == "UNETLoader":
+            inputs["unet_name"] = f"tiny_wan_{image_to_video}.safetensors"
+        elif node["class_type"] == "VAELoader":
+            inputs["vae_name"] = "tiny_wan_vae.safetensors"
+        elif node["class_type"] == "LoadVideo":
+            inputs["file"] = "clip.mkv"
+        elif node["class_type"] == "CLIPTextEncode":
+            node["class_type"] = "TinyText"
+            del inputs["clip"]
+        elif node["class_type"] == "CodecLensEncodeVideoGVC":
+            inputs |= {"steps": 3, "gop_frames": 5, "bits_per_pixel": 1.0, "width": 32, "height": 32, **encoding}
+    return {number: node for number, node in prompt.items() if node["class_type"] != "CLIPLoader"}
+
+
+def shown(result, prompt, source: str, slot: int) -> str:
+    """The text that a PreviewAny shows of a node's output."""
+    (number,) = [n for n in nodes_of(prompt, "PreviewAny") if prompt[n]["inputs"]["source"] == [source, slot]]
+    return result.outputs[number]["text"][0]
+
+
+@pytest.mark.parametrize("name", ["gvc_t2v.json", "gvc_i2v.json", "gvc_flf2v.json"])
+def test_the_shipped_workflows_encode_and_decode(server, name):
+    prompt = tiny_prompt(server, name, prompt="a square", note=name)
+    result = server.run(prompt)
+    assert result.error is None
+    (encode,), (decode,), (compare,), (save,) = (
+        nodes_of(prompt, f"CodecLens{kind}")
+        for kind in ("EncodeVideoGVC", "DecodeVideoGVC", "CompareVideo", "SaveStream")
+    )
+    report = json.loads(shown(result, prompt, encode, 2))
+    compared = json.loads(shown(result, prompt, compare, 3))
+    assert float(shown(result, prompt, decode, 1)) == 0.0
+    assert report["frames"] == compared["frames"] == 9 and report["gop_frames"] == [5, 4]
+    assert report["psnr"] == compared["psnr"] and report["bytes"] == compared["bytes"]
+    assert report["frames_per_second"] == pytest.approx(24000 / 1001, abs=1e-4)
+    folder, _, size = result.outputs[save]["text"][0].rpartition(": ")
+    data = (server.output / folder).read_bytes()
+    assert size == f"{len(data)} bytes" and len(data) == report["bytes"]
+    assert read_stream(data).header.texts["prompt"] == "a square"
+    assert result.progress[encode][-1] == (6, 6)
+    assert not list((server.output / "gvc_unfinished").iterdir())
+
+
+def test_a_saved_stream_is_loaded_and_decoded_with_its_own_prompt(server):
+    encoding = tiny_prompt(server, "gvc_t2v.json", prompt="four")
+    (encode,) = nodes_of(encoding, "CodecLensEncodeVideoGVC")
+    positive, _ = nodes_of(encoding, "TinyText")
+    encoding[positive]["inputs"]["text"] = "four"
+    (save,) = nodes_of(encoding, "CodecLensSaveStream")
+    kept = {number: node for number, node in encoding.items() if node["class_type"] in
+            ("UNETLoader", "VAELoader", "LoadVideo", "TinyText", "CFGGuider")}  # fmt: skip
+    result = server.run({**kept, encode: encoding[encode], save: encoding[save]})
+    assert result.error is None
+    written = server.output / result.outputs[save]["text"][0].rpartition(": ")[0]
+    (server.input / "sent.gvcb").write_bytes(written.read_bytes())
+    decoding = tiny_prompt(server, "gvc_decode.json")
+    (load,), (decode,) = nodes_of(decoding, "CodecLensLoadStream"), nodes_of(decoding, "CodecLensDecodeVideoGVC")
+    decoding[load]["inputs"]["file"] = "sent.gvcb"
+    result = server.run(decoding)
+    assert result.error is None
+    report = json.loads(shown(result, decoding, decode, 2))
+    assert report["drift_per_gop"] == [0.0, 0.0] and report["warnings"] == []
+    (info,) = nodes_of(decoding, "CodecLensStreamInfo")
+    assert json.loads(result.outputs[info]["text"][0])["prompt"] == "four"
+
+    positive = decoding[nodes_of(decoding, "CFGGuider")[0]]["inputs"]["positive"][0]
+    decoding[positive]["inputs"]["text"] = "quite another prompt"
+    report = json.loads(shown(server.run(decoding), decoding, decode, 2))
+    assert "is not the one that the stream was encoded with" in report["warnings"][0]
+    assert report["warnings"][1].startswith("the conditioning fingerprint is ")
+
+    damaged = bytearray(written.read_bytes())
+    damaged[-30] ^= 4
+    (server.input / "sent.gvcb").write_bytes(damaged)
+    assert "sent.gvcb: the checksum of GOP 1 is " in server.run(decoding).error
+    (server.input / "sent.gvcb").write_bytes(written.read_bytes()[:-30])
+    assert "sent.gvcb: the stream ends at byte " in server.run(decoding).error
+    decoding[load]["inputs"]["partial"] = True
+    report = json.loads(shown(server.run(decoding), decoding, decode, 2))
+    assert report["frames"] == 5 and "not whole: 5 of 9 frames" in report["warnings"][-1]
+
+
+def test_a_cancelled_encoding_goes_on_where_it_stopped(server):
+    prompt = tiny_prompt(server, "gvc_t2v.json", steps=40, bits_per_pixel=2.0, seed=7)
+    (encode,) = nodes_of(prompt, "CodecLensEncodeVideoGVC")
+    run = server.queue(prompt)
+    assert run.wait(lambda result: any(done > 42 for done, _ in result.progress.get(encode, [])), 120)
+    server.post("/interrupt", {})
+    result = run.finish(60)
+    assert result.interrupted
+    (left,) = (server.output / "gvc_unfinished").glob("*.gvcb")
+    assert [gop.frames for gop in read_stream(left.read_bytes(), partial=True).gops] == [5]
+    again = server.run(prompt)
+    assert again.error is None
+    steps = [done for done, total in again.progress[encode] if total == 80]
+    assert min(steps) >= 40 and not list((server.output / "gvc_unfinished").iterdir())
+
+
+def test_a_model_for_text_is_not_fed_pictures(server):
+    prompt = tiny_prompt(server, "gvc_i2v.json")
+    for number in nodes_of(prompt, "UNETLoader"):
+        prompt[number]["inputs"]["unet_name"] = "tiny_wan_t2v.safetensors"
+    assert "takes no image, so I2V would ignore its pictures" in server.run(prompt).error

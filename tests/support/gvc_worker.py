@@ -1,7 +1,8 @@
 """Encodes or decodes small clips with real guiders of the host and prints what came out, as JSON.
 
-Run by tests/host/test_gvc.py in the host's Python: ``gvc_worker.py encode|decode FOLDER``. Encoding writes CASE.gvcb
-files; decoding, in another process, has nothing but those files and the same models.
+Run by tests/host/test_gvc.py in the host's Python: ``gvc_worker.py encode|decode|models FOLDER``. Encoding writes
+CASE.gvcb files; decoding, in another process, has nothing but those files and the same models. ``models`` saves tiny
+checkpoints for a host whose base directory is FOLDER.
 """
 
 import asyncio
@@ -142,6 +143,9 @@ def refusals() -> dict:
 
 
 async def run():
+    if task == "models":
+        tiny.save_all(folder)
+        return
     for module in (nodes_hunyuan, nodes_lt, nodes_wan):
         for node in await (await module.comfy_entrypoint()).get_node_list():
             nodes.NODE_CLASS_MAPPINGS[node.GET_SCHEMA().node_id] = node
