@@ -18,7 +18,7 @@ COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", 
 
 
 class JsonConstraint:
-    """Masks logits, as ``generate`` asks it to, so that the tokens chosen so far, and then all of them, are a JSON text of a schema.
+    """Masks logits, as ``generate`` asks it to, so that the text is JSON of a schema at every token and at the end.
 
     Args:
         tokenizer_json: the ``tokenizers`` library's serialisation of the tokenizer.
@@ -84,7 +84,7 @@ class JsonConstraint:
         return tokens
 
     def __call__(self, ids: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
-        """Return ``logits`` [vocabulary] with -inf where the token after ``ids`` would break the schema or the limit."""
+        """Return ``logits`` [vocabulary], -inf where a token after ``ids`` would break the schema or the limit."""
         for token in ids[self.read :]:
             self.matcher.consume_token(token)
         self.read = len(ids)
