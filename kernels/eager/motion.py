@@ -31,6 +31,9 @@ def block_match(
     int32 and energy int32, each [N, H/16, W/16]; energy is empty unless asked for. Raises ValueError for other inputs.
     """
     check_frames("block_match", current, reference, radius, penalty)
+    if current.device.type == "cpu" and len(current) > 1:  # one pair stays in the cache, a batch does not
+        each = zip(current.split(1), reference.split(1), strict=True)
+        return tuple(map(torch.cat, zip(*(block_match(*pair, radius, penalty, energy) for pair in each), strict=True)))
     pairs, height, width, _ = current.shape
     grid = (pairs, height // BLOCK, width // BLOCK)
     mv = torch.zeros((*grid, 2), dtype=torch.int16, device=current.device)
@@ -49,7 +52,10 @@ def block_match(
             current[:, y : y + rows, x : x + columns],
             reference[:, y + dy : y + dy + rows, x + dx : x + dx + columns],
         )
-        sums = larger.float().view(pairs, bottom - top, BLOCK, -1).sum(2).view(pairs, bottom - top, right - left, -1)
+        across = (bottom - top, right - left)
+        sums = (
+            larger.float().view(pairs, across[0], BLOCK, across[1] * BLOCK * 3).sum(2).view(pairs, *across, BLOCK * 3)
+        )
         where = (slice(None), slice(top, bottom), slice(left, right))
         there = reference_sums[:, y + dy : y + dy + rows : BLOCK, x + dx : x + dx + columns : BLOCK]
         found = 2 * sums.sum(-1) - current_sums[where] - there
