@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from codeclens.models.commands import gvc, kernels, qwen, talk, video
-from codeclens.models.errors import InputError
+from .models.commands import gvc, kernels, qwen, talk, video
+from .models.errors import InputError
 
 FAMILIES = (video, talk, qwen, kernels, gvc)
 
