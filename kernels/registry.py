@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -124,11 +125,13 @@ class Registry:
     Args:
         machine: what is asked about the GPUs and the driver.
         folder: where the built images are.
+        cubins: whether machine code may be used; without it every GPU gets PTX, as one newer than the images does.
     """
 
-    def __init__(self, machine: launch.Machine | None = None, folder=images.FOLDER):
+    def __init__(self, machine: launch.Machine | None = None, folder: Path = images.FOLDER, cubins: bool = True):
         self.machine = machine or launch.Machine()
         self.folder = folder
+        self.cubins = cubins
         self.driver: launch.Driver | None = None
         self.unfit: str | None = None
         self.libraries: dict[tuple[str, tuple[int, int]], Any] = {}
@@ -136,7 +139,6 @@ class Registry:
         self.kernels: dict[tuple[str, tuple[int, int]], Any] = {}
         self.missing: dict[tuple[str, tuple[int, int]], str] = {}
         self.refused: dict[str, str] = {}
-        self.skip_cubins = False
         self.lock = threading.Lock()
 
     def refusal(self, name: str, device: torch.device, arguments: Mapping[str, Any]) -> str | None:
@@ -171,22 +173,25 @@ class Registry:
         self.start()
         if self.unfit:
             return
-        names = images.candidates(family, capability)
-        if self.skip_cubins:
-            names = [name for name in names if name.endswith(".ptx")]
-        reasons = [f"no image fits compute capability {capability[0]}.{capability[1]}"] if not names else []
+        names = [name for name in images.candidates(family, capability) if self.cubins or name.endswith(".ptx")]
+        reasons = [] if names else [f"no image fits compute capability {capability[0]}.{capability[1]}"]
         with self.machine.current(device):
             self.driver.make_current(device.index or 0)
             for name in names:
                 try:
                     self.libraries[key] = self.driver.load(images.read_image(name, self.folder))
-                except (OSError, launch.DriverError) as error:
+                except OSError as error:
+                    reasons.append(str(error))
+                except launch.DriverError as error:
                     reasons.append(f"{name}: {error}")
                 else:
                     self.used[key] = name
                     return
-        self.missing[key] = "; ".join(reasons)
-        log.warning("CodecLens: %s runs without its CUDA kernels: %s", family, self.missing[key])
+        reason = "; ".join(dict.fromkeys(reasons))
+        if not any(other == capability for _, other in self.missing):
+            kind = f"compute capability {capability[0]}.{capability[1]}"
+            log.warning("CodecLens: on GPUs of %s not all CUDA kernels can be used: %s", kind, reason)
+        self.missing[key] = reason
 
     def start(self) -> None:
         """Open the driver on first use; where that is impossible, say why once."""
@@ -198,7 +203,7 @@ class Registry:
                 self.driver = self.machine.driver()
             except (OSError, launch.DriverError) as error:
                 self.unfit = str(error)
-                log.warning("CodecLens: runs without CUDA kernels: %s", error)
+                log.warning("CodecLens: no CUDA kernels can be used: %s", error)
 
     def run(self, name: str, device: torch.device, grid, threads: int, arguments, shared_bytes: int = 0) -> None:
         """Launch kernel `name` on the current stream of `device`. The family must be available there."""

@@ -21,13 +21,12 @@ GPU = torch.device("cuda", 0)
 @pytest.fixture(params=["cubin", "ptx"])
 def fused(request):
     """The machine's registry, with cubins or with PTX alone; a call that is refused fails the test."""
-    current = registry.Registry()
-    current.skip_cubins = request.param == "ptx"
+    current = registry.Registry(cubins=request.param == "cubin")
     before = registry.use(current)
     yield current
     registry.use(before)
     assert not current.refused
-    assert all(name.endswith(".ptx") for name in current.used.values()) or not current.skip_cubins
+    assert all(name.endswith(".ptx") for name in current.used.values()) or current.cubins
 
 
 @pytest.mark.parametrize("family", images.FAMILIES)

@@ -9,7 +9,7 @@ from support import shim
 def shim_library(tmp_path_factory):
     """The library of every kernel as C++; skips where there is no compiler for it."""
     if shim.compiler() is None:
-        pytest.skip("g++ is not installed; the CPU shim is C++")
+        pytest.skip(shim.MISSING)
     folder = tmp_path_factory.mktemp("shim")
     if not shim.ADDRESS:
         return shim.build(folder)

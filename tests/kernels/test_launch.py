@@ -66,7 +66,7 @@ def test_gpu_gets_its_newest_image(machine, blocks, capability, image):
 
 def test_forced_ptx(machine, blocks):
     with shim.pretend(machine) as current:
-        current.skip_cubins = True
+        current.cubins = False
         assert torch.equal(fused.dequantize(blocks, "Q8_0"), eager.dequantize(blocks, "Q8_0"))
         assert list(current.used.values()) == ["dequantize.compute_75.ptx"]
 
@@ -115,6 +115,7 @@ def test_fallback_is_eager_with_one_line_once(machine, blocks, tmp_path, caplog,
         before = launches(machine)
         for _ in range(3):
             assert torch.equal(fused.dequantize(blocks, "Q8_0"), eager.dequantize(blocks, "Q8_0"))
+            fused.gather_patches(torch.ones(4, 4), torch.arange(4.0), 2)
         assert launches(machine) == before
         assert reason in current.refused["dequantize"]
         assert len(caplog.records) == 1

@@ -22,7 +22,7 @@ from support.shim.mutations import MUTATIONS
 OVERRUNS = {"a word too many past the last block", "the row after the last one is read"}
 ALL_TYPES = tuple(registry.BLOCK_ALIGNMENT)
 
-pytestmark = pytest.mark.skipif(shim.compiler() is None, reason="g++ is not installed; the CPU shim is C++")
+pytestmark = pytest.mark.skipif(shim.compiler() is None, reason=shim.MISSING)
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])

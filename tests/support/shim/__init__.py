@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -22,9 +23,12 @@ MUTATED_TYPES = ("Q4_K", "Q8_0", "Q6_K")
 """One block type of each alignment, where compiling all would take too long."""
 
 
+MISSING = "the CPU shim needs g++ on Linux"
+
+
 def compiler() -> str | None:
-    """The C++ compiler, or None where there is none."""
-    return shutil.which("g++")
+    """The C++ compiler, or None where the shim cannot be built."""
+    return shutil.which("g++") if sys.platform == "linux" else None
 
 
 def address_sanitizer() -> str | None:
