@@ -140,8 +140,8 @@ def print_row(mode: str, row: dict, size: int) -> None:
 
 def print_ratios(found: dict) -> None:
     best = found["thumbnail"]
-    planning = (best["seconds"]["plan"] + best["seconds"]["read"]) / best["first"]
-    print(f"reading and planning take {100 * planning:.1f} % of thumbnail's time to first token")
+    reading, planning = (100 * best["seconds"][stage] / best["first"] for stage in ("read", "plan"))
+    print(f"of thumbnail's time to first token: reading {reading:.1f} %, primitives and plan {planning:.1f} %")
     for mode, row in found.items():
         if mode != "thumbnail":
             print(f"first token: thumbnail is {row['first'] / best['first']:.2f}x as fast as {mode}")
