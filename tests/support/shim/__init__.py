@@ -14,7 +14,6 @@ from codeclens.kernels import images, launch, registry
 
 HERE = Path(__file__).parent
 OPTIONS = ("-std=c++17", "-O1", "-g1", "-ffp-contract=off", "-fPIC", "-shared", "-Wno-unknown-pragmas")
-UNDEFINED = ("-fsanitize=undefined", "-fno-sanitize-recover=all")
 
 ADDRESS = os.environ.get("CODECLENS_SHIM") == "address"
 """Whether this process preloads the address sanitizer, and the shim is built with it."""
@@ -57,7 +56,8 @@ def build(folder: Path, sources: Path = images.FOLDER, families=images.FAMILIES)
         )
     )
     library = folder / "libcuda_shim.so"
-    options = (*OPTIONS, *UNDEFINED, *(("-fsanitize=address",) if ADDRESS else ()), f"-I{HERE}", f"-I{sources}")
+    sanitizer = "-fsanitize=address" if ADDRESS else "-fsanitize=undefined"
+    options = (*OPTIONS, sanitizer, "-fno-sanitize-recover=all", f"-I{HERE}", f"-I{sources}")
     subprocess.run([compiler(), *options, str(unit), "-o", str(library)], check=True)
     return library
 
