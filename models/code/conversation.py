@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..qwen3vl.cache import KVCache
-from ..qwen3vl.generate import Context, Generation, Sampling, generate
+from ..qwen3vl.generate import PREFILL_CHUNK, Context, Generation, Sampling, generate
 from ..qwen3vl.json_schema import JsonConstraint
 from .layout import lay_out_segments, read_segments
 from .visual_code import Segment, VisualCode
-
-PREFILL_CHUNK = 512
-"""Rows read at once. Activations follow it, and the user can cancel between two chunks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,11 +78,11 @@ def look(model, pictures: Sequence[np.ndarray], progress: Progress = no_progress
 
     ``model`` is a loaded :class:`..qwen3vl.Qwen3VL` with its mmproj. ``progress`` counts layers of all pictures.
     """
-    layers, seen = model.config.vision.layers, []
+    seen = []
     for number, rgb in enumerate(pictures):
         patches, grid = patches_of(torch.from_numpy(rgb.copy())[None].to(model.device), model.config.vision, still=True)
 
-        def watch(done, total, number=number):
+        def watch(done, layers, number=number):
             progress(number * layers + done, len(pictures) * layers)
 
         embeds, deepstack = model.vision(patches.to(model.dtype), grid, watch)

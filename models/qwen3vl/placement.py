@@ -6,6 +6,7 @@ import torch
 
 from ..errors import InputError
 from .config import TextConfig, VisionConfig
+from .generate import PREFILL_CHUNK
 from .loading import Qwen3VL, load_qwen3vl
 from .operations import GGUFOperations
 
@@ -32,7 +33,9 @@ def cache_bytes(config: TextConfig, tokens: int, dtype: torch.dtype, int8: bool 
     return numbers * 34 // 32 if int8 else numbers * dtype.itemsize
 
 
-def reading_bytes(config: TextConfig, tokens: int, dtype: torch.dtype, int8: bool = False, chunk: int = 512) -> int:
+def reading_bytes(
+    config: TextConfig, tokens: int, dtype: torch.dtype, int8: bool = False, chunk: int = PREFILL_CHUNK
+) -> int:
     """Bytes beside the weights to read and write ``tokens`` in chunks of ``chunk``.
 
     The cache, the embeddings of the prompt, and one layer's activations at their widest: states, normed states and

@@ -45,7 +45,7 @@ def test_a_picture_is_shown_in_whole_cells_and_within_its_tokens(height, width, 
     [((512, 512), (512, 512)), ((400, 500), (384, 512)), ((1080, 1920), (768, 1344)), ((100, 100), (256, 256))],
 )
 def test_known_sizes(size, expected):
-    """By hand: round half to even to cells; 1080 x 1920 down by 1.40625 to 24 x 42 cells; 100 x 100 up to 8 x 8 cells."""
+    """By hand: half a cell rounds to even; 1080 x 1920 goes down by 1.40625; 100 x 100 goes up to 8 x 8 cells."""
     assert fit_size(*size) == expected
     assert fit_picture(np.zeros((*size, 3), np.uint8)).shape == (*expected, 3)
 
