@@ -166,18 +166,18 @@ class Tile:
         return matrix.flatten(1)
 
 
-def pack_linear(blocks: Tensor, qtype: str, exact: bool = False) -> PackedLinear | Int8Linear | None:
+def pack_linear(blocks: Tensor, qtype: str, int8: bool = False) -> PackedLinear | Int8Linear | None:
     """Lay out a weight for products on the CPU; None where that cannot be done and the blocks must serve as they are.
 
     Args:
         blocks: uint8 [out, row_bytes] of `qtype` blocks.
         qtype: ggml's name of a block type.
-        exact: keep the codes. Otherwise types whose own rounding is coarser than 8 bits become :class:`Int8Linear`,
-            which takes half as long as two digits, and so does anything where there is no int4 kernel.
+        int8: types of two digits whose own rounding is coarser than 8 bits become :class:`Int8Linear`, 1 to 2 % off
+            but smaller and, on few cores, quicker. Without an int4 kernel that fits, every type does, asked or not.
 
-    Types that only the gguf library reads keep 240 even levels per 16 weights at best. None for F32, F16 and BF16, a
-    width that is not a multiple of 32, where torch has neither kernel and, if `exact`, for an `out` that is not a
-    multiple of the int4 kernel's rows. Raises ValueError for an unknown type or bytes that are not whole rows of it.
+    Codes are kept otherwise, but for types that only the gguf library reads: those get 240 even levels per 16 weights.
+    None for F32, F16 and BF16, for a width that is not a multiple of 32, and where torch has neither kernel. Raises
+    ValueError for an unknown type or bytes that are not whole rows of it.
     """
     check_blocks("pack_linear", blocks, qtype)
     layout = kernel_layout()
@@ -186,7 +186,7 @@ def pack_linear(blocks: Tensor, qtype: str, exact: bool = False) -> PackedLinear
     if qtype in PLAIN or columns % GROUP:
         return None
     fits = layout is not None and out % layout.rows == 0
-    if int8_kernel() and not exact and not (fits and qtype in FINE):
+    if int8_kernel() and (not fits or (int8 and qtype not in FINE)):
         return pack_int8(blocks, qtype)
     if not fits:
         return None

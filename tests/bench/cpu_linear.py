@@ -2,7 +2,7 @@
 
     python tests/bench/cpu_linear.py [--threads N] [--rows 1 8 512 2048]
 
-Compares packed layers as `pack_linear` chooses them ("packed"), the same keeping every code ("codes"), dense bfloat16
+Compares packed layers that keep every code ("packed"), the same with 8-bit products for Q6_K ("int8"), dense bfloat16
 and, on request, the exact float32 product straight from the blocks.
 Weights are random blocks of the true shapes and types. Each matrix is timed on copies that together exceed the cache,
 as a pass over the whole model would find it; methods take turns and the best turn counts. One thread is timed by its
@@ -58,17 +58,17 @@ def measure(shape: tuple, rows: int, with_exact: bool) -> tuple[dict, dict]:
     """Seconds per product of one matrix for each method, and the relative errors of the packed ones."""
     qtype, out, columns = shape
     blocks = quantized_weight(qtype, out, columns, seed=1)
-    forms = {"packed": pack_linear(blocks, qtype), "codes": pack_linear(blocks, qtype, exact=True)}
+    forms = {"packed": pack_linear(blocks, qtype), "int8": pack_linear(blocks, qtype, int8=True)}
     copies = max(1, CACHE_BYTES // forms["packed"].nbytes) if rows < 64 else 1
     layers = {
-        name: [form] + [pack_linear(blocks, qtype, exact=name == "codes") for _ in range(copies - 1)]
+        name: [form] + [pack_linear(blocks, qtype, int8=name == "int8") for _ in range(copies - 1)]
         for name, form in forms.items()
     }
     dense = [dequantize(blocks, qtype, torch.bfloat16) for _ in range(copies)]
     x = torch.randn(rows, columns).bfloat16()
     methods = {
         "packed": lambda: [layer(x) for layer in layers["packed"]],
-        "codes": lambda: [layer(x) for layer in layers["codes"]],
+        "int8": lambda: [layer(x) for layer in layers["int8"]],
         "dense": lambda: [torch.nn.functional.linear(x, weight) for weight in dense],
     }
     seconds = best_seconds(methods, turns=7 if rows < 64 else 3)
@@ -114,13 +114,13 @@ def main() -> None:
     if kernel_layout() is None:
         print("This CPU has no vectorised int4 kernel in torch: nothing is packed.")
         return
-    sizes = dict.fromkeys(("blocks", "packed", "codes"), 0)
+    sizes = dict.fromkeys(("blocks", "packed", "int8"), 0)
     for (qtype, out, columns), count in {**LAYERS, HEAD: 1}.items():
         weights, size = block_shape(qtype)
         sample = torch.zeros(64, columns // weights * size, dtype=torch.uint8)
         sizes["blocks"] += count * out // 64 * sample.nbytes
         sizes["packed"] += count * out // 64 * pack_linear(sample, qtype).nbytes
-        sizes["codes"] += count * out // 64 * pack_linear(sample, qtype, exact=True).nbytes
+        sizes["int8"] += count * out // 64 * pack_linear(sample, qtype, int8=True).nbytes
     print(", ".join(f"{name} {value / 1e6:.0f} MB = {value / sizes['blocks']:.2f} x" for name, value in sizes.items()))
     with torch.inference_mode():
         for rows in arguments.rows:

@@ -41,7 +41,7 @@ def test_error_is_that_of_a_bfloat16_product(qtype, rows):
     blocks, x = quantized_weight(qtype, 256, 1024, seed=1), torch.randn(rows, 1024)
     wanted = exact(x, blocks, qtype)
     plain = torch.nn.functional.linear(x.bfloat16(), dequantize(blocks, qtype, torch.bfloat16))
-    error = relative_error(pack_linear(blocks, qtype, exact=True)(x), wanted)
+    error = relative_error(pack_linear(blocks, qtype)(x), wanted)
     assert error < 1.5 * relative_error(plain, wanted) and error < 5e-3
 
 
@@ -49,7 +49,7 @@ def test_error_is_that_of_a_bfloat16_product(qtype, rows):
 def test_qwen3vl_2b_matrices(name):
     qtype, rows, columns = QWEN3VL_2B[name]
     blocks, x = quantized_weight(qtype, rows, columns, seed=2), torch.randn(130, columns)
-    layer, wanted = pack_linear(blocks, qtype, exact=True), exact(x, blocks, qtype)
+    layer, wanted = pack_linear(blocks, qtype), exact(x, blocks, qtype)
     assert relative_error(layer(x), wanted) < 4e-3
     assert relative_error(layer(x[:1]), wanted[:1]) < 4e-3
 
@@ -58,7 +58,7 @@ def test_qwen3vl_2b_matrices(name):
 def test_codes_are_exact_and_only_scales_are_rounded(qtype):
     """With scales and minimums that bfloat16 holds, every weight comes back as it was."""
     blocks = quantized_weight(qtype, 64, 512, seed=3)
-    layer = pack_linear(blocks, qtype, exact=True)
+    layer = pack_linear(blocks, qtype)
     weight = Tile(layer, 1, torch.float32).transposed(0, 1).T
     wanted = dequantize(blocks, qtype)
     assert ((weight - wanted).abs().amax(1) <= wanted.abs().amax(1) * 2**-7).all()
@@ -71,14 +71,14 @@ def test_types_without_minimum_are_exact_when_their_scales_are_powers_of_two(qty
     offset = {"Q6_K": 208, "Q3_K": 108}.get(qtype, 0)
     blocks[:, offset : offset + 2] = torch.tensor([2.0**-10], dtype=torch.float16).view(torch.uint8)
     blocks = blocks.view(64, -1)
-    weight = Tile(pack_linear(blocks, qtype, exact=True), 1, torch.float32).transposed(0, 1).T
+    weight = Tile(pack_linear(blocks, qtype), 1, torch.float32).transposed(0, 1).T
     assert torch.equal(weight, dequantize(blocks, qtype))
 
 
 @pytest.mark.parametrize("qtype", ["IQ3_S", "IQ2_XXS", "TQ2_0"])
 def test_types_that_only_the_library_reads_keep_240_levels(qtype):
     blocks = quantized_weight(qtype, 64, 512, seed=5)
-    weight = Tile(pack_linear(blocks, qtype, exact=True), 1, torch.float32).transposed(0, 1).T
+    weight = Tile(pack_linear(blocks, qtype), 1, torch.float32).transposed(0, 1).T
     groups = dequantize(blocks, qtype).view(64, -1, 16)
     error = (weight.view(groups.shape) - groups).abs().amax(2)
     span = groups.amax(2) - groups.amin(2)
@@ -99,7 +99,7 @@ def test_any_shape_and_dtype(qtype, lead, blocks, columns, few, dtype, seed):
     weight = quantized_weight(qtype, 64 * blocks, 256 * columns, seed)
     x = torch.randn(*lead, 256 * columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
     bias = torch.randn(64 * blocks)
-    layer = pack_linear(weight, qtype, exact=True)
+    layer = pack_linear(weight, qtype)
     found = layer(x, bias) if few else layer(x.expand(70, *x.shape), bias)[-1]
     wanted = exact(x, weight, qtype) + bias
     assert found.dtype == dtype and found.shape == wanted.shape
@@ -109,13 +109,13 @@ def test_any_shape_and_dtype(qtype, lead, blocks, columns, few, dtype, seed):
 def test_float32_products_where_the_cpu_has_no_bfloat16(monkeypatch):
     monkeypatch.setattr(packed, "product_dtype", lambda: torch.float32)
     blocks, x = quantized_weight("Q6_K", 192, 1024, seed=6), torch.randn(100, 1024).bfloat16().float()
-    assert relative_error(pack_linear(blocks, "Q6_K", exact=True)(x), exact(x, blocks, "Q6_K")) < 3e-3
+    assert relative_error(pack_linear(blocks, "Q6_K")(x), exact(x, blocks, "Q6_K")) < 3e-3
 
 
 @pytest.mark.parametrize("qtype, digits", [("Q4_K", 1), ("Q6_K", 2)])
 def test_one_row_more_than_few_takes_the_other_road_and_agrees(qtype, digits):
     blocks, x = quantized_weight(qtype, 128, 512, seed=7), torch.randn(FEW_ROWS[digits] + 1, 512)
-    layer = pack_linear(blocks, qtype, exact=True)
+    layer = pack_linear(blocks, qtype)
     many, few = layer(x), torch.cat((layer(x[:-1]), layer(x[-1:])))
     assert not torch.equal(many, few) and relative_error(many, few.double()) < 5e-3
 
@@ -141,18 +141,18 @@ def test_paired_layout_is_the_one_torch_uses_for_narrow_matrices():
     assert torch.equal(Layout(16, True).pack(codes).flatten(), wanted.flatten())
 
 
-@pytest.mark.parametrize("qtype, rows", [("Q4_K", 100), ("F16", 64), ("BF16", 64)])
+@pytest.mark.parametrize("qtype, rows", [("F16", 64), ("BF16", 64), ("F32", 64)])
 def test_what_cannot_be_packed_is_left(qtype, rows):
-    assert pack_linear(quantized_weight(qtype, rows, 256, seed=8), qtype, exact=True) is None
+    assert pack_linear(quantized_weight(qtype, rows, 256, seed=8), qtype) is None
 
 
 @needs_int8
 @pytest.mark.parametrize("rows", [1, 5, 100])
 @pytest.mark.parametrize("qtype", [*FORMATS, "IQ3_S"])
-def test_eight_bits_are_one_percent_off(qtype, rows):
+def test_eight_bits_are_one_to_two_percent_off(qtype, rows):
     blocks, x, bias = quantized_weight(qtype, 96, 1280, seed=9), torch.randn(rows, 1280), torch.randn(96)
     layer = pack_int8(blocks, qtype)
-    assert relative_error(layer(x), exact(x, blocks, qtype)) < 1.5e-2
+    assert relative_error(layer(x), exact(x, blocks, qtype)) < 2e-2
     assert torch.equal(layer(x, bias), layer(x) + bias)
     assert layer(x.bfloat16()).dtype == torch.bfloat16
 
@@ -189,28 +189,26 @@ def test_eight_bits_stay_within_the_types_own_rounding(qtype):
     blocks, x = quantized_weight(qtype, 96, 2048, seed=16), torch.randn(4, 2048)
     step = FORMATS[qtype].parts(blocks.view(-1, FORMATS[qtype].size))[1]
     own = (step.square().mean() / 12).sqrt() / dequantize(blocks, qtype).square().mean().sqrt()
-    layer = pack_linear(blocks, qtype)
+    layer = pack_linear(blocks, qtype, int8=True)
     assert type(layer) is Int8Linear and relative_error(layer(x), exact(x, blocks, qtype)) < own
 
 
 @needs_int8
 @pytest.mark.parametrize(
-    "qtype, rows, kernel, keep, kind",
+    "qtype, rows, kernel, int8, kind",
     [
-        ("Q4_K", 64, True, False, PackedLinear),
-        ("Q8_0", 64, True, False, PackedLinear),
-        ("Q6_K", 64, True, False, Int8Linear),
-        ("Q6_K", 64, True, True, PackedLinear),
+        ("Q4_K", 64, True, True, PackedLinear),
+        ("Q8_0", 64, True, True, PackedLinear),
+        ("Q6_K", 64, True, True, Int8Linear),
+        ("Q6_K", 64, True, False, PackedLinear),
         ("Q4_K", 63, True, False, Int8Linear),
-        ("Q4_K", 63, True, True, type(None)),
         ("Q8_0", 64, False, False, Int8Linear),
-        ("Q6_K", 64, False, True, type(None)),
     ],
 )
-def test_which_form_a_weight_gets(monkeypatch, qtype, rows, kernel, keep, kind):
+def test_which_form_a_weight_gets(monkeypatch, qtype, rows, kernel, int8, kind):
     layout = kernel_layout() if kernel else None
     monkeypatch.setattr(packed, "kernel_layout", lambda: layout)
-    assert type(pack_linear(quantized_weight(qtype, rows, 256, seed=13), qtype, exact=keep)) is kind
+    assert type(pack_linear(quantized_weight(qtype, rows, 256, seed=13), qtype, int8)) is kind
 
 
 def test_without_any_kernel_nothing_is_packed(monkeypatch):
