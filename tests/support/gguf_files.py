@@ -358,5 +358,6 @@ def _values(name: str, size: tuple[int, ...], qtype: str, shape: Shape, seed: in
 
 if __name__ == "__main__":
     folder, preset, mix = sys.argv[1:4]
-    for written in write_pair(Path(folder), SHAPES[preset], mix):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for written in write_pair(Path(folder), (SHAPES | {"tiny": TINY})[preset], mix):
         print(written)
