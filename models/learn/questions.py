@@ -191,8 +191,11 @@ def _ask(draw, kind: str, question: str, answer: str, others) -> Question:
     choices = _choices(draw, answer, others)
     if draw.random() < 0.5:
         return Question(kind, "open", question, answer, choices)
-    listed = ", ".join(choices[:-1]) + f" or {choices[-1]}"
-    return Question(kind, "choice", f"{question} Choose: {listed}.", answer, choices)
+    return Question(kind, "choice", f"{question} Choose: {_listed(choices)}.", answer, choices)
+
+
+def _listed(choices) -> str:
+    return ", ".join(choices[:-1]) + f" or {choices[-1]}"
 
 
 def _yes_no(kind: str, question: str, answer: bool) -> Question:
@@ -427,14 +430,13 @@ def ask_cuts(scene: _Scene, draw) -> Iterator[Question]:
     after = [figure for figure in scene.clear if figure.shot == 1]
     if len(shots) == 2 and after:
         figure = draw.choice(after)
-        before = [other.name for other in scene.truth.figures if other.shot == 0]
-        absent = [f"{figure.colour} {shape}" for shape in SHAPES] + [f"{colour} {figure.shape}" for colour in COLOURS]
-        others = before + [name for name in absent if name not in scene.names]
-        wording = f"What is seen after the {shots[1].opening}?"
-        listed = _choices(draw, figure.name, others[: len(before) + 2], 3)
-        if all(name in before or name == figure.name or name not in scene.names for name in listed):
-            words = ", ".join(listed[:-1]) + f" or {listed[-1]}"
-            yield Question("cuts", "choice", f"{wording} Choose: {words}.", figure.name, listed)
+        later = {other.name for other in scene.truth.figures if other.shot == 1}
+        others = {other.name for other in scene.truth.figures} - later
+        others |= {f"{figure.colour} {draw.choice(SHAPES)}", f"{draw.choice(list(COLOURS))} {figure.shape}"} - later
+        listed = _choices(draw, figure.name, sorted(others), 3)
+        if len(listed) > 1:
+            wording = f"What is seen after the {shots[1].opening}? Choose: {_listed(listed)}."
+            yield Question("cuts", "choice", wording, figure.name, listed)
 
 
 def ask_fault(scene: _Scene, draw) -> Iterator[Question]:
