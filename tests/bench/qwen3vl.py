@@ -3,7 +3,8 @@
     python tests/bench/qwen3vl.py [--size 2B] [--quant Q4_K_M] [--threads 2] [--rounds 3] [--cache FOLDER]
     python tests/bench/qwen3vl.py --device cuda --size 8B
 
-Both engines run in turns within each round and the best of each is kept, so that a busy machine slows both alike.
+Both engines run in turns within each round and the best of each is kept, so that a busy machine slows both alike. On a
+very busy one use --busy: one thread, and CPU seconds instead of the clock's, for both.
 llama.cpp is used where llama-bench and llama-mtmd-cli are on the path or in the folder $LLAMA_CPP names. Memory is
 resident memory, mapped pages included.
 """
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -45,20 +47,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--busy", action="store_true", help="count CPU seconds of one thread")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "codeclens-bench")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.busy:
+        arguments.threads = 1
     if arguments.measure:
-        print(json.dumps(measure(*arguments.measure, arguments.threads, arguments.device)))
+        clock = time.process_time if arguments.busy else time.perf_counter
+        print(json.dumps(measure(*arguments.measure, arguments.threads, arguments.device, clock)))
         return
-    print(machine(arguments.threads))
+    print(machine(arguments.threads), "(CPU seconds)" if arguments.busy else "")
     model, mmproj = files(arguments.cache, arguments.size, arguments.quant)
     ours, theirs = [], []
     for number in range(arguments.rounds):
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
         ours.append(run_ourselves(model, mmproj, arguments))
         if arguments.device == "cpu":
-            theirs.append(run_llama(model, mmproj, arguments.threads))
+            theirs.append(run_llama(model, mmproj, arguments.threads, arguments.busy))
     report(best(ours), best(theirs), model)
 
 
@@ -106,43 +112,43 @@ def qwen_sized_vocabulary() -> dict:
 def run_ourselves(model: Path, mmproj: Path, arguments) -> dict:
     """One measurement in a fresh process, for load time and memory to mean something."""
     command = [sys.executable, __file__, "--measure", model, mmproj, "--threads", str(arguments.threads)]
-    done = subprocess.run([*command, "--device", arguments.device], capture_output=True, text=True)
+    command += ["--device", arguments.device, *["--busy"] * arguments.busy]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(path: str, mmproj: str, threads: int, device: str) -> dict:
+def measure(path: str, mmproj: str, threads: int, device: str, clock) -> dict:
     """Everything about one load of the model. Speeds in tokens a second, memory in bytes."""
     torch.set_num_threads(threads)
-    found = {}
-    started = time.perf_counter()
-    model = load_placed(path, mmproj, device)
-    found["load s"] = time.perf_counter() - started
+
+    def seconds(work) -> float:
+        started = clock()
+        with torch.no_grad():
+            work()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        return clock() - started
+
+    found, made = {}, []
+    found["load s"] = seconds(lambda: made.append(load_placed(path, mmproj, device)))
+    (model,) = made
     found["memory loaded"] = memory(device)
     layers = model.config.text.layers
     for count in PREFILLS:
         ids = np.random.default_rng(0).integers(300, 100_000, count).tolist()
         context = Context(model.text, KVCache(layers, count + DECODED + 1))
-        found[f"prefill {count}"] = count / seconds(lambda context=context, ids=ids: context.read_ids(ids), device)
+        found[f"prefill {count}"] = count / seconds(lambda context=context, ids=ids: context.read_ids(ids))
     found["memory after 2048"] = memory(device)
     context = Context(model.text, KVCache(layers, 512))
     context.read_ids(ids[:8])
-    steps = [seconds(lambda: context.read_ids([int(context.logits.argmax())]), device) for _ in range(DECODED)]
+    steps = [seconds(lambda: context.read_ids([int(context.logits.argmax())])) for _ in range(DECODED)]
     found["decode"], found["decode, quickest"] = DECODED / sum(steps), 1 / min(steps)
     for side in SIDES:
         picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-        found[f"vision {side}"] = (side // 32) ** 2 / seconds(lambda picture=picture: look(model, [picture]), device)
+        found[f"vision {side}"] = (side // 32) ** 2 / seconds(lambda picture=picture: look(model, [picture]))
     return found
-
-
-def seconds(work, device: str) -> float:
-    started = time.perf_counter()
-    with torch.no_grad():
-        work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def memory(device: str) -> int:
@@ -156,43 +162,77 @@ def llama_binary(name: str) -> str | None:
     return shutil.which(name, path=folder) if folder else shutil.which(name)
 
 
-def run_llama(model: Path, mmproj: Path, threads: int) -> dict:
+def run_llama(model: Path, mmproj: Path, threads: int, busy: bool) -> dict:
     """The same from llama-bench and llama-mtmd-cli; empty where they are absent."""
     found = {}
     if binary := llama_binary("llama-bench"):
-        lengths = ",".join(map(str, PREFILLS))
-        command = [binary, "-m", model, "-p", lengths, "-n", str(DECODED), "-t", str(threads), "-r", "1", "-o", "json"]
-        done, peak = run_watched(command)
-        for row in json.loads(done):
-            found[f"prefill {row['n_prompt']}" if row["n_prompt"] else "decode"] = row["avg_ts"]
-        found["memory after 2048"] = peak
+        command = [binary, "-m", model, "-t", threads, "-r", "1", "-o", "json", *["--no-warmup"] * busy]
+        idle = run_watched([*command, "-p", 1, "-n", 0]).cpu_seconds
+        for name, lengths, count in (
+            *((f"prefill {count}", ["-p", count, "-n", 0], count) for count in PREFILLS),
+            ("decode", ["-p", 0, "-n", DECODED], DECODED),
+        ):
+            done = run_watched([*command, *lengths])
+            found[name] = count / (done.cpu_seconds - idle) if busy else json.loads(done.output)[0]["avg_ts"]
+            if name == "prefill 2048":
+                found["memory after 2048"] = done.peak
     if binary := llama_binary("llama-mtmd-cli"):
+        command = [
+            binary,
+            "-m",
+            model,
+            "--mmproj",
+            mmproj,
+            "-p",
+            "x",
+            "-n",
+            1,
+            "-t",
+            threads,
+            "-c",
+            4096,
+            "--no-warmup",
+        ]
         for side in SIDES:
             with tempfile.NamedTemporaryFile(suffix=".png") as file:
                 Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(file.name)
-                command = [binary, "-m", model, "--mmproj", mmproj, "--image", file.name, "-p", "x", "-n", "1"]
-                done, _ = run_watched([*command, "-t", str(threads), "-c", "4096"])
-            if spent := re.search(r"image (?:slice )?encoded in (\d+) ms", done):
-                found[f"vision {side}"] = (side // 32) ** 2 / (int(spent[1]) / 1000)
+                done = run_watched([*command, "--image", file.name])
+            if spent := re.search(r"image (?:slice )?encoded in (\d+) ms", done.errors):
+                share = done.cpu_seconds / done.seconds if busy else 1
+                found[f"vision {side}"] = (side // 32) ** 2 / (int(spent[1]) / 1000 * share)
     return found
 
 
-def run_watched(command: list) -> tuple[str, int]:
-    """What a command prints, on both streams, and the most memory that it had resident."""
+class Watched(NamedTuple):
+    """What a command printed, the most memory it had resident, and the time it took."""
+
+    output: str
+    errors: str
+    peak: int
+    seconds: float
+    cpu_seconds: float
+
+
+def run_watched(command: list) -> Watched:
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        started, peak, spent = time.perf_counter(), 0, None
         process = psutil.Popen([str(word) for word in command], stdout=output, stderr=errors, stdin=subprocess.DEVNULL)
-        peak = 0
         while process.poll() is None:
             try:
-                peak = max(peak, process.memory_info().rss)
+                peak, spent = max(peak, process.memory_info().rss), process.cpu_times()
             except psutil.NoSuchProcess:
                 break
-            time.sleep(0.2)
+            time.sleep(0.05)
         process.wait()
         output.seek(0)
         errors.seek(0)
-        text = output.read()
-        return (text if text.lstrip().startswith("[") else text + errors.read()), peak
+        return Watched(
+            output.read(),
+            errors.read(),
+            peak,
+            time.perf_counter() - started,
+            spent.user + spent.system if spent else 0.0,
+        )
 
 
 def best(runs: list[dict]) -> dict:
