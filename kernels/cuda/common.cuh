@@ -61,10 +61,8 @@ INLINE float high_half(uint32 word) {
     return half_to_float((uint16)(word >> 16));
 }
 
-// Four consecutive numbers of the given dtype, from a position that is a multiple of four, as float32.
-INLINE float4 load_four(const void* values, int64 position, int dtype) {
-    if (dtype == FLOAT32) return *(const float4*)((const float*)values + position);
-    const uint2 bits = *(const uint2*)((const uint16*)values + position);
+// Four float16 or bfloat16 numbers as float32.
+INLINE float4 widen(uint2 bits, int dtype) {
     if (dtype == FLOAT16) return make_float4(low_half(bits.x), high_half(bits.x), low_half(bits.y), high_half(bits.y));
     return make_float4(__uint_as_float(bits.x << 16), __uint_as_float(bits.x & 0xffff0000u),
                        __uint_as_float(bits.y << 16), __uint_as_float(bits.y & 0xffff0000u));

@@ -12,6 +12,11 @@ INLINE void multiply_add(float4 weight, float4 x, float& sum) {
     sum = __fmaf_rn(weight.w, x.w, sum);
 }
 
+INLINE float4 scale_add(float scale, float4 four, float offset) {
+    return make_float4(__fmaf_rn(scale, four.x, offset), __fmaf_rn(scale, four.y, offset),
+                       __fmaf_rn(scale, four.z, offset), __fmaf_rn(scale, four.w, offset));
+}
+
 // Sum every thread's partial products over the block, add the bias, write y [rows, outputs].
 template <int ROWS>
 INLINE void finish(float (&sum)[FANOUT][ROWS], const void* bias, void* y, int rows, int outputs, int dtype) {
@@ -41,11 +46,29 @@ INLINE void weight_rows(const uint8* blocks, int outputs, int64 row_bytes, const
     }
 }
 
-// Products in float32 of the dequantised weights with the activations as they are. A single row of activations is read
-// in the dtype of y; several rows are float32, so that the conversion is not repeated by every block.
+// The activations that meet one run of quads, all loads before the first use.
+template <class Q>
+INLINE void load_run(const void* x, int64 start, int local, int run, int dtype, float4 (&four)[Q::RUN]) {
+    if (dtype == FLOAT32) {
+        for (int i = 0; i < Q::RUN; ++i) {
+            four[i] = *(const float4*)((const float*)x + start + Q::position(local, run * Q::RUN + i));
+        }
+        return;
+    }
+    uint2 bits[Q::RUN];
+    for (int i = 0; i < Q::RUN; ++i) {
+        bits[i] = *(const uint2*)((const uint16*)x + start + Q::position(local, run * Q::RUN + i));
+    }
+    for (int i = 0; i < Q::RUN; ++i) four[i] = widen(bits[i], dtype);
+}
+
+// Products in float32 of the weights with the activations as they are. Scale and offset are common to a run of quads,
+// so they multiply the run's sums where that is less work. A single row of activations is read in the dtype of y;
+// several rows are float32, so that the conversion is not repeated by every block.
 template <class Q, int ROWS>
 INLINE void linear(const void* x, const uint8* blocks, const void* bias, void* y, int rows, int columns, int outputs,
                    int dtype) {
+    const bool FACTORED = ROWS == 1 || !Q::HAS_OFFSET;
     const int slices = columns / (4 * Q::QUADS);
     const uint8* weight[FANOUT];
     weight_rows(blocks, outputs, (int64)(columns / Q::ELEMENTS) * Q::BYTES, weight);
@@ -55,22 +78,31 @@ INLINE void linear(const void* x, const uint8* blocks, const void* bias, void* y
         typename Q::Slice_ slice[FANOUT];
         for (int i = 0; i < FANOUT; ++i) Q::decode(weight[i] + (int64)block * Q::BYTES, local, slice[i]);
 #pragma unroll
-        for (int quad = 0; quad < Q::QUADS; ++quad) {
-            const int64 position = (int64)block * Q::ELEMENTS + Q::position(local, quad);
-            float4 w[FANOUT];
-            for (int i = 0; i < FANOUT; ++i) {
-                const float scale = slice[i].scale[quad / Q::RUN];
-                const float offset = Q::HAS_OFFSET ? slice[i].offset[quad / Q::RUN] : 0.0f;
-                const float4 four = quad_values(slice[i].quad[quad]);
-                w[i] = Q::HAS_OFFSET ? make_float4(__fmaf_rn(scale, four.x, offset), __fmaf_rn(scale, four.y, offset),
-                                                   __fmaf_rn(scale, four.z, offset), __fmaf_rn(scale, four.w, offset))
-                                     : make_float4(scale * four.x, scale * four.y, scale * four.z, scale * four.w);
-            }
+        for (int run = 0; run < Q::QUADS / Q::RUN; ++run) {
+            float dot[FANOUT][ROWS] = {}, total[ROWS] = {};
+            const int64 start = (int64)block * Q::ELEMENTS;
+            float4 single[Q::RUN];
+            if (ROWS == 1) load_run<Q>(x, start, local, run, dtype, single);
 #pragma unroll
-            for (int row = 0; row < ROWS; ++row) {
-                const int64 place = (row < rows ? row : 0) * (int64)columns + position;
-                const float4 four = ROWS == 1 ? load_four(x, place, dtype) : *(const float4*)((const float*)x + place);
-                for (int i = 0; i < FANOUT; ++i) multiply_add(w[i], four, sum[i][row]);
+            for (int quad = run * Q::RUN; quad < (run + 1) * Q::RUN; ++quad) {
+                const float* column = (const float*)x + start + Q::position(local, quad);
+                float4 w[FANOUT];
+                for (int i = 0; i < FANOUT; ++i) {
+                    w[i] = quad_values(slice[i].quad[quad]);
+                    if (!FACTORED) w[i] = scale_add(slice[i].scale[run], w[i], slice[i].offset[run]);
+                }
+#pragma unroll
+                for (int row = 0; row < ROWS; ++row) {
+                    const float4 four = ROWS == 1 ? single[quad % Q::RUN]
+                                                  : *(const float4*)(column + (row < rows ? row : 0) * (int64)columns);
+                    if (FACTORED && Q::HAS_OFFSET) total[row] += (four.x + four.y) + (four.z + four.w);
+                    for (int i = 0; i < FANOUT; ++i) multiply_add(w[i], four, FACTORED ? dot[i][row] : sum[i][row]);
+                }
+            }
+            for (int i = 0; FACTORED && i < FANOUT * ROWS; ++i) {
+                float& to = sum[i / ROWS][i % ROWS];
+                to = __fmaf_rn(slice[i / ROWS].scale[run], dot[i / ROWS][i % ROWS], to);
+                if (Q::HAS_OFFSET) to = __fmaf_rn(slice[i / ROWS].offset[run], total[i % ROWS], to);
             }
         }
     }
