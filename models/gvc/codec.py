@@ -28,6 +28,12 @@ SAME_DRIFT, WRONG_DRIFT = 0.02, 0.1
 class Trajectory:
     """x of one GOP on its way from noise to picture. Subclasses say which noise comes next.
 
+    Args:
+        header: of the stream.
+        number: of the GOP, from 0.
+        frames: F.
+        rule: :func:`.flow.exact_step`, which is what streams mean; others are for comparison.
+
     Attributes:
         x: float32 [C, F, H, W] in the model's latent space, on the model's device; None before :meth:`begin`.
         step: how many of the T steps are done.
@@ -36,12 +42,6 @@ class Trajectory:
     """
 
     def __init__(self, header: Header, number: int, frames: int, rule: Callable[..., Step] = exact_step):
-        """Args:
-        header: of the stream.
-        number: of the GOP, from 0.
-        frames: F.
-        rule: :func:`.flow.exact_step`, which is what streams mean; others are for comparison.
-        """
         self.header, self.number, self.rule = header, number, rule
         self.shape = (header.channels, frames, header.latent_height, header.latent_width)
         self.weights: np.ndarray | None = None
@@ -113,7 +113,17 @@ class Trajectory:
 
 
 class EncodingTrajectory(Trajectory):
-    """Steers towards a target and records how."""
+    """Steers towards a target and records how.
+
+    Args:
+        header, number, rule: see :class:`Trajectory`.
+        target: float32 [C, F, H, W], the latent to code, in the model's latent space.
+        mask: broadcastable to the target, 1 where the model paints, 0 where its latent image stays. Frames that are 0
+            everywhere cost no bits.
+        adapt: give frames atoms by the residual energy that the model's first estimate leaves, at the same total.
+
+    Raises InputError for a target of another shape or with values that are not finite.
+    """
 
     def __init__(
         self,
@@ -124,18 +134,6 @@ class EncodingTrajectory(Trajectory):
         adapt: bool = True,
         rule: Callable[..., Step] = exact_step,
     ):
-        """Args:
-        header: of the stream.
-        number: of the GOP, from 0.
-        target: float32 [C, F, H, W], the latent to code, in the model's latent space.
-        mask: broadcastable to the target, 1 where the model paints, 0 where its latent image stays. Frames that are 0
-            everywhere cost no bits.
-        adapt: give frames atoms by the residual energy that the model's first estimate leaves, at the same total.
-        rule: see :class:`Trajectory`.
-
-        Raises:
-            InputError: for a target of another shape or with values that are not finite.
-        """
         super().__init__(header, number, target.shape[1], rule)
         if tuple(target.shape) != self.shape:
             raise InputError(f"the target latent is {list(target.shape)}; the stream codes {list(self.shape)}")

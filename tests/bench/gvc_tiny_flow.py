@@ -34,6 +34,8 @@ from safetensors.torch import load_file, save_file
 from support.plots import log_plot
 from torch import nn
 
+operations = torch.nn
+
 SIDE, FRAMES, PATCH = 32, 16, (4, 8, 8)
 WIDTH, DEPTH, HEADS = 128, 4, 4
 BATCH, TEST_SEED, TEST_CLIPS = 16, 1_000_000, 16
@@ -79,9 +81,9 @@ class Block(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.attention_in, self.attention_out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.wide, self.narrow = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
-        self.modulation = nn.Linear(WIDTH, 6 * WIDTH)
+        self.attention_in, self.attention_out = operations.Linear(WIDTH, 3 * WIDTH), operations.Linear(WIDTH, WIDTH)
+        self.wide, self.narrow = operations.Linear(WIDTH, 4 * WIDTH), operations.Linear(4 * WIDTH, WIDTH)
+        self.modulation = operations.Linear(WIDTH, 6 * WIDTH)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
@@ -101,9 +103,9 @@ class TinyFlow(nn.Module):
     def __init__(self):
         super().__init__()
         values = 3 * PATCH[0] * PATCH[1] * PATCH[2]
-        self.embed, self.unembed = nn.Linear(values, WIDTH), nn.Linear(WIDTH, values)
+        self.embed, self.unembed = operations.Linear(values, WIDTH), operations.Linear(WIDTH, values)
         self.place = nn.Parameter(0.02 * torch.randn(1, FRAMES // PATCH[0] * (SIDE // 8) ** 2, WIDTH))
-        self.moment = nn.Sequential(nn.Linear(64, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU())
+        self.moment = nn.Sequential(operations.Linear(64, WIDTH), nn.SiLU(), operations.Linear(WIDTH, WIDTH), nn.SiLU())
         self.blocks = nn.ModuleList(Block() for _ in range(DEPTH))
 
     def forward(self, x, sigma):
