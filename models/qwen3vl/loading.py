@@ -12,6 +12,7 @@ from . import config as configuration
 from .attention import Attention, attention
 from .config import Qwen3VLConfig
 from .gguf import SPLIT_NAME, GGUFFile, architecture_of, read_gguf
+from .head import quick_head
 from .operations import GGUFOperations
 from .text import TextModel
 from .tokenizer import Tokenizer, read_tokenizer
@@ -37,6 +38,8 @@ class Qwen3VL:
         ``halves`` are ``text``, ``vision`` or, by default, both.
         """
         for layer in self.linear_layers(*halves):
+            if layer.packed is None:
+                layer.packed = quick_head(layer) if layer is self.text.head else None
             if layer.packed is None:
                 layer.pack(self.dtype)
                 for file in self.files:

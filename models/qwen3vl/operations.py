@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from ... import kernels
-from ...kernels.packed import pack_linear
 from .gguf import FLOATS, StoredTensor
 
 
@@ -51,7 +50,7 @@ class GGUFOperations:
             if self.weight_type in FLOATS:
                 self.packed = functools.partial(F.linear, weight=self.weight.to(dtype))
             else:
-                self.packed = pack_linear(self.weight, self.weight_type)
+                self.packed = kernels.pack_linear(self.weight, self.weight_type)
 
         def unpack(self) -> None:
             """Drop the copy that ``pack`` made; the weight itself serves again."""

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import psutil
 import torch
+from codeclens.models.code.encoding import encode_images
 from codeclens.models.qwen3vl.cache import KVCache
-from codeclens.models.qwen3vl.describe import look
 from codeclens.models.qwen3vl.generate import Context
 from codeclens.models.qwen3vl.placement import load_placed
 from PIL import Image
@@ -147,7 +147,7 @@ def measure(path: str, mmproj: str, threads: int, device: str, clock) -> dict:
     found["decode"], found["decode, quickest"] = DECODED / sum(steps), 1 / min(steps)
     for side in SIDES:
         picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-        found[f"vision {side}"] = (side // 32) ** 2 / seconds(lambda picture=picture: look(model, [picture]))
+        found[f"vision {side}"] = (side // 32) ** 2 / seconds(lambda picture=picture: encode_images([picture], model))
     return found
 
 
@@ -196,7 +196,7 @@ def run_llama(model: Path, mmproj: Path, threads: int, busy: bool) -> dict:
         for side in SIDES:
             with tempfile.NamedTemporaryFile(suffix=".png") as file:
                 Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(file.name)
-                done = run_watched([*command, "--image", file.name])
+                done = run_watched([*command, "--no-warmup", "--image", file.name])
             if spent := re.search(r"image (?:slice )?encoded in (\d+) ms", done.errors):
                 share = done.cpu_seconds / done.seconds if busy else 1
                 found[f"vision {side}"] = (side // 32) ** 2 / (int(spent[1]) / 1000 * share)
