@@ -8,9 +8,11 @@ import os
 
 from comfy_api.latest import io
 
+from ..models.code.conversation import Conversation
+from ..models.code.encoding import encode_images
 from ..models.errors import InputError
-from ..models.qwen3vl.describe import describe, fit_picture, look
 from ..models.qwen3vl.generate import GREEDY, Sampling
+from ..models.qwen3vl.pictures import fit_picture
 from . import host
 from .memory import HostedQwen3VL
 
@@ -198,9 +200,9 @@ class DescribeImage(io.ComfyNode):
     def execute(cls, model, images, question, max_tokens, seed, sampling, thinking, image_tokens) -> io.NodeOutput:
         require_vision(model)
         pictures = [fit_picture(rgb, image_tokens) for rgb in host.pixels(images)]
-        cells = [rgb.shape[0] * rgb.shape[1] // 1024 for rgb in pictures]
-        seen = look(model.for_looking(4 * max(cells)), pictures, host.node_progress())
-        return _answer(cls, model, seen, sum(cells), question, "", max_tokens, sampling_of(sampling, seed), thinking)
+        patches = max(rgb.shape[0] * rgb.shape[1] // 256 for rgb in pictures)
+        seen = encode_images(pictures, model.for_looking(patches), host.node_progress())
+        return _answer(cls, model, seen, question, "", max_tokens, sampling_of(sampling, seed), thinking)
 
 
 class GenerateText(io.ComfyNode):
@@ -231,27 +233,22 @@ class GenerateText(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, prompt, max_tokens, seed, sampling, thinking, system="") -> io.NodeOutput:
-        return _answer(cls, model, [], 0, prompt, system, max_tokens, sampling_of(sampling, seed), thinking)
+        return _answer(cls, model, [], prompt, system, max_tokens, sampling_of(sampling, seed), thinking)
 
 
-def _answer(cls, model, seen, visual, question, system, max_tokens, sampling, thinking) -> io.NodeOutput:
+def _answer(cls, model, seen, question, system, max_tokens, sampling, thinking) -> io.NodeOutput:
     live = host.LiveText(cls.hidden.unique_id)
-    words = len(model.model.tokenizer.encode(system + question))
-    description = describe(
-        model.for_reading(visual + words + max_tokens),
-        seen,
+    tokens = sum(len(picture) for picture in seen) + len(model.model.tokenizer.encode(system + question))
+    answer = Conversation(model.for_reading(tokens + max_tokens), seen, system).ask(
         question,
-        system=system,
-        think=thinking,
         sampling=sampling,
         max_tokens=max_tokens,
+        thinking=thinking,
         on_text=live,
         progress=host.node_progress(),
     )
     live.show()
-    return io.NodeOutput(
-        description.text, description.reasoning, description.truncated, ui={"text": (description.text,)}
-    )
+    return io.NodeOutput(answer.text, answer.reasoning, answer.truncated, ui={"text": (answer.text,)})
 
 
 NODES = [LoadQwen3VL, DescribeImage, GenerateText]

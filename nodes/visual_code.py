@@ -20,7 +20,7 @@ from ..models.code.presets import list_presets, read_preset
 from ..models.code.visual_code import VisualCode
 from ..models.code.watching import Watching, fit_plan
 from ..models.errors import InputError
-from ..models.qwen3vl.describe import fit_picture
+from ..models.qwen3vl.pictures import fit_picture
 from ..models.video.reading import Sampling
 from . import host
 from .qwen import model_input, require_vision, sampling_of, writing_inputs

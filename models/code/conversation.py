@@ -9,6 +9,7 @@ from ..progress import Progress, no_progress
 from ..qwen3vl.cache import KVCache
 from ..qwen3vl.generate import PREFILL_CHUNK, Context, Generation, Sampling, generate
 from ..qwen3vl.json_schema import JsonConstraint
+from ..qwen3vl.prompt import NEXT_TURN, asking, opening, split_reasoning
 from .layout import lay_out_segments, read_segments
 from .visual_code import Segment, VisualCode
 
@@ -69,8 +70,7 @@ class Conversation:
     def __init__(self, model, segments: list[str | Segment], system: str = "", int8_cache: bool = False):
         self.model = model
         self.context = Context(model.text, KVCache(model.config.text.layers, int8=int8_cache))
-        opening = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-        self.unread: list[str | Segment] = [opening + "<|im_start|>user\n", *segments]
+        self.unread: list[str | Segment] = [opening(system), *segments]
 
     @property
     def room(self) -> int:
@@ -122,16 +122,15 @@ class Conversation:
         """
         tokenizer = self.model.tokenizer
         reasons = tokenizer.thinks and thinking and schema is None
-        opening = "<think>\n" if reasons else "<think>\n\n</think>\n\n" if tokenizer.thinks else ""
-        turn = f"{question}<|im_end|>\n<|im_start|>assistant\n{opening}"
+        turn = asking(question, tokenizer.thinks, reasons)
         context, prefill = self._continue([*self.unread, turn], max_tokens, progress)
         prompt_tokens = context.cache.length
         constrain = None if schema is None else self._constraint(schema, max_tokens)
         written = generate(
             context, tokenizer.decode, tokenizer.end_ids, sampling, max_tokens, on_text, constrain, progress
         )
-        self.context, self.unread = context, ["<|im_end|>\n<|im_start|>user\n"]
-        reasoning, text = _split_reasoning(written.text, reasons)
+        self.context, self.unread = context, [NEXT_TURN]
+        reasoning, text = split_reasoning(written.text, reasons)
         seconds = {"prefill": prefill, "decode": written.seconds}
         return Answer(text, reasoning, written.truncated, written, prompt_tokens, seconds)
 
@@ -168,10 +167,3 @@ def converse(model, code: VisualCode, **options) -> Conversation:
             "encode the video with the model that is to read it."
         )
     return Conversation(model, list(code.segments), **options)
-
-
-def _split_reasoning(text: str, reasons: bool) -> tuple[str, str]:
-    reasoning, marker, answer = text.partition("</think>")
-    if marker:
-        return reasoning.strip(), answer.strip()
-    return (text.strip(), "") if reasons else ("", text.strip())

@@ -11,7 +11,6 @@ import torch
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from ..qwen3vl.vision import patches_of
 from ..video.gop import GopPlan
 from ..video.reading import Frames
 from .modes import Group, group_frames
@@ -121,30 +120,25 @@ def slice_code(code: VisualCode, start: float, stop: float, picture: Callable[[i
 
 
 @torch.no_grad()
-def encode_pictures(model, rgb: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run pictures of one size through the vision tower.
-
-    Args:
-        rgb: uint8 [n, f, H, W, 3], f = 1 for stills (each doubled in time) and 2 for pairs of frames.
-
-    Returns:
-        What the language model reads, [n, tokens, D], and the DeepStack features, [K, n, tokens, D].
-    """
-    pictures = torch.from_numpy(rgb.reshape(-1, *rgb.shape[2:])).to(model.device)
-    patches, grid = patches_of(pictures, model.config.vision, still=rgb.shape[1] == 1)
-    merged, deepstack = model.vision(patches.to(model.dtype), grid)
-    return merged.unflatten(0, (rgb.shape[0], -1)), torch.stack(deepstack).unflatten(1, (rgb.shape[0], -1))
+def encode_pictures(model, rgb: np.ndarray, progress: Progress = no_progress) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run pictures of one size, uint8 [n, f, H, W, 3], through the vision tower (:meth:`..VisionModel.encode`)."""
+    return model.vision.encode(torch.from_numpy(rgb).to(model.device), progress)
 
 
 def encode_images(pictures: Sequence[np.ndarray], model, progress: Progress = no_progress) -> list[Segment]:
-    """Encode pictures that stand outside time: uint8 [H, W, 3] of any sizes, sides multiples of 32, in their order."""
+    """Encode pictures that stand outside time: uint8 [H, W, 3] of any sizes, sides multiples of 32, in their order.
+
+    ``progress`` counts the layers of all pictures.
+    """
     segments = []
     for number, rgb in enumerate(pictures):
-        progress(number, len(pictures))
-        embeds, deepstack = encode_pictures(model, rgb[None, None])
+
+        def watch(layer, layers, number=number):
+            progress(number * layers + layer, len(pictures) * layers)
+
+        embeds, deepstack = encode_pictures(model, np.array(rgb)[None, None], watch)
         group = Group("I", (number,), rgb.shape[:2], stamped=False)
         segments.append(_segment(group, [number], [0.0], embeds[0], deepstack[:, 0]))
-    progress(len(pictures), len(pictures))
     return segments
 
 
@@ -201,9 +195,11 @@ class _BatchedEncoder:
 
     def _encode(self, shape: tuple) -> None:
         batch = self.pending.pop(shape)
-        self.progress(len(self.features), len(self.groups))
+        # Told layer by layer, so that cancelling does not wait for the whole batch.
+        done = len(self.features)
         began = time.perf_counter()
-        embeds, deepstack = encode_pictures(self.model, np.stack([rgb for _, rgb in batch]))
+        pictures = np.stack([rgb for _, rgb in batch])
+        embeds, deepstack = encode_pictures(self.model, pictures, lambda *_: self.progress(done, len(self.groups)))
         self.seconds += time.perf_counter() - began
         for i, (number, _) in enumerate(batch):
             self.features[number] = (embeds[i], deepstack[:, i])

@@ -6,13 +6,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..code.conversation import Conversation
+from ..code.encoding import encode_images
 from ..errors import InputError
 from ..progress import TerminalProgress
 from ..qwen3vl.config import read_text_config, read_vision_config
-from ..qwen3vl.describe import describe, fit_picture, look
 from ..qwen3vl.generate import GREEDY, Sampling
 from ..qwen3vl.gguf import GGUFFile, read_gguf
 from ..qwen3vl.loading import find_mmproj, load_qwen3vl
+from ..qwen3vl.pictures import fit_picture
 from ..qwen3vl.placement import load_placed
 from ..qwen3vl.text import TextModel
 from ..qwen3vl.tokenizer import read_tokenizer
@@ -64,18 +66,16 @@ def run_describe(arguments) -> None:
     sampling = GREEDY if arguments.greedy else Sampling(seed=arguments.seed)
     mmproj = (arguments.mmproj or "auto") if pictures else None
     model = load_placed(arguments.model, mmproj, arguments.device)
-    description = describe(
-        model,
-        look(model, pictures, TerminalProgress("look")),
+    seen = encode_images(pictures, model, TerminalProgress("look"))
+    answer = Conversation(model, seen, arguments.system).ask(
         arguments.question,
-        system=arguments.system,
-        think=not arguments.no_thinking,
         sampling=sampling,
         max_tokens=arguments.max_tokens,
+        thinking=not arguments.no_thinking,
         progress=TerminalProgress("read and write"),
     )
-    print(description.text)
-    if description.truncated:
+    print(answer.text)
+    if answer.truncated:
         print(f"codeclens: cut off at {arguments.max_tokens} tokens", file=sys.stderr)
 
 

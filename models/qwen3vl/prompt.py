@@ -13,8 +13,6 @@ from ..errors import InputError
 from .rope import mrope_positions, segments_of
 from .tokenizer import Tokenizer
 
-ROLES = ("system", "user", "assistant")
-
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -43,37 +41,33 @@ def timestamp(seconds: float) -> str:
     return f"<{seconds:.1f} seconds>"
 
 
-def group_seconds(pts: Sequence[float]) -> list[float]:
-    """The time of each pair of frames at ``pts`` seconds, the mean of the two; an odd last frame is its own pair."""
-    return [(first + second) / 2 for first, second in zip(pts[::2], [*pts[1::2], *pts[-1:]], strict=False)]
+def opening(system: str = "") -> str:
+    """The text before what the user shows and asks first."""
+    return (f"<|im_start|>system\n{system}<|im_end|>\n" if system else "") + "<|im_start|>user\n"
 
 
-def chat(
-    turns: Sequence[tuple[str, str | Sequence[str | Picture]]], thinks: bool = False, think: bool = True
-) -> list[str | Picture]:
-    """Wrap ``turns`` of (role, content) in the chat template and open the assistant's answer.
+def asking(question: str, thinks: bool = False, think: bool = True) -> str:
+    """``question``, the end of the user's turn, and the beginning of the answer.
 
-    Roles are "system" (first only), "user" and "assistant". ``thinks`` says that the model is a Thinking variant; with
-    ``think`` False its reasoning is opened and closed at once. Raises InputError for another role or for text that
-    writes out a picture's token.
+    ``thinks`` says that the model is a Thinking variant; with ``think`` False its reasoning is opened and closed at
+    once.
     """
-    parts: list[str | Picture] = []
-    for number, (role, content) in enumerate(turns):
-        if role not in ROLES or (role == "system" and number):
-            raise InputError(
-                f"turn {number + 1} has the role {role!r}; {', '.join(ROLES)} are known, system comes first"
-            )
-        content = [content] if isinstance(content, str) else list(content)
-        for text in content:
-            if isinstance(text, str) and ("<|image_pad|>" in text or "<|video_pad|>" in text):
-                raise InputError(f"turn {number + 1} writes out a picture's token; pictures are given as pictures")
-        parts += [f"<|im_start|>{role}\n", *content, "<|im_end|>\n"]
     reasoning = "" if not thinks else "<think>\n" if think else "<think>\n\n</think>\n\n"
-    return [*parts, f"<|im_start|>assistant\n{reasoning}"]
+    return f"{question}<|im_end|>\n<|im_start|>assistant\n{reasoning}"
+
+
+NEXT_TURN = "<|im_end|>\n<|im_start|>user\n"
+"""The text between an answer and the next question."""
 
 
 def lay_out(parts: Sequence[str | Picture], tokenizer: Tokenizer, start: int = 0) -> Prompt:
-    """Tokenise ``parts`` from M-RoPE position ``start`` on, all text in one string as the reference does."""
+    """Tokenise ``parts`` from M-RoPE position ``start`` on, all text in one string as the reference does.
+
+    Raises InputError for text that writes out a picture's token.
+    """
+    for part in parts:
+        if isinstance(part, str) and ("<|image_pad|>" in part or "<|video_pad|>" in part):
+            raise InputError("The text writes out a picture's token, <|image_pad|> or <|video_pad|>; leave it out.")
     pictures = [part for part in parts if isinstance(part, Picture)]
     text = "".join(part if isinstance(part, str) else _marked(part) for part in parts)
     pads = {tokenizer.image_pad, tokenizer.video_pad}
@@ -100,7 +94,7 @@ def _marked(picture: Picture) -> str:
 
 
 def split_reasoning(text: str, reasons: bool) -> tuple[str, str]:
-    """What a model wrote behind the prompt of :func:`chat`, as (reasoning, answer).
+    """What a model wrote behind :func:`asking`, as (reasoning, answer).
 
     ``reasons`` says that the prompt opened the reasoning; text that never closes it is reasoning all through.
     """

@@ -65,14 +65,14 @@ class VisionModel(torch.nn.Module):
         progress(len(self.blocks), len(self.blocks))
         return self.merger(states), deepstack
 
-    def encode(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, frames: torch.Tensor, progress: Progress = no_progress) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode n pictures of one size: ``frames`` uint8 [n, f, H, W, 3], f = 1 for stills and 2 for frame pairs.
 
-        Returns tokens [n, H * W / 1024, D] and DeepStack features [layers, n, H * W / 1024, D].
+        Returns tokens [n, H * W / 1024, D] and DeepStack features [layers, n, H * W / 1024, D]. ``progress`` counts
+        layers.
         """
-        table = self.position_table.weight
-        patches, grid = patches_of(frames.to(table.device).flatten(0, 1), self.config, still=frames.shape[1] == 1)
-        tokens, deepstack = self(patches.to(self.dtype), grid)
+        patches, grid = patches_of(frames.flatten(0, 1), self.config, still=frames.shape[1] == 1)
+        tokens, deepstack = self(patches.to(self.dtype), grid, progress)
         size = (frames.shape[0], -1, tokens.shape[-1])
         return tokens.view(size), torch.stack([features.view(size) for features in deepstack])
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from codeclens.models.code.conversation import Conversation
+from codeclens.models.code.encoding import encode_images
 from codeclens.models.qwen3vl import load_qwen3vl
-from codeclens.models.qwen3vl.describe import describe, fit_picture, look
 from codeclens.models.qwen3vl.generate import GREEDY
+from codeclens.models.qwen3vl.pictures import fit_picture
 from codeclens.models.qwen3vl.placement import compute_dtype
 from PIL import Image
 from support.comfyui import ROOT, find_comfyui, host_environment, why_not
@@ -59,8 +61,8 @@ def test_describe_writes_what_the_model_writes_outside_the_host(comfyui, models)
     assert result.error is None
     model = load_qwen3vl(models / MODEL, dtype=compute_dtype("cpu"))
     with Image.open(comfyui.input / "picture.png") as picture:
-        seen = look(model, [fit_picture(np.asarray(picture), 64)])
-    expected = describe(model, seen, "What is this?", sampling=GREEDY, max_tokens=8)
+        seen = encode_images([fit_picture(np.asarray(picture), 64)], model)
+    expected = Conversation(model, seen).ask("What is this?", sampling=GREEDY, max_tokens=8)
     assert result.outputs["show"]["text"] == [expected.text]
     assert result.outputs["describe"]["text"] == [expected.text]
     assert result.outputs["cut"]["text"] == [str(expected.truncated)]

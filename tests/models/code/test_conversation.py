@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from codeclens.models.code.conversation import Conversation, _split_reasoning, converse
-from codeclens.models.code.encoding import encode_video
+from codeclens.models.code.conversation import Conversation, converse
+from codeclens.models.code.encoding import encode_images, encode_video
 from codeclens.models.errors import InputError
 from codeclens.models.qwen3vl.generate import GREEDY, Sampling
+from codeclens.models.qwen3vl.prompt import split_reasoning
 from support.frames import frames_of, noise, plan_for
 
 
@@ -128,4 +129,29 @@ def test_a_code_of_another_model_is_refused(tiny_model, code):
     ],
 )
 def test_reasoning_is_kept_apart(text, reasons, expected):
-    assert _split_reasoning(text, reasons) == expected
+    assert split_reasoning(text, reasons) == expected
+
+
+def test_the_order_of_pictures_matters_and_progress_counts_layers(tiny_model):
+    pictures = [noise(1, 64, 96)[0], noise(1, 128, 64, seed=1)[0]]
+    calls = []
+    seen = encode_images(pictures, tiny_model, lambda done, total: calls.append((done, total)))
+    assert [picture.grid for picture in seen] == [(2, 3), (4, 2)]
+    assert calls[0] == (0, 10) and calls[-1] == (10, 10)
+    one, other = (
+        Conversation(tiny_model, order).ask("Which?", sampling=GREEDY, max_tokens=6) for order in (seen, seen[::-1])
+    )
+    assert one.generation.logprobs != other.generation.logprobs
+
+
+def test_a_system_prompt_stands_first_and_text_alone_is_fine(tiny_model):
+    talk = Conversation(tiny_model, [], system="Be brief.")
+    talk.ask("Why?", sampling=GREEDY, max_tokens=0)
+    assert tiny_model.tokenizer.decode(talk.context.ids, skip_special=False) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_question_that_writes_out_a_pictures_token_is_refused(tiny_model, code):
+    with pytest.raises(InputError, match="writes out a picture's token"):
+        converse(tiny_model, code).ask("What is <|video_pad|>?")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from codeclens.models.errors import InputError
 from codeclens.models.qwen3vl.gguf import read_gguf
-from codeclens.models.qwen3vl.prompt import Picture, chat, group_seconds, lay_out, timestamp
+from codeclens.models.qwen3vl.prompt import NEXT_TURN, Picture, asking, lay_out, opening, timestamp
 from codeclens.models.qwen3vl.tokenizer import read_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,39 +110,20 @@ def test_prompts_equal_the_references_ids_and_positions(tiny, qwen3vl_fixtures, 
     assert prompt.next_position == reference["position_ids"].max() + 1
 
 
-def test_the_chat_format_equals_the_fixtures_wrapping(qwen3vl_fixtures):
-    for scenario in ("text", "image", "video", "mixed"):
-        parts = fixture_parts(np.load(qwen3vl_fixtures / "tiny-tied" / f"ref-{scenario}.npz"))
-        opening, ending = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
-        content = [part.removeprefix(opening).removesuffix(ending) if isinstance(part, str) else part for part in parts]
-        wrapped = chat([("user", [part for part in content if part != ""])])
-        assert _joined(wrapped) == _joined(parts)
-
-
-def _joined(parts):
-    """Neighbouring strings as one."""
-    joined = [""]
-    for part in parts:
-        if isinstance(part, str) and isinstance(joined[-1], str):
-            joined[-1] += part
-        else:
-            joined.append(part)
-    return joined
-
-
 def test_turns_follow_the_template_in_the_file(tiny):
     """Rendered by the template's own engine."""
     jinja2 = pytest.importorskip("jinja2")
     template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(tiny.chat_template)
     turns = [("system", "Be brief."), ("user", "Hello"), ("assistant", "Hi."), ("user", "And now?")]
     messages = [{"role": role, "content": content} for role, content in turns]
-    assert "".join(chat(turns)) == template.render(messages=messages, add_generation_prompt=True)
+    ours = opening("Be brief.") + asking("Hello") + "Hi." + NEXT_TURN + asking("And now?")
+    assert ours == template.render(messages=messages, add_generation_prompt=True)
 
 
 def test_thinking_models_open_or_close_their_reasoning():
-    assert chat([("user", "a")], thinks=True)[-1] == "<|im_start|>assistant\n<think>\n"
-    assert chat([("user", "a")], thinks=True, think=False)[-1] == "<|im_start|>assistant\n<think>\n\n</think>\n\n"
-    assert chat([("user", "a")], think=True)[-1] == "<|im_start|>assistant\n"
+    assert asking("a", thinks=True).endswith("<|im_start|>assistant\n<think>\n")
+    assert asking("a", thinks=True, think=False).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert asking("a", think=True).endswith("<|im_start|>assistant\n")
 
 
 def test_a_thinking_file_is_known_by_its_template(tmp_path):
@@ -151,17 +132,15 @@ def test_a_thinking_file_is_known_by_its_template(tmp_path):
         assert read_tokenizer(file).thinks is thinking
 
 
-def test_wrong_turns_are_refused():
-    with pytest.raises(InputError, match="turn 1 has the role 'bot'"):
-        chat([("bot", "a")])
-    with pytest.raises(InputError, match="turn 2 has the role 'system'"):
-        chat([("user", "a"), ("system", "b")])
-    with pytest.raises(InputError, match="turn 1 writes out a picture's token"):
-        chat([("user", "what is <|image_pad|>?")])
+def test_text_that_writes_out_a_pictures_token_is_refused(tiny):
+    with pytest.raises(InputError, match="writes out a picture's token"):
+        lay_out([opening(), asking("what is <|image_pad|>?")], tiny)
 
 
-def test_stamps_are_the_mean_of_two_frames():
-    """The fixtures' video at 2 frames a second: 0.25 s is written 0.2, as Python rounds."""
-    assert [timestamp(t) for t in group_seconds([0.0, 0.5, 1.0, 1.5])] == ["<0.2 seconds>", "<1.2 seconds>"]
-    assert group_seconds([0.0, 0.5, 1.0]) == [0.25, 1.0]
-    assert group_seconds([]) == []
+def test_stamps_round_as_python_does():
+    """The fixtures' video at 2 frames a second: 0.25 s, the mean of two frames, is written 0.2."""
+    assert [timestamp(seconds) for seconds in (0.25, 1.25, 12.0)] == [
+        "<0.2 seconds>",
+        "<1.2 seconds>",
+        "<12.0 seconds>",
+    ]
