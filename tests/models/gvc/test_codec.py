@@ -109,7 +109,7 @@ def test_more_atoms_and_longer_indices_leave_less_error():
 
 
 def test_less_error_than_the_flat_prototype_of_this_design():
-    """Bytes and errors that were measured, before there was rate planning, on a flow of 2 x 1500 values like this one."""
+    """Bytes and errors that were measured before there was rate planning, on a flow of 2 x 1500 values like this."""
     for size, prototype in ((76, 0.117), (304, 0.0488), (1824, 0.0166)):
         schedule = plan_schedule(shifted_sigmas(20, 500), 1, FLOW.length, 8 * size / FLOW.frames)
         header = replace(header_for(), schedule=schedule)
