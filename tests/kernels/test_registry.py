@@ -1,8 +1,11 @@
 """Which backend runs, why not the other, and that torch sees well-formed ops."""
 
+import importlib
 import logging
 import subprocess
 import sys
+import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,6 +68,19 @@ def test_importing_loads_nothing():
         assert not opened and kernels.registry.current().driver is None, opened
     """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_second_copy_of_the_pack_shares_the_ops():
+    """The pack may be installed and lie in the host's custom_nodes as well; torch defines an op once per process."""
+    package = sys.modules["second_copy"] = types.ModuleType("second_copy")
+    package.__path__ = [str(Path(kernels.__file__).parents[1])]
+    try:
+        copy = importlib.import_module("second_copy.kernels")
+        assert copy.registry is not registry
+        assert torch.equal(copy.dequantize(Q4_K, "Q4_K"), kernels.dequantize(Q4_K, "Q4_K"))
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "second_copy"]:
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize(
