@@ -93,13 +93,14 @@ def write_caption(clip: Clip, truth: Truth) -> str:
     """Sentences about each shot, its objects and its camera, and about what is wrong."""
     scene = _Scene(clip, truth)
     sentences = []
-    for number, shot in enumerate(clip.shots):
-        if shot.opening != "start":
+    shots = [(number, shot) for number, shot in enumerate(clip.shots) if scene.shown(number)]
+    for place, (number, shot) in enumerate(shots):
+        if place:
             sentences.append(f"Then there is a {shot.opening}.")
         figures = [figure for figure in truth.figures if figure.shot == number and figure.seen >= 1]
         sentences += [_sentence(scene, figure) for figure in figures]
         sentences.append(f"The background is {shot.ground.kind}.")
-        if shot.camera.kind != "still":
+        if shot.camera.kind != "still" and len(scene.shown(number)) >= 4:
             sentences.append(f"The camera {CAMERA_WORDS[shot.camera.kind][3:]}.")
     for kind in truth.faults:
         words = FAULT_WORDS[kind]
@@ -359,7 +360,8 @@ def _told_events(scene: _Scene) -> list[Event]:
     return [
         event
         for event in scene.truth.events
-        if event.kind in ("cut", "fade") or any(name in event.text and at == event.seconds for name, at in told)
+        if (event.kind in ("cut", "fade") and scene.seconds[0] < event.seconds <= scene.seconds[-1])
+        or any(name in event.text and at == event.seconds for name, at in told)
     ]
 
 

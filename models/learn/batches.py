@@ -1,0 +1,154 @@
+"""Examples as tensors: one padded row of tokens each, its questions as branches that do not see each other.
+
+A row is what a conversation reads: the pictures once, then every question and answer as if it were the first, as forks
+of one reading are (see ``code.conversation``). So one pass through the pictures trains on all questions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..qwen3vl.prompt import Prompt, lay_out
+from ..qwen3vl.tokenizer import Tokenizer
+from ..qwen3vl.vision import patches_of
+from .lessons import Example
+
+OPENING = "<|im_start|>user\n"
+
+
+@dataclass(slots=True)
+class Batch:
+    """B rows of L tokens, flattened where a model reads them.
+
+    Attributes:
+        ids: int64 [B * L].
+        positions: int64 [3, B * L].
+        mask: bool [B, 1, L, L], True where a token (row) sees another (column).
+        pictures: uint8 [n, f, H, W, 3] for each size and number of frames.
+        visual_rows: int64 [m], where the tokens of ``pictures`` belong, in their order.
+        answer_rows: int64 [a], tokens that predict a token of an answer; ``targets`` int64 [a], which.
+        branch: int64 [a], number of the question that each target belongs to, over the whole batch.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    pictures: list[torch.Tensor]
+    visual_rows: torch.Tensor
+    answer_rows: torch.Tensor
+    targets: torch.Tensor
+    branch: torch.Tensor
+
+    def to(self, device) -> "Batch":
+        """The same on another device."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        pictures = [group.to(device) for group in values.pop("pictures")]
+        return Batch(**{name: value.to(device) for name, value in values.items()}, pictures=pictures)
+
+
+@dataclass(slots=True)
+class _Row:
+    """One example as numbers; ``of`` int64 [L] is 0 for what all questions share and the question's number from 1."""
+
+    prompt: Prompt
+    ids: list[int]
+    positions: torch.Tensor
+    of: np.ndarray
+    answers: list[tuple[int, int, int]]
+
+
+def collate(examples: Sequence[Example], tokenizer: Tokenizer, answers: Sequence | None = None) -> Batch:
+    """The batch of ``examples`` with each question's answer, or with ``answers``: (question, answer) pairs for each."""
+    if answers is None:
+        answers = [[(question.question, question.answer) for question in example.questions] for example in examples]
+    rows = [_row(example, pairs, tokenizer) for example, pairs in zip(examples, answers, strict=True)]
+    length = max(len(row.ids) for row in rows)
+    filler = tokenizer.token_id("<|endoftext|>")
+    ids = torch.full((len(rows), length), filler)
+    positions = torch.zeros(3, len(rows), length, dtype=torch.int64)
+    of = np.zeros((len(rows), length), np.int64)
+    targets, first = [], 0
+    for number, row in enumerate(rows):
+        count = len(row.ids)
+        ids[number, :count] = torch.tensor(row.ids)
+        positions[:, number, :count] = row.positions
+        of[number, :count] = row.of
+        of[number, count:] = -1
+        targets += [(number * length + at - 1, token, first + branch) for at, token, branch in row.answers]
+        first += len(answers[number])
+    branches = torch.from_numpy(of)
+    seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
+    mask = (seen & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
+    pictures, visual_rows = _pictures(examples, rows, length)
+    answer_rows, tokens, branch = torch.tensor(targets, dtype=torch.int64).reshape(-1, 3).T
+    return Batch(ids.flatten(), positions.flatten(1), mask, pictures, visual_rows, answer_rows, tokens, branch)
+
+
+def _row(example: Example, pairs, tokenizer: Tokenizer) -> _Row:
+    prompt = lay_out([OPENING, *example.parts], tokenizer)
+    ids, positions, of = list(prompt.ids), [prompt.positions], [0] * len(prompt.ids)
+    end = tokenizer.token_id("<|im_end|>")
+    answers = []
+    for number, (question, answer) in enumerate(pairs):
+        asked = tokenizer.encode(f"{question}<|im_end|>\n<|im_start|>assistant\n")
+        said = [*tokenizer.encode(answer), end]
+        start = len(ids) + len(asked)
+        answers += [(start + at, token, number) for at, token in enumerate(said)]
+        ids += asked + said
+        positions.append((prompt.next_position + torch.arange(len(asked) + len(said))).expand(3, -1))
+        of += [number + 1] * (len(asked) + len(said))
+    return _Row(prompt, ids, torch.cat(positions, dim=1), np.array(of), answers)
+
+
+def _pictures(examples, rows: list[_Row], length: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """All pictures by shape, and the rows of their tokens in that order."""
+    groups: dict[tuple, tuple[list, list]] = {}
+    for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
+        at = 0
+        for picture in example.pictures:
+            tokens = (picture.shape[1] // 32) * (picture.shape[2] // 32)
+            shown, places = groups.setdefault(picture.shape, ([], []))
+            shown.append(torch.from_numpy(picture))
+            places.append(number * length + row.prompt.visual_index[at : at + tokens])
+            at += tokens
+    return [torch.stack(shown) for shown, _ in groups.values()], torch.cat(
+        [place for _, places in groups.values() for place in places]
+    )
+
+
+class BatchAttention:
+    """Attention for the rows of a batch, each by its own mask; set ``mask`` before every pass."""
+
+    def __init__(self):
+        self.mask: torch.Tensor | None = None
+
+    def __call__(self, query, key, value, causal: bool = False) -> torch.Tensor:
+        """See ``qwen3vl.attention.Attention``; the n tokens are the B * L of the batch."""
+        rows, _, length, _ = self.mask.shape
+        groups = query.shape[1] // key.shape[1]
+        query, key, value = (states[0].unflatten(1, (rows, length)).transpose(0, 1) for states in (query, key, value))
+        key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=self.mask)
+        return attended.transpose(0, 1).flatten(1, 2)[None]
+
+
+def answer_losses(model, attention: BatchAttention, batch: Batch) -> torch.Tensor:
+    """Cross entropy of every token of every answer, given what stands before it: float32 [a].
+
+    ``model`` is a :class:`.tiny.TinyQwen3VL` whose text model attends with ``attention``.
+    """
+    patches, grids = [], []
+    for group in batch.pictures:
+        cut, grid = patches_of(group.flatten(0, 1), model.config.vision, still=group.shape[1] == 1)
+        patches.append(cut)
+        grids.append(grid)
+    tokens, deepstack = model.vision(torch.cat(patches), torch.cat(grids))
+    embeds = model.text.embed(batch.ids)
+    embeds = embeds.index_copy(0, batch.visual_rows, tokens.to(embeds.dtype))
+    attention.mask = batch.mask
+    hidden = model.text(embeds, batch.positions, None, deepstack, batch.visual_rows)
+    logits = model.text.logits(hidden[batch.answer_rows])
+    return F.cross_entropy(logits.float(), batch.targets, reduction="none")

@@ -1,0 +1,145 @@
+"""Training examples: a clip as some mode shows it, and questions about what it shows."""
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..code.encoding import shrink
+from ..code.modes import STAMPS, group_frames
+from ..qwen3vl.prompt import Picture
+from ..video.gop import plan_from_costs
+from .questions import Question, write_caption, write_questions
+from .rendering import render_frame
+from .scenes import CONTENTS, SPLITS, Clip, sample_clip
+from .truth import truth_of
+
+DESCRIBE = (
+    "Describe the video.",
+    "What happens in the video?",
+    "Describe this video in one paragraph: who or what is seen, where, what happens from beginning to end, and how the "
+    "camera moves. Say only what is visible.",
+)
+FORMS = ("rgb", "thumbnail", "keyframes", "still")
+CAPTION = "caption"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What examples are drawn from.
+
+    Attributes:
+        sizes: (H, W) of whole pictures, with weights; multiples of 32.
+        forms: weight of each of ``FORMS``: the modes of a visual code, and a single picture outside time.
+        contents: weight of each of ``scenes.CONTENTS``.
+        frames: fewest and most frames of a clip that are looked at.
+        look_fps: how often a second a clip is looked at.
+        kinds: kinds of question, all where empty; "caption" is one of them.
+        questions: at most so many of one clip.
+    """
+
+    sizes: dict[tuple[int, int], float] = field(
+        default_factory=lambda: {(128, 128): 6, (96, 96): 1, (128, 160): 1, (160, 128): 1, (256, 256): 0.5}
+    )
+    forms: dict[str, float] = field(default_factory=lambda: {"rgb": 4, "thumbnail": 4, "keyframes": 1, "still": 1})
+    contents: dict[str, float] = field(default_factory=lambda: dict(zip(CONTENTS, (1, 4, 2, 2, 4), strict=True)))
+    frames: tuple[int, int] = (4, 16)
+    look_fps: tuple[float, ...] = (2, 3, 4, 4, 6, 8)
+    kinds: tuple[str, ...] = ()
+    questions: int = 6
+    most_figures: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One clip as it is shown, and what is asked.
+
+    ``pictures`` uint8 [f, H, W, 3] each, f = 1 for stills and 2 for pairs, stand for the ``Picture`` parts in order;
+    other parts are text. Every question is asked on its own behind the same pictures.
+    """
+
+    seed: int
+    form: str
+    content: str
+    parts: list[str | Picture]
+    pictures: list[np.ndarray]
+    questions: list[Question]
+
+
+def make_example(seed: int, course: Course, form: str | None = None) -> Example:
+    """The example of a seed. ``form`` overrules the course: evaluation shows the same clip in several."""
+    draw = random.Random(f"lesson {seed}")
+    content = _weighted(draw, course.contents)
+    form, drawn = form or _weighted(draw, course.forms), draw.random()
+    size = _weighted(draw, course.sizes)
+    fps = draw.choice(course.look_fps)
+    count = draw.randint(*course.frames)
+    aspect = (size[1] / min(size), size[0] / min(size))
+    # Duplicated frames only show where none is left out.
+    native = fps if content == "fault" and drawn < 0.4 else draw.choice((1, 2, 3)) * fps
+    clip = sample_clip(seed, content, seconds=count / fps, fps=native, aspect=aspect, most_figures=course.most_figures)
+    every = [round(number * native / fps) for number in range(count)]
+    every = [frame for frame in every if frame < clip.frames]
+    if form == "still":
+        parts, pictures, seen = _still(draw, clip, every, size)
+    else:
+        parts, pictures, seen = _video(draw, clip, every, size, form)
+    return Example(seed, form, content, parts, pictures, draw_questions(draw, clip, seen, course))
+
+
+def _weighted(draw, weights: dict):
+    return draw.choices(list(weights), list(weights.values()))[0]
+
+
+def _still(draw, clip: Clip, frames: list[int], size):
+    frame = draw.choice(frames)
+    return [Picture(size[0] // 32, size[1] // 32)], [render_frame(clip, size, frame)[None]], [frame]
+
+
+def _video(draw, clip: Clip, frames: list[int], size, form: str):
+    """Parts, pictures and the frames that can be seen in a mode, under a plan drawn at random."""
+    opening = [next(at for at, frame in enumerate(frames) if frame >= shot.first) for shot in clip.shots
+               if shot.first <= frames[-1]]  # fmt: skip
+    whole = {at for at in opening if draw.random() < 0.9} | {at for at in range(len(frames)) if draw.random() < 0.15}
+    pts = np.array(frames) / clip.fps
+    plan = plan_from_costs(np.zeros(len(frames)), "frames", index=np.array(frames), pts=pts, size=size, frames=whole)
+    stamps = "every" if draw.random() < 0.8 else draw.choice(STAMPS[1:])
+    groups = group_frames(plan, form, stamps=stamps, pair_thumbnails=form == "thumbnail" and draw.random() < 0.3)
+    rendered = {at: render_frame(clip, size, frames[at]) for at in sorted({at for g in groups for at in g.frames})}
+    parts, pictures = [], []
+    for group in groups:
+        seconds = float(pts[group.frames[0]] + pts[group.frames[-1]]) / 2
+        parts.append(Picture(group.size[0] // 32, group.size[1] // 32, seconds if group.stamped else None))
+        pictures.append(shrink(np.stack([rendered[at] for at in group.frames]), group.size))
+    return parts, pictures, [frames[at] for at in rendered]
+
+
+def draw_questions(draw, clip: Clip, frames: list[int], course: Course) -> list[Question]:
+    """At most as many questions as the course asks, of as many different kinds as possible."""
+    truth = truth_of(clip, frames)
+    asked: dict[str, list[Question]] = {}
+    for question in write_questions(clip, truth, draw.randrange(1 << 30)):
+        asked.setdefault(question.kind, []).append(question)
+    asked[CAPTION] = [Question(CAPTION, "open", draw.choice(DESCRIBE), write_caption(clip, truth), ())]
+    kinds = [kind for kind in asked if not course.kinds or kind in course.kinds]
+    draw.shuffle(kinds)
+    chosen = []
+    while kinds and len(chosen) < course.questions:
+        chosen += [asked[kind].pop() for kind in kinds[: course.questions - len(chosen)]]
+        kinds = [kind for kind in kinds if asked[kind]]
+    return chosen
+
+
+def corpus(count: int = 3000, course: Course | None = None):
+    """Texts of the first ``count`` clips of the training split, for a tokenizer to learn from."""
+    course = course or Course()
+    yield from ("user\n", "assistant\n", "system\n", *DESCRIBE)
+    for seed in range(SPLITS["train"][0], SPLITS["train"][0] + count):
+        clip = sample_clip(seed, most_figures=course.most_figures)
+        frames = list(range(0, clip.frames, max(1, round(clip.fps / 4))))
+        truth = truth_of(clip, frames)
+        yield write_caption(clip, truth)
+        for question in write_questions(clip, truth):
+            yield question.question
+            yield question.answer
+        yield "".join(f"<{frame / clip.fps:.1f} seconds>" for frame in frames)

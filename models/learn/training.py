@@ -1,0 +1,298 @@
+"""Training the tiny model from scratch on rendered clips: resumable, and the same for the same plan.
+
+The order of examples, the initial weights and the learning rate follow from the plan alone, and a checkpoint holds all
+that a step changes; so training in several sittings gives what one gives, bit for bit on the CPU with one number of
+threads.
+"""
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import InputError
+from ..progress import Progress, no_progress
+from .batches import Batch, BatchAttention, answer_losses, collate
+from .lessons import Course, Example, corpus, make_example
+from .scenes import SPLITS
+from .tiny import TinyQwen3VL, tiny_config
+from .vocabulary import learn_vocabulary, tokenizer_of
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+EXAMPLES_A_STEP = 1024
+"""Seeds set aside for each step, so that its examples do not depend on the batches before."""
+
+ROWS_AT_ONCE = 8
+"""Rows that are read together; a step's rows are sorted by length first, so that little is padded."""
+
+SAVE_EVERY = 300
+"""Seconds between checkpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the training: its course, rows a step, and the share of all steps at which it ends."""
+
+    until: float
+    rows: int
+    course: Course
+
+
+def default_stages() -> tuple[Stage, ...]:
+    """What things are, then what they do, then everything in every mode."""
+    small = {(96, 96): 3, (128, 128): 1}
+    first = Course(
+        sizes=small, forms={"still": 3, "rgb": 5, "thumbnail": 1}, contents={"static": 1, "moving": 4, "camera": 1},
+        frames=(2, 6), look_fps=(2, 3, 4), most_figures=2, questions=5,
+    )  # fmt: skip
+    second = Course(
+        sizes={(96, 96): 1, (128, 128): 4}, forms={"still": 1, "rgb": 6, "thumbnail": 3, "keyframes": 1},
+        frames=(4, 10), most_figures=3,
+    )  # fmt: skip
+    return Stage(0.3, 32, first), Stage(0.7, 24, second), Stage(1.0, 16, Course())
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """Everything that the trained weights depend on.
+
+    Attributes:
+        size: see ``tiny.WIDTHS``.
+        steps: optimiser steps from beginning to end.
+        rate: AdamW's learning rate (arXiv 1711.05101) after ``warmup`` steps, falling along a cosine to a tenth.
+        decay: weight decay of matrices.
+        vocabulary: tokens, learned from the texts of ``corpus_clips`` clips.
+    """
+
+    size: str = "small"
+    steps: int = 12_000
+    rate: float = 1.5e-3
+    warmup: int = 300
+    decay: float = 0.05
+    seed: int = 0
+    vocabulary: int = 640
+    corpus_clips: int = 3000
+    stages: tuple[Stage, ...] = field(default_factory=default_stages)
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage that a step belongs to."""
+        return next(stage for stage in self.stages if step < stage.until * self.steps or stage is self.stages[-1])
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step."""
+        if step < self.warmup:
+            return self.rate * (step + 1) / self.warmup
+        share = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.rate * (0.55 + 0.45 * math.cos(math.pi * share))
+
+    def seeds_at(self, step: int) -> range:
+        """The seeds of a step's examples."""
+        first = SPLITS["train"][0] + (self.seed << 32) + step * EXAMPLES_A_STEP
+        return range(first, first + self.stage_at(step).rows)
+
+    def fingerprint(self) -> str:
+        """The plan as JSON text, by which a checkpoint knows it again."""
+        values = asdict(self)
+        for stage in values["stages"]:
+            sizes = stage["course"].pop("sizes")
+            stage["course"]["sizes"] = [[*size, weight] for size, weight in sizes.items()]
+        return json.dumps(values, sort_keys=True)
+
+
+@dataclass(slots=True)
+class Training:
+    """A model in training and what it is trained with; ``tokenizer_metadata`` as GGUF stores it."""
+
+    plan: TrainingPlan
+    model: TinyQwen3VL
+    attention: BatchAttention
+    optimizer: torch.optim.AdamW
+    tokenizer_metadata: dict
+    tokenizer: object
+    step: int = 0
+
+    @classmethod
+    def begin(cls, plan: TrainingPlan, device="cpu", tokenizer_metadata: dict | None = None) -> "Training":
+        """A new model of the plan's seed, with a tokenizer learned from its corpus unless one is given."""
+        metadata = tokenizer_metadata or learn_vocabulary(corpus(plan.corpus_clips), plan.vocabulary)
+        tokenizer = tokenizer_of(metadata)
+        attention = BatchAttention()
+        model = TinyQwen3VL(tiny_config(plan.size, tokenizer.size), plan.seed, attention).to(device)
+        matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+        vectors = [parameter for parameter in model.parameters() if parameter.dim() == 1]
+        groups = [{"params": matrices, "weight_decay": plan.decay}, {"params": vectors, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), eps=1e-8)
+        return cls(plan, model, attention, optimizer, metadata, tokenizer)
+
+    def advance(self, examples: list[Example]) -> float:
+        """One step on ``examples``; returns their mean loss, every question weighing the same."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate_at(self.step)
+        device = next(self.model.parameters()).device
+        total = sum(len(example.questions) for example in examples)
+        mean = 0.0
+        for batch in _rows_by_length(examples, self.tokenizer):
+            batch = batch.to(device)
+            with torch.amp.autocast(device.type, dtype=torch.bfloat16):
+                losses = answer_losses(self.model, self.attention, batch)
+            loss = (losses * weights_of(batch)).sum() / total
+            loss.backward()
+            mean += loss.item()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return mean
+
+    def save(self, path: Path) -> None:
+        """Write weights, the optimiser's state and the plan to ``path``, whole or not at all."""
+        tensors = {}
+        for name, parameter in self.model.named_parameters():
+            tensors[f"model.{name}"] = parameter.detach().contiguous()
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value.contiguous()
+        state = {
+            "plan": self.plan.fingerprint(),
+            "step": str(self.step),
+            "tokenizer": json.dumps(self.tokenizer_metadata),
+        }
+        partial = path.with_name(f".{path.name}.part")
+        try:
+            save_file(tensors, partial, metadata=state)
+            os.replace(partial, path)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def resume(cls, path: Path, plan: TrainingPlan, device="cpu") -> "Training":
+        """Go on from ``path``; raises InputError where it is no checkpoint of ``plan``."""
+        try:
+            with safe_open(path, "pt", device=str(device)) as file:
+                state = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path} is not a checkpoint that can be read: {error}") from None
+        if state.get("plan") != plan.fingerprint():
+            raise InputError(f"{path} was begun with another plan; give the same options as then, or another folder")
+        training = cls.begin(plan, device, json.loads(state["tokenizer"]))
+        training.step = int(state["step"])
+        with torch.no_grad():
+            for name, parameter in training.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+                kept = {
+                    key.split(".", 2)[1]: value
+                    for key, value in tensors.items()
+                    if key.startswith("optimizer.") and key.split(".", 2)[2] == name
+                }
+                if kept:
+                    training.optimizer.state[parameter] = kept
+        return training
+
+
+def _rows_by_length(examples: list[Example], tokenizer) -> Iterator[Batch]:
+    """Batches of at most ``ROWS_AT_ONCE`` rows of similar length."""
+    ordered = sorted(examples, key=lambda example: (sum(p.rows * p.columns + 9 for p in example.parts), example.seed))
+    for start in range(0, len(ordered), ROWS_AT_ONCE):
+        yield collate(ordered[start : start + ROWS_AT_ONCE], tokenizer)
+
+
+def weights_of(batch: Batch) -> torch.Tensor:
+    """One over the length of its answer for each target, so that every question weighs the same: float32 [a]."""
+    return 1.0 / torch.bincount(batch.branch)[batch.branch]
+
+
+def train(
+    folder: str | os.PathLike,
+    plan: TrainingPlan,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+    device="cpu",
+    workers: int = 0,
+    progress: Progress = no_progress,
+) -> Training:
+    """Train in ``folder`` until the plan is fulfilled or ``minutes`` are over, and leave a checkpoint and a log there.
+
+    Args:
+        resume: go on from the folder's checkpoint; without it, a folder that has one is refused.
+        workers: processes that render examples; 0 renders between the steps. The result does not depend on it.
+        progress: told steps. Cancelling leaves a checkpoint of the last whole step.
+    """
+    folder = Path(folder)
+    path = folder / CHECKPOINT
+    if path.exists() and not resume:
+        raise InputError(f"{path} exists; resume it, or give another folder")
+    if resume and not path.exists():
+        raise InputError(f"{path} does not exist; there is nothing to resume")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made a folder: {error.strerror}") from None
+    began = saved = time.monotonic()
+    training = Training.resume(path, plan, device) if resume else Training.begin(plan, device)
+    try:
+        with contextlib.closing(_examples(plan, training.step, workers)) as lessons:
+            for examples in lessons:
+                progress(training.step, plan.steps)
+                started = time.monotonic()
+                loss = training.advance(examples)
+                _log(folder / LOG, training.step, loss, len(examples), time.monotonic() - started)
+                if time.monotonic() - saved > SAVE_EVERY:
+                    training.save(path)
+                    saved = time.monotonic()
+                if minutes is not None and time.monotonic() - began > 60 * minutes:
+                    break
+    finally:
+        training.save(path)
+    progress(training.step, plan.steps)
+    return training
+
+
+def _examples(plan: TrainingPlan, first: int, workers: int) -> Iterator[list[Example]]:
+    """The examples of each step from ``first`` on, in order."""
+    if not workers:
+        for step in range(first, plan.steps):
+            yield [make_example(seed, plan.stage_at(step).course) for seed in plan.seeds_at(step)]
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        waiting = []
+        ahead = 2 * workers
+        try:
+            for step in range(first, plan.steps + ahead):
+                if step < plan.steps:
+                    waiting.append(pool.submit(_examples_of, plan, step))
+                if step >= first + ahead:
+                    yield waiting.pop(0).result()
+        finally:
+            for lesson in waiting:
+                lesson.cancel()
+
+
+def _examples_of(plan: TrainingPlan, step: int) -> list[Example]:
+    return [make_example(seed, plan.stage_at(step).course) for seed in plan.seeds_at(step)]
+
+
+def _log(path: Path, step: int, loss: float, rows: int, seconds: float) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(
+            json.dumps({"step": step, "loss": round(loss, 5), "rows": rows, "seconds": round(seconds, 3)}) + "\n"
+        )
+
+
+def shortened(plan: TrainingPlan, steps: int) -> TrainingPlan:
+    """The same plan over so many steps, with its warm-up in proportion where it would not fit."""
+    if steps < 1:
+        raise InputError(f"training takes 1 step or more, not {steps}")
+    return replace(plan, steps=steps, warmup=min(plan.warmup, max(1, steps // 20)))
