@@ -1,0 +1,173 @@
+"""A batch is what conversations read: every question as if it were the first, in the very prompt of models/code."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from codeclens.models.code.conversation import Conversation
+from codeclens.models.code.encoding import encode_video, shrink
+from codeclens.models.code.layout import lay_out_segments
+from codeclens.models.code.visual_code import Segment
+from codeclens.models.learn.batches import BatchAttention, answer_losses, collate
+from codeclens.models.learn.lessons import CAPTION, FORMS, Course, Example, corpus, make_example
+from codeclens.models.learn.questions import Question
+from codeclens.models.learn.rendering import render
+from codeclens.models.learn.scenes import SPLITS, sample_clip
+from codeclens.models.learn.tiny import TinyQwen3VL, tiny_config
+from codeclens.models.learn.vocabulary import learn_vocabulary, tokenizer_of
+from codeclens.models.qwen3vl.loading import Qwen3VL
+from codeclens.models.qwen3vl.prompt import Picture, lay_out
+from codeclens.models.video.gop import plan_from_costs
+from codeclens.models.video.reading import Frames
+
+COURSE = Course(frames=(2, 9), questions=4)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tokenizer_of(learn_vocabulary(corpus(60), 420))
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    attention = BatchAttention()
+    return TinyQwen3VL(tiny_config("nano", tokenizer.size), 3, attention), attention
+
+
+def losses_by_question(losses, batch):
+    return [losses[batch.branch == number] for number in range(int(batch.branch.max()) + 1)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_questions_and_examples_of_a_batch_do_not_see_each_other(model, tokenizer, form):
+    examples = [make_example(seed, COURSE, form) for seed in (3, 9, 14)]
+    together = losses_by_question(*run(model, tokenizer, examples))
+    alone = []
+    for example in examples:
+        for question in example.questions:
+            answers = [[(question.question, question.answer)]]
+            alone += losses_by_question(*run(model, tokenizer, [example], answers))
+    assert len(together) == len(alone)
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def run(model, tokenizer, examples, answers=None):
+    batch = collate(examples, tokenizer, answers)
+    with torch.no_grad():
+        return answer_losses(*model, batch), batch
+
+
+@pytest.mark.parametrize("mode", ["rgb", "thumbnail", "keyframes"])
+def test_losses_are_those_of_a_conversation(tokenizer, mode):
+    """The same weights, with the attention and the code of inference, give every answer the same likelihood."""
+    weights = TinyQwen3VL(tiny_config("nano", tokenizer.size), 3).requires_grad_(False)
+    model = Qwen3VL(
+        weights.config, tokenizer, weights.text, weights.vision, torch.device("cpu"), torch.float32, files=()
+    )
+    clip = sample_clip(8, seconds=3, fps=4)
+    frames = list(range(clip.frames))
+    pts = np.array(frames) / 4
+    plan = plan_from_costs(
+        np.zeros(len(frames)), "frames", index=np.array(frames), pts=pts, size=(96, 96), frames=[4, 9]
+    )
+    shown = Frames(np.stack(list(render(clip, (96, 96)))), pts, np.array(frames))
+    code = encode_video([shown], plan, model, mode)
+    example = example_of(code, shown, plan)
+    attention = BatchAttention()
+    trained = TinyQwen3VL(weights.config, 3, attention)
+    losses, batch = run((trained, attention), tokenizer, [example])
+    for question, mine in zip(example.questions, losses_by_question(losses, batch), strict=True):
+        conversation = Conversation(model, list(code.segments))
+        prompt = f"{question.question}<|im_end|>\n<|im_start|>assistant\n"
+        context, _ = conversation._continue([*conversation.unread, prompt], 0, lambda done, total: None)
+        for token, loss in zip(
+            [*tokenizer.encode(question.answer), tokenizer.token_id("<|im_end|>")], mine, strict=True
+        ):
+            logits = context.logits
+            assert float(logits.logsumexp(0) - logits[token]) == pytest.approx(float(loss), abs=2e-3)
+            context.read_ids([token])
+
+
+def example_of(code, shown, plan):
+    parts, pictures = [], []
+    for segment in code.segments:
+        parts.append(Picture(*segment.grid, segment.time if segment.stamped else None))
+        size = (segment.grid[0] * 32, segment.grid[1] * 32)
+        at = [int(np.flatnonzero(shown.index == number)[0]) for number in segment.index]
+        if segment.kind == "pair" and len(at) == 1:
+            at *= 2
+        pictures.append(shrink(shown.rgb[at], size))
+    questions = [
+        Question("colour", "open", "What colour is the circle?", "red", ("red", "blue")),
+        Question("fault", "yes/no", "Does the video flicker?", "no", ("yes", "no")),
+    ]
+    return Example(8, code.mode, "moving", parts, pictures, questions)
+
+
+def test_examples_are_laid_out_as_a_visual_code_is(tokenizer):
+    """Ids and positions of the pictures' part, from the code's segments and from the example's parts."""
+    for seed in range(6):
+        example = make_example(seed, COURSE, ("rgb", "thumbnail")[seed % 2])
+        segments = [
+            Segment(
+                "I", (number,), (part.seconds or 0.0,), part.seconds is not None, (part.rows, part.columns),
+                torch.arange(part.rows * part.columns), torch.zeros(part.rows * part.columns, 1), torch.zeros(1, 1, 1),
+            )
+            for number, part in enumerate(example.parts)
+        ]  # fmt: skip
+        mine = lay_out(["<|im_start|>user\n", *example.parts], tokenizer)
+        theirs = lay_out_segments(["<|im_start|>user\n", *segments], tokenizer)
+        assert mine.ids == theirs.ids and torch.equal(mine.positions, theirs.positions)
+
+
+def test_gradients_reach_every_weight(model, tokenizer):
+    network, attention = model
+    examples = [make_example(seed, COURSE, form) for seed, form in enumerate(FORMS)]
+    network.zero_grad()
+    answer_losses(network, attention, collate(examples, tokenizer)).mean().backward()
+    without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+    still = [name for name, parameter in network.named_parameters() if not without and not parameter.grad.any()]
+    network.zero_grad()
+    assert not without and not still
+
+
+def test_pictures_fill_the_places_of_their_parts():
+    for seed in range(24):
+        example = make_example(seed, COURSE)
+        assert len(example.parts) == len(example.pictures)
+        for part, picture in zip(example.parts, example.pictures, strict=True):
+            assert picture.dtype == np.uint8 and picture.shape[1:] == (32 * part.rows, 32 * part.columns, 3)
+            assert picture.shape[0] == (2 if example.form == "rgb" else 1) or example.form == "thumbnail"
+        stamps = [part.seconds for part in example.parts if part.seconds is not None]
+        assert stamps == sorted(stamps) and (example.form != "still" or not stamps)
+
+
+def test_courses_mix_modes_rates_lengths_and_sizes():
+    examples = [make_example(seed, Course()) for seed in range(60)]
+    assert {example.form for example in examples} == set(FORMS)
+    sizes = {picture.shape[1:3] for example in examples for picture in example.pictures}
+    assert {(32, 32), (128, 128), (96, 96)} <= sizes
+    mixed = [example for example in examples if len({picture.shape[1:3] for picture in example.pictures}) > 1]
+    assert len(mixed) >= 10
+    lengths = {len(example.parts) for example in examples}
+    assert len(lengths) >= 6
+    kinds = {question.kind for example in examples for question in example.questions}
+    assert CAPTION in kinds and len(kinds) >= 16
+
+
+def test_an_example_is_that_of_its_seed_and_test_clips_are_shown_in_any_mode():
+    first = SPLITS["test"][0]
+    for form in FORMS:
+        one, other = make_example(first + 4, COURSE, form), make_example(first + 4, COURSE, form)
+        assert one.form == form and one.questions == other.questions
+        assert all(np.array_equal(a, b) for a, b in zip(one.pictures, other.pictures, strict=True))
+
+
+def test_only_the_kinds_of_the_course_are_asked():
+    draw = random.Random(0)
+    for seed in range(10):
+        kinds = tuple(draw.sample(("colour", "shape", "count", "motion"), 2))
+        example = make_example(seed, Course(kinds=kinds))
+        assert {question.kind for question in example.questions} <= set(kinds)
