@@ -167,15 +167,15 @@ def run_llama(model: Path, mmproj: Path, threads: int, busy: bool) -> dict:
     found = {}
     if binary := llama_binary("llama-bench"):
         command = [binary, "-m", model, "-t", threads, "-r", "1", "-o", "json", *["--no-warmup"] * busy]
-        idle = run_watched([*command, "-p", 1, "-n", 0]).cpu_seconds
-        for name, lengths, count in (
-            *((f"prefill {count}", ["-p", count, "-n", 0], count) for count in PREFILLS),
-            ("decode", ["-p", 0, "-n", DECODED], DECODED),
-        ):
-            done = run_watched([*command, *lengths])
-            found[name] = count / (done.cpu_seconds - idle) if busy else json.loads(done.output)[0]["avg_ts"]
-            if name == "prefill 2048":
-                found["memory after 2048"] = done.peak
+        # CPU seconds are those of the whole process, so what loading takes must be subtracted.
+        idle = run_watched([*command, "-p", 1, "-n", 0]).cpu_seconds if busy else 0
+        for count in PREFILLS:
+            done = run_watched([*command, "-p", count, "-n", 0])
+            speed = count / (done.cpu_seconds - idle) if busy else json.loads(done.output)[0]["avg_ts"]
+            found[f"prefill {count}"], found["memory after 2048"] = speed, done.peak
+        short, long = (run_watched([*command, "-p", 0, "-n", count]) for count in (DECODED, 4 * DECODED))
+        spent = (long.cpu_seconds - short.cpu_seconds) / (3 * DECODED)
+        found["decode"] = 1 / spent if busy else json.loads(long.output)[0]["avg_ts"]
     if binary := llama_binary("llama-mtmd-cli"):
         command = [
             binary,
@@ -197,7 +197,7 @@ def run_llama(model: Path, mmproj: Path, threads: int, busy: bool) -> dict:
             with tempfile.NamedTemporaryFile(suffix=".png") as file:
                 Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(file.name)
                 done = run_watched([*command, "--no-warmup", "--image", file.name])
-            if spent := re.search(r"image (?:slice )?encoded in (\d+) ms", done.errors):
+            if spent := re.search(r"(?:encoded|encoding done) in (\d+) ms", done.errors):
                 share = done.cpu_seconds / done.seconds if busy else 1
                 found[f"vision {side}"] = (side // 32) ** 2 / (int(spent[1]) / 1000 * share)
     return found
