@@ -1,11 +1,25 @@
-"""Commands that learn from synthetic clips: synth."""
+"""Commands that make synthetic clips and learn from them: synth, train-tiny."""
 
 import argparse
+import json
+from pathlib import Path
+
+import torch
 
 from ..errors import InputError
+from ..learn.card import model_card
+from ..learn.export import TYPES, export_pair
+from ..learn.lessons import Course, make_example
 from ..learn.scenes import CONTENTS, FAULTS, SPLITS
+from ..learn.scoring import accuracy
 from ..learn.synthetic import seeds_of, write_clips
+from ..learn.tiny import WIDTHS
+from ..learn.training import LOG, Training, TrainingPlan, shortened, train
 from ..progress import TerminalProgress
+from .video import saving
+
+NAME = "CodecLens-Tiny"
+CARD = f"{NAME}.md"
 
 
 def add_commands(commands) -> None:
@@ -14,9 +28,7 @@ def add_commands(commands) -> None:
     synth.add_argument("folder", metavar="DIR", help="where the clips and clips.jsonl go")
     synth.add_argument("--n", type=int, default=10, metavar="N", help="how many clips (default 10)")
     synth.add_argument("--seed", type=int, default=0, metavar="S", help="number of the first one in its split")
-    synth.add_argument(
-        "--split", choices=SPLITS, default="train", help="test shows what train does not"
-    )
+    synth.add_argument("--split", choices=SPLITS, default="train", help="test shows what train does not")
     synth.add_argument("--size", default="128x128", metavar="WxH", help="pixels (default 128x128)")
     synth.add_argument("--seconds", type=float, help="length; default: drawn from 2 to 6")
     synth.add_argument("--fps", type=float, help="frames a second; default: drawn from 8, 12 and 24")
@@ -30,6 +42,18 @@ def add_commands(commands) -> None:
         help="ask what so many frames a second show (default 4); 0 for all frames",
     )
     synth.set_defaults(run=run_synth)
+    tiny = commands.add_parser("train-tiny", help="train a small Qwen3-VL from scratch on synthetic clips, export GGUF")
+    tiny.add_argument("folder", metavar="OUT", help="where checkpoint, log, the two GGUF files and their card go")
+    tiny.add_argument("--minutes", type=float, metavar="M", help="stop this sitting after M minutes; --resume goes on")
+    tiny.add_argument("--resume", action="store_true", help="go on from OUT's checkpoint; give the same plan as before")
+    tiny.add_argument("--steps", type=int, default=TrainingPlan().steps, metavar="N", help="of the whole plan")
+    tiny.add_argument("--size", choices=WIDTHS, default="small", help="widths of the model (default small)")
+    tiny.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and examples, 0 to 255")
+    tiny.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
+    tiny.add_argument("--workers", type=int, default=0, metavar="W", help="processes that render; 0: between the steps")
+    tiny.add_argument("--type", choices=TYPES, default="Q8_0", help="of the exported weights (default Q8_0)")
+    tiny.add_argument("--check", type=int, default=200, metavar="N", help="validation clips the card is measured on")
+    tiny.set_defaults(run=run_train_tiny)
 
 
 def run_synth(arguments: argparse.Namespace) -> int:
@@ -53,6 +77,50 @@ def run_synth(arguments: argparse.Namespace) -> int:
     )
     print(index)
     return 0
+
+
+def run_train_tiny(arguments: argparse.Namespace) -> int:
+    """Train for a sitting, measure, export the pair and its card, and name them."""
+    if not 0 <= arguments.seed < 256:
+        raise InputError(f"--seed is {arguments.seed}; give a whole number from 0 to 255")
+    if arguments.check < 1 or arguments.workers < 0:
+        raise InputError(f"--check is {arguments.check} and --workers {arguments.workers}; give 1 and 0, or more")
+    plan = shortened(TrainingPlan(size=arguments.size, seed=arguments.seed), arguments.steps)
+    folder = Path(arguments.folder)
+    training = train(
+        folder,
+        plan,
+        minutes=arguments.minutes,
+        resume=arguments.resume,
+        device=_device(arguments.device),
+        workers=arguments.workers,
+        progress=TerminalProgress("training"),
+    )
+    written = export_pair(training.model, training.tokenizer_metadata, folder, NAME, arguments.type)
+    card = folder / CARD
+    with saving(card) as partial:
+        partial.write_text(measured_card(training, folder, arguments.check), encoding="utf-8")
+    print("\n".join(str(path) for path in (*written, card)))
+    return 0
+
+
+def measured_card(training: Training, folder: Path, check: int) -> str:
+    """The model card, with accuracy on ``check`` validation clips and the mean of the last hundred losses."""
+    examples = [make_example(seed, Course(), "rgb") for seed in seeds_of("validation", 0, check)]
+    progress = TerminalProgress("measuring")
+    measured = accuracy(training.model, training.attention, training.tokenizer, examples, progress)
+    progress(check, check)
+    log = folder / LOG
+    lines = log.read_text(encoding="utf-8").splitlines()[-100:] if log.exists() else []
+    return model_card(NAME, training, measured, [json.loads(line)["loss"] for line in lines], check, "validation")
+
+
+def _device(words: str) -> torch.device:
+    try:
+        return torch.empty(0, device=words).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device is {words!r}, which torch cannot use here: {reason}") from None
 
 
 def _size(words: str) -> tuple[int, int]:

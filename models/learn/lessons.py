@@ -130,7 +130,7 @@ def draw_questions(draw, clip: Clip, frames: list[int], course: Course) -> list[
     return chosen
 
 
-def corpus(count: int = 3000, course: Course | None = None):
+def corpus(count: int = 800, course: Course | None = None):
     """Texts of the first ``count`` clips of the training split, for a tokenizer to learn from."""
     course = course or Course()
     yield from ("user\n", "assistant\n", "system\n", *DESCRIBE)

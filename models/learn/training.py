@@ -81,7 +81,7 @@ class TrainingPlan:
     decay: float = 0.05
     seed: int = 0
     vocabulary: int = 640
-    corpus_clips: int = 3000
+    corpus_clips: int = 800
     stages: tuple[Stage, ...] = field(default_factory=default_stages)
 
     def stage_at(self, step: int) -> Stage:

@@ -1,0 +1,77 @@
+"""The model card: what the weights were trained on, how, and what they can and cannot do, from what was measured."""
+
+from .scenes import COLOURS, HELD_OUT, PATTERNS, SHAPES
+from .training import Training
+
+TEMPLATE = """# {name}
+
+A Qwen3-VL of {parameters:,} parameters, trained from scratch by `codeclens train-tiny` on clips that CodecLens renders
+itself. It shows what the program does and lets its modes be compared on a model that has really learned to see; it is
+not a general vision model.
+
+## Training
+
+* Architecture: Qwen3-VL (3-D patch stem, DeepStack, interleaved M-RoPE, QK-norm, 2x2 merger); text model of
+  {text_layers} layers, width {text_width}; vision tower of {vision_layers} layers, width {vision_width}; vocabulary of
+  {vocabulary} tokens, byte-level BPE learned from the clips' own captions and questions.
+* Data: seeds of the training split of `codeclens synth`; {clips:,} clips seen, each once; no other data.
+* Steps: {step} of {steps}, AdamW, learning rate {rate:g} with warm-up and cosine, seed {seed}; language loss on answers
+  alone. Same plan, machine and number of threads: same weights.
+* Last losses (mean over {last} steps): {loss:.4f}.
+
+## Measured
+
+Answers chosen by likelihood among the choices, on {checked} clips of the {split} split as native frame pairs (`rgb`):
+
+| kind | right | asked | a guesser |
+|---|---|---|---|
+{rows}
+
+{warning}
+## What it was shown
+
+Figures ({shapes}) in {colours}, {patterns}; what they do, where, when and in what order; camera movements; cuts and
+fades; flicker, freezes, repeated frames, vanishing, morphing and jittering objects. The table says how much of it was
+learned. Pairs of colour and shape kept out of training: {held_out}.
+
+## What it was never shown
+
+Anything else: photographs, people, text, languages other than the English of its few hundred words. Asked about these
+it answers with something that it was shown.
+"""
+UNFINISHED = "**The training was not finished when this was exported.**\n\n"
+
+
+def model_card(name: str, training: Training, measured: dict, losses: list[float], clips: int, split: str) -> str:
+    """Markdown from a training and its accuracy (see ``scoring.accuracy``) on ``clips`` clips of ``split``."""
+    plan, config = training.plan, training.model.config
+    kinds = [kind for kind in measured if kind != "all"] + ["all"] * ("all" in measured)
+    rows = [
+        f"| {kind} | {100 * measured[kind][0] / measured[kind][1]:.1f} % | {measured[kind][1]} | "
+        f"{100 * measured[kind][2] / measured[kind][1]:.1f} % |"
+        for kind in kinds
+    ]
+    return TEMPLATE.format(
+        name=name,
+        parameters=training.model.parameter_count,
+        text_layers=config.text.layers,
+        text_width=config.text.hidden_size,
+        vision_layers=config.vision.layers,
+        vision_width=config.vision.hidden_size,
+        vocabulary=config.text.vocabulary,
+        clips=sum(plan.stage_at(step).rows for step in range(training.step)),
+        step=training.step,
+        steps=plan.steps,
+        rate=plan.rate,
+        seed=plan.seed,
+        last=len(losses),
+        loss=sum(losses) / max(1, len(losses)),
+        checked=clips,
+        split=split,
+        rows="\n".join(rows),
+        warning=UNFINISHED if training.step < plan.steps else "",
+        shapes=", ".join(SHAPES),
+        colours=", ".join(COLOURS),
+        patterns=", ".join(PATTERNS),
+        held_out=", ".join(sorted(" ".join(pair) for pair in HELD_OUT)),
+    )

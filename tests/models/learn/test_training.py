@@ -1,0 +1,146 @@
+"""Training learns, repeats itself, and goes on where it stopped."""
+
+import json
+
+import pytest
+import torch
+from codeclens.__main__ import main
+from codeclens.models.errors import InputError
+from codeclens.models.learn.lessons import Course
+from codeclens.models.learn.scenes import SPLITS, split_of
+from codeclens.models.learn.training import (
+    CHECKPOINT,
+    LOG,
+    Stage,
+    TrainingPlan,
+    default_stages,
+    shortened,
+    train,
+    weights_of,
+)
+from codeclens.models.qwen3vl import load_qwen3vl
+
+BRIEF = Course(sizes={(64, 64): 1}, frames=(2, 4), questions=2, most_figures=2)
+PLAN = TrainingPlan(
+    size="nano", steps=4, warmup=2, vocabulary=330, corpus_clips=20, stages=(Stage(0.5, 3, BRIEF), Stage(1.0, 2, BRIEF))
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def weights(training):
+    return {name: parameter.detach().clone() for name, parameter in training.model.named_parameters()}
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(folder, weights) of one sitting."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, weights(train(folder, PLAN))
+
+
+def test_the_same_plan_gives_the_same_weights(tmp_path, whole):
+    assert_same_weights(weights(train(tmp_path, PLAN, workers=1)), whole[1])
+
+
+def test_sittings_give_what_one_sitting_gives(tmp_path, whole):
+    class Enough(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        train(tmp_path, PLAN, progress=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, LOG]
+    assert train(tmp_path, PLAN, minutes=0, resume=True).step == 3
+    training = train(tmp_path, PLAN, resume=True)
+    assert training.step == 4
+    assert_same_weights(weights(training), whole[1])
+    logs = [
+        [json.loads(line)["loss"] for line in (folder / LOG).read_text().splitlines()]
+        for folder in (tmp_path, whole[0])
+    ]
+    assert logs[0] == logs[1] and len(logs[0]) == 4
+
+
+def test_another_seed_gives_other_weights(tmp_path, whole):
+    from dataclasses import replace
+
+    other = weights(train(tmp_path, replace(PLAN, seed=1, steps=1)))
+    assert not torch.equal(other["vision.patch_embedding.weight"], whole[1]["vision.patch_embedding.weight"])
+
+
+def test_checkpoints_are_not_mistaken(tmp_path, whole):
+    folder, _ = whole
+    with pytest.raises(InputError, match="resume it"):
+        train(folder, PLAN)
+    with pytest.raises(InputError, match="another plan"):
+        train(folder, shortened(PLAN, 5), resume=True)
+    with pytest.raises(InputError, match="nothing to resume"):
+        train(tmp_path, PLAN, resume=True)
+    (tmp_path / CHECKPOINT).write_bytes((folder / CHECKPOINT).read_bytes()[:5000])
+    with pytest.raises(InputError, match="not a checkpoint"):
+        train(tmp_path, PLAN, resume=True)
+
+
+def test_every_question_weighs_the_same():
+    batch = type("Batch", (), {"branch": torch.tensor([0, 0, 0, 1, 2, 2])})
+    summed = torch.zeros(3).index_add(0, batch.branch, weights_of(batch))
+    torch.testing.assert_close(summed, torch.ones(3))
+
+
+def test_the_default_plan_draws_only_training_seeds_once_each():
+    plan = TrainingPlan()
+    seen = [plan.seeds_at(step) for step in range(0, plan.steps, 500)] + [plan.seeds_at(plan.steps - 1)]
+    assert all(split_of(seeds[0]) == split_of(seeds[-1]) == "train" for seeds in seen)
+    assert all(one[-1] < other[0] for one, other in zip(seen, seen[1:], strict=False))
+    assert plan.seeds_at(0)[0] == SPLITS["train"][0]
+    assert [plan.stage_at(step).rows for step in (0, plan.steps // 2, plan.steps - 1)] == [
+        stage.rows for stage in default_stages()
+    ]
+    rates = [plan.rate_at(step) for step in range(plan.steps)]
+    assert max(rates) == pytest.approx(plan.rate) and rates[-1] == pytest.approx(plan.rate / 10, rel=0.01)
+    assert rates.index(max(rates)) in (plan.warmup - 1, plan.warmup)
+
+
+def test_command_trains_resumes_and_exports_a_pair_that_loads(tmp_path, capsys):
+    words = ["train-tiny", str(tmp_path), "--size", "nano", "--steps", "2", "--check", "2"]
+    assert main([*words, "--minutes", "0"]) == 0
+    text, mmproj, card = capsys.readouterr().out.split()
+    assert "not finished" in (tmp_path / card).read_text()
+    assert main([*words, "--resume"]) == 0
+    capsys.readouterr()
+    page = (tmp_path / card).read_text()
+    assert "not finished" not in page and "Steps: 2 of 2" in page and "| all |" in page
+    model = load_qwen3vl(text)
+    assert str(mmproj) == str(model.files[1].path)
+    assert main(words) == 2
+    assert "resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", "0"], "0"),
+        (["--seed", "256"], "256"),
+        (["--device", "abacus"], "abacus"),
+        (["--check", "0"], "--check"),
+    ],
+)
+def test_wrong_words_are_one_line(tmp_path, capsys, words, message):
+    assert main(["train-tiny", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error and not (tmp_path / "out").exists()
