@@ -150,7 +150,8 @@ def train(path: Path, minutes: float, seed: int = 0) -> None:
         decay = min(0.99, (1 + step) / (10 + step))
         for name, value in model.state_dict().items():
             average[name].lerp_(value, 1 - decay)
-        shown = float(error.mean()) if not step else 0.98 * shown + 0.02 * float(error.mean())
+        now = float(error.detach().mean())
+        shown = 0.98 * shown + 0.02 * now if step else now
         if step % 50 == 0:
             print(f"step {step}, {100 * spent:.0f} %, error {shown:.4f}", flush=True)
         step += 1
