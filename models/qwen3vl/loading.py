@@ -38,12 +38,14 @@ class Qwen3VL:
         ``halves`` are ``text``, ``vision`` or, by default, both.
         """
         for layer in self.linear_layers(*halves):
-            if layer.packed is None:
-                layer.packed = quick_head(layer) if layer is self.text.head else None
+            if layer.packed is not None:
+                continue
+            if layer is self.text.head:
+                layer.packed = quick_head(layer)
             if layer.packed is None:
                 layer.pack(self.dtype)
-                for file in self.files:
-                    file.forget_pages()
+            for file in self.files:
+                file.forget_pages()
         _trim_heap()
 
     def unpack(self, *halves: torch.nn.Module) -> None:
