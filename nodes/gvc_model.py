@@ -179,9 +179,8 @@ def with_stills(guider, added: dict):
 
 
 def stock_node(name: str, **inputs):
-    """Outputs of a node of the host."""
-    output = host_nodes.NODE_CLASS_MAPPINGS[name].execute(**inputs)
-    return output.result if hasattr(output, "result") else output
+    """Outputs of a V3 node of the host."""
+    return host_nodes.NODE_CLASS_MAPPINGS[name].execute(**inputs).result
 
 
 def blank() -> list:

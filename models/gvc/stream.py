@@ -448,10 +448,12 @@ def check_header(header: Header) -> None:
     ):
         if not low <= value <= high:
             raise InputError(f"the stream's {label} is {value}; it must be {low} to {high}")
-    if isinstance(header.schedule, Preset) and header.schedule.shift < 1:
-        raise InputError("the stream's shift is 0; it must be 0.01 or more")
+    if isinstance(header.schedule, Preset) and not 1 <= header.schedule.shift <= 65535:
+        raise InputError(f"the stream's shift is {header.schedule.shift / 100:g}; it must be 0.01 to 655.35")
     check_sigmas([step.sigma for step in header.steps])
     for number, step in enumerate(header.steps[: header.step_count - header.deterministic]):
+        if not 0 <= step.refresh <= SIGMA_ONE:
+            raise InputError(f"step {number}: refresh is {step.refresh / SIGMA_ONE:g}; it must be 0 to 1")
         try:
             check_codebook(header.frame_length, step.atoms, step.bits)
         except InputError as error:

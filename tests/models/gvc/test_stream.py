@@ -155,6 +155,8 @@ def test_records_cannot_be_moved_or_borrowed():
         ({"schedule": Preset(500, 32768, 0, 5)}, "step 0: the codebook has 0 atoms"),
         ({"schedule": Preset(500, 32768, 3, 9)}, "step 0: groups of 2\\^9 atoms do not fit"),
         ({"schedule": Preset(0, 32768, 3, 5)}, "shift is 0"),
+        ({"schedule": Preset(70000, 32768, 3, 5)}, "shift is 700"),
+        ({"schedule": Preset(500, 70000, 3, 5)}, "step 0: refresh is 1.06"),
         ({"schedule": tuple(StepCode(s, 1, 1, 1) for s in (9, 8, 7, 6))}, "step 3 is deterministic but has 1 atoms"),
         ({"schedule": tuple(StepCode(s, 1, 1, 1) for s in (9, 9, 7, 6))}, "sigma does not fall at step 0"),
     ],
