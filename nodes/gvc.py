@@ -314,8 +314,7 @@ class Encoding:
         self.records.append(coded.record)
         self.pictures.append(coded.pictures)
         self.seconds.append(round(coded.seconds, 2))
-        original = coded.clip[coded.gop.continues :].astype(np.float32)
-        self.squares += float(np.square(original - coded.pictures).sum(dtype=np.float64))
+        self.squares += coded.squared_error
         self.progress.bytes += len(coded.record)
 
     def stream(self) -> LoadedStream:

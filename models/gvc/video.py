@@ -121,6 +121,12 @@ class CodedGop:
     clip: np.ndarray
     seconds: float
 
+    @property
+    def squared_error(self) -> float:
+        """Sum over all values of ``pictures`` of the squared difference from what was coded."""
+        original = self.clip[self.gop.continues :].astype(np.float32)
+        return float(np.square(original - self.pictures).sum(dtype=np.float64))
+
 
 def make_header(
     model: VideoModel, settings: Settings, spans: Sequence[Span], size: tuple[int, int], rate: Fraction
