@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..qwen3vl.cache import KVCache
-from ..qwen3vl.generate import PREFILL_CHUNK, Context, Generation, Sampling, generate
+from ..qwen3vl.generate import Context, Generation, Sampling, generate
 from ..qwen3vl.json_schema import JsonConstraint
 from ..qwen3vl.prompt import NEXT_TURN, asking, opening, split_reasoning
 from .layout import lay_out_segments, read_segments
@@ -145,7 +145,7 @@ class Conversation:
         began = time.perf_counter()
         context = self.context.fork()
         segments = [part for part in parts if isinstance(part, Segment)]
-        read_segments(context, prompt, segments, PREFILL_CHUNK, progress)
+        read_segments(context, prompt, segments, progress)
         return context, time.perf_counter() - began
 
     def _constraint(self, schema: dict, max_tokens: int) -> JsonConstraint:

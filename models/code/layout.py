@@ -38,9 +38,7 @@ def lay_out_segments(parts: Sequence[str | Segment], tokenizer: Tokenizer, start
     return replace(prompt, ids=ids, positions=prompt.positions[:, kept], visual_index=visual[kept].nonzero()[:, 0])
 
 
-def read_segments(
-    context: Context, prompt: Prompt, segments: Sequence[Segment], chunk: int, progress: Progress
-) -> None:
+def read_segments(context: Context, prompt: Prompt, segments: Sequence[Segment], progress: Progress) -> None:
     """Let ``context`` read a prompt and the segments in it behind what it has read."""
     embeds = context.model.embed(torch.tensor(prompt.ids))
     deepstack, index = None, None
@@ -48,6 +46,6 @@ def read_segments(
         index = prompt.visual_index
         embeds[index.to(embeds.device)] = torch.cat([segment.embeds for segment in segments]).to(embeds)
         deepstack = torch.cat([segment.deepstack for segment in segments], dim=1).to(embeds)
-    context.read(embeds, prompt.positions, deepstack, index, chunk=chunk, progress=progress)
+    context.read(embeds, prompt.positions, deepstack, index, progress=progress)
     context.ids.extend(prompt.ids)
     context.position = prompt.next_position
