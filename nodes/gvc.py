@@ -510,12 +510,6 @@ class LoadStream(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file, partial):
-        if not folder_paths.exists_annotated_filepath(file):
-            return f"there is no {file}; choose a .gvcb file under input or output"
-        return True
-
-    @classmethod
     def fingerprint_inputs(cls, file, partial):
         data = Path(folder_paths.get_annotated_filepath(file)).read_bytes()
         return hashlib.sha256(data + bytes([partial])).hexdigest()

@@ -204,6 +204,9 @@ def test_a_saved_stream_is_loaded_and_decoded_with_its_own_prompt(server):
     assert "is not the one that the stream was encoded with" in report["warnings"][0]
     assert report["warnings"][1].startswith("the conditioning fingerprint is ")
 
+    decoding[load]["inputs"]["file"] = "../models/vae/tiny_wan_vae.safetensors"
+    assert "Value not in list" in server.run(decoding).error
+    decoding[load]["inputs"]["file"] = "sent.gvcb"
     damaged = bytearray(written.read_bytes())
     damaged[-30] ^= 4
     (server.input / "sent.gvcb").write_bytes(damaged)
