@@ -77,8 +77,9 @@ def tiny_config(size: str, vocabulary: int) -> Qwen3VLConfig:
 class TinyQwen3VL(torch.nn.Module):
     """Both halves as one module with trainable weights, drawn from ``seed``.
 
-    Weights are normal with deviation 0.02, those that write to the residual stream smaller by the root of twice the
-    number of layers (GPT-2); position table alike; biases 0 and norms 1.
+    Weights are normal and keep the variance of what they are given (deviation one over the root of their inputs: at
+    these widths the customary 0.02 leaves the layers next to silent); those that write to the residual stream are
+    smaller by the root of twice the number of layers (GPT-2). Biases are 0 and norms 1.
     """
 
     def __init__(self, config: Qwen3VLConfig, seed: int = 0, attend=None, operations=TrainingOperations):
@@ -94,7 +95,7 @@ class TinyQwen3VL(torch.nn.Module):
                 if parameter.dim() == 1:
                     parameter.fill_(float("norm" in name and name.endswith("weight")))
                     continue
-                deviation = 0.02
+                deviation = parameter.shape[1] ** -0.5
                 if name.endswith(("attention.output.weight", "attention_output.weight", "down.weight")):
                     deviation /= (2 * depth[name.partition(".")[0]]) ** 0.5
                 parameter.normal_(0, deviation, generator=generator)
