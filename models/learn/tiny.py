@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InputError
+from ..qwen3vl.attention import attention
 from ..qwen3vl.config import Qwen3VLConfig, TextConfig, VisionConfig
 from ..qwen3vl.text import TextModel
 from ..qwen3vl.vision import VisionModel
@@ -82,12 +83,11 @@ class TinyQwen3VL(torch.nn.Module):
     smaller by the root of twice the number of layers (GPT-2). Biases are 0 and norms 1.
     """
 
-    def __init__(self, config: Qwen3VLConfig, seed: int = 0, attend=None, operations=TrainingOperations):
+    def __init__(self, config: Qwen3VLConfig, seed: int = 0, attend_text=attention, attend_vision=attention):
         super().__init__()
         self.config = config
-        chosen = {} if attend is None else {"attend": attend}
-        self.text = TextModel(config.text, operations, **chosen)
-        self.vision = VisionModel(config.vision, operations)
+        self.text = TextModel(config.text, TrainingOperations, attend=attend_text)
+        self.vision = VisionModel(config.vision, TrainingOperations, attend=attend_vision)
         generator = torch.Generator().manual_seed(seed)
         depth = {"text": config.text.layers, "vision": config.vision.layers}
         with torch.no_grad():

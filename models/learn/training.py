@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from .batches import Batch, BatchAttention, answer_losses, collate
+from .batches import Batch, BatchAttention, answer_losses, attend, collate
 from .lessons import Course, Example, corpus, make_example
 from .scenes import SPLITS
 from .tiny import TinyQwen3VL, tiny_config
@@ -127,7 +127,7 @@ class Training:
         metadata = tokenizer_metadata or learn_vocabulary(corpus(plan.corpus_clips), plan.vocabulary)
         tokenizer = tokenizer_of(metadata)
         attention = BatchAttention()
-        model = TinyQwen3VL(tiny_config(plan.size, tokenizer.size), plan.seed, attention).to(device)
+        model = TinyQwen3VL(tiny_config(plan.size, tokenizer.size), plan.seed, attention, attend).to(device)
         matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
         vectors = [parameter for parameter in model.parameters() if parameter.dim() == 1]
         groups = [{"params": matrices, "weight_decay": plan.decay}, {"params": vectors, "weight_decay": 0.0}]

@@ -74,7 +74,7 @@ def test_training_and_loaded_files_give_the_same_losses(tmp_path, model, metadat
     attention = BatchAttention()
     loaded = load_qwen3vl(path, operations=torch.nn, attend=attention)
     loaded.vision = load_qwen3vl(path, operations=torch.nn).vision
-    trained = TinyQwen3VL(model.config, attend=attention)
+    trained = TinyQwen3VL(model.config, 0, attention)
     trained.load_state_dict(model.state_dict())
     batch = collate([make_example(seed, Course(frames=(2, 4))) for seed in (2, 6)], tokenizer_of(metadata))
     with torch.no_grad():
