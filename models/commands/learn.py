@@ -1,4 +1,4 @@
-"""Commands that make synthetic clips and learn from them: synth, train-tiny."""
+"""Commands that make synthetic clips, learn from them and compare modes: synth, train-tiny, evaluate."""
 
 import argparse
 import json
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 
+from ..code.watching import Watching
 from ..errors import InputError
 from ..learn.card import model_card
+from ..learn.evaluation import MODES, check_modes, evaluate, read_tasks, summarise, table
 from ..learn.export import TYPES, export_pair
 from ..learn.lessons import Course, make_example
 from ..learn.scenes import CONTENTS, FAULTS, SPLITS
@@ -16,7 +18,9 @@ from ..learn.synthetic import seeds_of, write_clips
 from ..learn.tiny import WIDTHS
 from ..learn.training import LOG, Training, TrainingPlan, shortened, train
 from ..progress import TerminalProgress
-from .video import saving
+from ..video.reading import Sampling
+from .model import add_model_options, load_model
+from .video import check_folders, number_or_word, saving, write_json
 
 NAME = "CodecLens-Tiny"
 CARD = f"{NAME}.md"
@@ -54,6 +58,16 @@ def add_commands(commands) -> None:
     tiny.add_argument("--type", choices=TYPES, default="Q8_0", help="of the exported weights (default Q8_0)")
     tiny.add_argument("--check", type=int, default=200, metavar="N", help="validation clips the card is measured on")
     tiny.set_defaults(run=run_train_tiny)
+    compared = commands.add_parser("evaluate", help="compare modes on the same questions at matched token budgets")
+    compared.add_argument("tasks", metavar="FILE.jsonl", help="clips with questions, answers and choices (see synth)")
+    add_model_options(compared)
+    compared.add_argument("--modes", default=",".join(MODES), metavar="M,M,...", help=f"of {', '.join(MODES)}")
+    compared.add_argument("--fps", type=float, default=4.0, help="frames looked at each second (default 4); 0 for all")
+    compared.add_argument("--side", type=int, default=128, help="whole pictures have about SIDE x SIDE pixels")
+    compared.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
+    compared.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
+    compared.add_argument("--json", metavar="F", help="write everything as JSON, lost questions too; - for output")
+    compared.set_defaults(run=run_evaluate)
 
 
 def run_synth(arguments: argparse.Namespace) -> int:
@@ -113,6 +127,29 @@ def measured_card(training: Training, folder: Path, check: int) -> str:
     log = folder / LOG
     lines = log.read_text(encoding="utf-8").splitlines()[-100:] if log.exists() else []
     return model_card(NAME, training, measured, [json.loads(line)["loss"] for line in lines], check, "validation")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """Compare the modes and print the table, or the JSON."""
+    check_folders(None if arguments.json == "-" else arguments.json)
+    modes = [mode.strip() for mode in arguments.modes.split(",")]
+    check_modes(modes)
+    tasks = read_tasks(arguments.tasks)
+    if arguments.limit is not None:
+        clips = list(dict.fromkeys(task.clip for task in tasks))[: arguments.limit]
+        tasks = [task for task in tasks if task.clip in clips]
+    how = Watching(
+        sampling=Sampling.by_fps(arguments.fps) if arguments.fps else Sampling.all(),
+        area=arguments.side**2,
+        rule={"gamma": number_or_word(arguments.gamma)},
+    )
+    outcomes = evaluate(tasks, load_model(arguments), modes, how, TerminalProgress("evaluating"))
+    summary = summarise(outcomes)
+    if arguments.json:
+        write_json(summary, arguments.json)
+    if arguments.json != "-":
+        print(table(summary))
+    return 0
 
 
 def _device(words: str) -> torch.device:

@@ -11,12 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..qwen3vl.prompt import Prompt, lay_out
+from ..qwen3vl.prompt import Prompt, asking, lay_out, opening
 from ..qwen3vl.tokenizer import Tokenizer
 from ..qwen3vl.vision import patches_of
 from .lessons import Example
-
-OPENING = "<|im_start|>user\n"
 
 
 @dataclass(slots=True)
@@ -88,12 +86,12 @@ def collate(examples: Sequence[Example], tokenizer: Tokenizer, answers: Sequence
 
 
 def _row(example: Example, pairs, tokenizer: Tokenizer) -> _Row:
-    prompt = lay_out([OPENING, *example.parts], tokenizer)
+    prompt = lay_out([opening(), *example.parts], tokenizer)
     ids, positions, of = list(prompt.ids), [prompt.positions], [0] * len(prompt.ids)
     end = tokenizer.token_id("<|im_end|>")
     answers = []
     for number, (question, answer) in enumerate(pairs):
-        asked = tokenizer.encode(f"{question}<|im_end|>\n<|im_start|>assistant\n")
+        asked = tokenizer.encode(asking(question))
         said = [*tokenizer.encode(answer), end]
         start = len(ids) + len(asked)
         answers += [(start + at, token, number) for at, token in enumerate(said)]

@@ -190,7 +190,7 @@ def _choices(draw, answer: str, others, count: int = 4) -> tuple[str, ...]:
 def _ask(draw, kind: str, question: str, answer: str, others) -> Question:
     """The question in its open form, or with the choices written behind it."""
     choices = _choices(draw, answer, others)
-    if draw.random() < 0.5:
+    if draw.random() < 0.7:
         return Question(kind, "open", question, answer, choices)
     return Question(kind, "choice", f"{question} Choose: {_listed(choices)}.", answer, choices)
 

@@ -1,0 +1,177 @@
+"""The paired evaluation: what each mode shows, how choices are scored, and what the statistics say."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from codeclens.__main__ import main
+from codeclens.models.code.conversation import converse
+from codeclens.models.code.watching import Watching, watch
+from codeclens.models.errors import InputError
+from codeclens.models.learn.evaluation import MODES, Outcome, Task, compare, evaluate, read_tasks, summarise, watching
+from codeclens.models.learn.export import export_pair
+from codeclens.models.learn.lessons import corpus
+from codeclens.models.learn.synthetic import seeds_of, write_clips
+from codeclens.models.learn.tiny import TinyQwen3VL, tiny_config
+from codeclens.models.learn.vocabulary import learn_vocabulary
+from codeclens.models.qwen3vl import load_qwen3vl
+from codeclens.models.video.reading import Sampling, VideoSource
+
+HOW = Watching(sampling=Sampling.by_fps(4), area=128 * 128, rule={"gamma": "auto"})
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """(index of three clips, path of a model with random weights)."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    metadata = learn_vocabulary(corpus(30), 400)
+    model = TinyQwen3VL(tiny_config("nano", len(metadata["tokenizer.ggml.tokens"])), 5)
+    path, _ = export_pair(model, metadata, folder, "Tiny", "F16")
+    return write_clips(folder, seeds_of("test", 0, 3), (128, 128), seconds=3), path
+
+
+@pytest.fixture(scope="module")
+def model(files):
+    return load_qwen3vl(files[1])
+
+
+@pytest.fixture(scope="module")
+def references(files, model):
+    """The adaptive thumbnails of each clip, with its source."""
+    clips = dict.fromkeys(task.clip for task in read_tasks(files[0]))
+    return [(VideoSource.open(clip), watch(VideoSource.open(clip), model, HOW)) for clip in clips]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_show_what_they_say_at_matched_budgets(references, model, mode):
+    for source, reference in references:
+        whole = 16
+        count = len(reference.plan)
+        code = watch(source, model, watching(mode, HOW, reference)) if mode != "thumbnail" else reference
+        first = int((reference.plan.kind == 1).sum())
+        expected = {
+            "rgb": whole * ((count + 1) // 2),
+            "frames": whole * count,
+            "thumbnail": first * whole + count - first,
+            "fixed": first * whole + count - first,
+            "keyframes": first * whole,
+        }.get(mode)
+        if expected is not None:
+            assert code.token_count == expected
+        if mode in ("sparse", "random"):
+            assert abs(code.token_count - reference.token_count) <= whole / 2 or code.token_count == whole
+            assert code.segments[0].index == (int(reference.plan.index[0]),)
+        if mode == "evs":
+            assert abs(code.token_count - reference.token_count) <= 1 or code.token_count == whole
+        if mode == "paired":
+            assert code.token_count <= reference.token_count
+
+
+def test_scores_are_the_models_probabilities_token_by_token(references, model):
+    _, code = references[0]
+    reading = converse(model, code)
+    reading.read()
+    answers = ["red", "it moves and stops", "no"]
+    scores = reading.score("What does the red circle do?", answers)
+    for answer, score in zip(answers, scores, strict=True):
+        fresh = converse(model, code)
+        turn = "What does the red circle do?<|im_end|>\n<|im_start|>assistant\n"
+        context, _ = fresh._continue([*fresh.unread, turn], 0, lambda done, total: None)
+        total = 0.0
+        for token in [*model.tokenizer.encode(answer), model.tokenizer.token_id("<|im_end|>")]:
+            total += float(context.logits.log_softmax(0)[token])
+            context.read_ids([token])
+        assert score == pytest.approx(total, abs=1e-3)
+
+
+def test_scoring_leaves_the_conversation_as_it_was(references, model):
+    _, code = references[0]
+    reading = converse(model, code)
+    before = reading.score("Does the video flicker?", ["yes", "no"])
+    assert reading.context.cache.length == 0
+    reading.read()
+    length = reading.context.cache.length
+    assert reading.score("Does the video flicker?", ["yes", "no"]) == pytest.approx(before, abs=1e-3)
+    assert reading.context.cache.length == length
+
+
+def test_outcomes_are_the_likeliest_choices(files, model, references):
+    tasks = read_tasks(files[0])[:4]
+    outcomes = evaluate(tasks, model, ["thumbnail"], HOW)
+    reading = converse(model, references[0][1])
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        scores = reading.score(task.question, task.choices)
+        assert outcome.task == task and outcome.chosen == task.choices[int(torch.tensor(scores).argmax())]
+
+
+def outcome(clip, number, mode, right, kind="colour"):
+    task = Task(f"{clip}.mp4", f"question {number}", "yes", ("yes", "no"), kind, "moving")
+    return Outcome(task, mode, "yes" if right else "no", 10, 0.5)
+
+
+def test_intervals_hold_the_true_difference_as_often_as_they_say():
+    """200 simulated evaluations of two modes that differ by 0.1 in truth: about 95 % of the intervals hold it."""
+    draw = np.random.default_rng(0)
+    held = 0
+    for trial in range(200):
+        one, two = [], []
+        for clip in range(60):
+            ease = draw.uniform(-0.2, 0.2)
+            for number in range(3):
+                one.append(outcome(clip, number, "rgb", draw.random() < 0.7 + ease))
+                two.append(outcome(clip, number, "thumbnail", draw.random() < 0.6 + ease))
+        low, high = compare(one, two, trial)["interval"]
+        held += low <= -0.1 <= high
+    assert 0.89 <= held / 200 <= 0.99
+
+
+def test_summary_counts_losses_drift_and_groups():
+    one = [
+        outcome("a", n, "rgb", right, kind) for n, (right, kind) in enumerate([(1, "x"), (1, "x"), (0, "y"), (0, "y")])
+    ]
+    two = [replace(found, mode="evs", tokens=4) for found in one]
+    two[1] = replace(two[1], chosen="no")
+    two[2] = replace(two[2], chosen="yes")
+    summary = summarise(one + two)
+    row = summary["modes"]["evs"]
+    assert summary["questions"] == 4 and summary["clips"] == 1 and summary["chance"] == 0.5
+    assert row["accuracy"] == 0.5 and row["tokens"] == {"mean": 4.0, "min": 4, "max": 4}
+    assert row["by_kind"] == {"x": {"accuracy": 0.5, "questions": 2}, "y": {"accuracy": 0.5, "questions": 2}}
+    against = row["against_rgb"]
+    assert against["difference"] == 0 and against["drift"] == 0.5
+    assert [(lost["question"], lost["chosen"]) for lost in against["lost"]] == [("question 1", "no")]
+
+
+def test_command_writes_table_and_json(files, tmp_path, capsys):
+    index, model = files
+    words = ["evaluate", str(index), "--model", str(model), "--modes", "rgb,thumbnail", "--limit", "1"]
+    assert main([*words, "--json", str(tmp_path / "all.json")]) == 0
+    printed = capsys.readouterr().out
+    summary = json.loads((tmp_path / "all.json").read_text())
+    assert list(summary["modes"]) == ["rgb", "thumbnail"] and summary["clips"] == 1
+    assert "thumbnail" in printed and f"{100 * summary['chance']:.1f} %" in printed
+    for modes in ("abacus", "rgb,rgb"):
+        assert main([*words, "--modes", modes]) == 2
+        assert repr(modes.split(",")[0]) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no question"),
+        ("{}", "line 1"),
+        ("\n[1]", "line 2"),
+        ("nonsense", "line 1"),
+        ('{"clip": "a.mp4", "question": "?", "answer": "x"}', "choices"),
+        ('{"clip": "a.mp4", "question": "?", "answer": "x", "choices": ["y", "z"]}', "not among"),
+    ],
+)
+def test_broken_tasks_name_their_line(tmp_path, text, message):
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_tasks(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_tasks(tmp_path / "absent.jsonl")
