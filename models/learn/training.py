@@ -8,6 +8,7 @@ threads.
 import contextlib
 import json
 import math
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator
@@ -264,9 +265,10 @@ def _examples(plan: TrainingPlan, first: int, workers: int) -> Iterator[list[Exa
     """The examples of each step from ``first`` on, in order."""
     if not workers:
         for step in range(first, plan.steps):
-            yield [make_example(seed, plan.stage_at(step).course) for seed in plan.seeds_at(step)]
+            yield _examples_of(plan, step)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    # Forking a process in which torch has started its threads may hang.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         waiting = []
         ahead = 2 * workers
         try:

@@ -1,6 +1,7 @@
 """Training learns, repeats itself, and goes on where it stopped."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,8 +80,6 @@ def test_sittings_give_what_one_sitting_gives(tmp_path, whole):
 
 
 def test_another_seed_gives_other_weights(tmp_path, whole):
-    from dataclasses import replace
-
     other = weights(train(tmp_path, replace(PLAN, seed=1, steps=1)))
     assert not torch.equal(other["vision.patch_embedding.weight"], whole[1]["vision.patch_embedding.weight"])
 
@@ -149,21 +148,26 @@ def test_wrong_words_are_one_line(tmp_path, capsys, words, message):
 
 
 def test_a_minute_of_training_reduces_the_loss_and_sees_colours():
-    """From scratch, on stills of one figure: the answers on clips never seen beat a guesser by four deviations."""
+    """From scratch, on stills of one large figure: colours named on clips never seen beat a guesser by far."""
     course = Course(
-        sizes={(64, 64): 1}, forms={"still": 1}, contents={"static": 1}, kinds=("colour",), most_figures=1,
-        frames=(1, 2), questions=2,
+        sizes={(64, 64): 1}, forms={"still": 1}, contents={"static": 1}, kinds=("colour", "size"), most_figures=1,
+        frames=(1, 2), questions=3,
     )  # fmt: skip
     plan = TrainingPlan(
-        size="nano", steps=240, rate=3e-3, warmup=20, corpus_clips=60, vocabulary=360, stages=(Stage(1.0, 16, course),)
+        size="nano", steps=150, rate=3e-3, warmup=20, corpus_clips=60, vocabulary=360, stages=(Stage(1.0, 32, course),)
     )
     training = Training.begin(plan)
-    losses = [
-        training.advance([make_example(seed, course) for seed in plan.seeds_at(step)]) for step in range(plan.steps)
-    ]
-    plateau, end = sum(losses[60:80]) / 20, sum(losses[-20:]) / 20
-    assert end < 0.8 * plateau < 0.8 * losses[0]
-    examples = [make_example(SPLITS["validation"][0] + number, course) for number in range(60)]
+    losses = [training.advance(list(naming(plan.seeds_at(step), course))) for step in range(plan.steps)]
+    examples = list(naming(range(SPLITS["validation"][0], SPLITS["validation"][0] + 120), course))
     right, asked, chance = accuracy(training.model, training.attention, training.tokenizer, examples)["all"]
-    deviation = (chance * (1 - chance / asked)) ** 0.5
-    assert right > chance + 4 * deviation
+    assert sum(losses[-20:]) < 0.8 * sum(losses[20:40]) < 0.8 * 20 * losses[0]
+    assert right > 0.7 * asked > 2 * chance
+
+
+def naming(seeds, course):
+    """Examples of large figures with only the question that names the colour: a minute does not suffice for more."""
+    for seed in seeds:
+        example = make_example(seed, course)
+        if any(question.answer == "large" for question in example.questions):
+            named = [q for q in example.questions if q.kind == "colour" and q.form != "yes/no"]
+            yield replace(example, questions=named)
