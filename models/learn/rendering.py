@@ -116,9 +116,10 @@ def flicker_order(seed: int, count: int) -> list[int]:
 
 
 def unit_noise(seed: int, number: int) -> tuple[float, float]:
-    """Two numbers from -1 to 1 for each ``number``, far from zero, so that neighbours differ visibly."""
-    values = np.random.default_rng((seed, number)).integers(-100, 101, 2) / 100
-    return float(values[0] or 0.5), float(values[1] or -0.5)
+    """Two numbers for each ``number``, of 0.4 to 1 in size and of either sign."""
+    draw = np.random.default_rng((seed, number))
+    sizes, signs = draw.integers(40, 101, 2) / 100, 2 * draw.integers(0, 2, 2) - 1
+    return float(sizes[0] * signs[0]), float(sizes[1] * signs[1])
 
 
 def look(clip: Clip, shot: Shot, seconds: float) -> tuple[float, float, float]:

