@@ -65,7 +65,7 @@ class ContainerReader:
         return self._timeline
 
     def decode(self, wanted: np.ndarray, window: tuple[int, int], losses: Losses, progress: Progress = no_progress):
-        """Yield (frame number, callable that gives upright RGB for a size) for the sound frames among ``wanted``.
+        """Yield (frame number, callable that gives upright RGB for a size) for those that decode among ``wanted``.
 
         Only what those need is decoded. Frames that fail, or that the decoder marks as damaged, go to ``losses``. At
         the first sign of damage everything in ``window`` (first and last frame number) is decoded and given, on one
@@ -79,7 +79,7 @@ class ContainerReader:
     def decode_frames(
         self, first: int, last: int, losses: Losses, options: dict | None = None, wanted: np.ndarray | None = None
     ) -> Iterator[tuple]:
-        """Yield (frame number, av.VideoFrame) of the sound frames first..last; ``options`` go to the decoder.
+        """Yield (frame number, av.VideoFrame) of what decodes among first..last; ``options`` go to the decoder.
 
         With ``wanted``, frames that those do not need are left out and are not lost, unless the packets alone show that
         the file is torn.
@@ -87,17 +87,17 @@ class ContainerReader:
         timeline = self.timeline()
         everything = wanted is None or self.table.torn or timeline.missing or timeline.holes
         needed = np.ones(len(timeline.pts), bool) if everything else self.table.needed(wanted)
-        sound = np.zeros(len(timeline.pts), bool)
+        decodes = np.zeros(len(timeline.pts), bool)
         done = first - 1
         for run in (_Pass(self, first, last, needed, options), _Pass(self, first, last, None, options)):
             for number, frame in run:
-                sound[number] = True
+                decodes[number] = True
                 if number > done:
                     done = number
                     yield number, frame
-            if not run.damaged and sound[first : last + 1][needed[first : last + 1]].all():
+            if not run.damaged and decodes[first : last + 1][needed[first : last + 1]].all():
                 return
-        for number in first + np.flatnonzero(~sound[first : last + 1]):
+        for number in first + np.flatnonzero(~decodes[first : last + 1]):
             losses.add(float(timeline.pts[number]))
 
     def _choose(self, container, index):
@@ -172,7 +172,7 @@ class _Pass:
                     stream.codec_context.thread_count = 1
                 stream.codec_context.options = self.options
                 if not sought or self._seek(container, stream):
-                    yield from self._sound_frames(container, stream)
+                    yield from self._decoded_frames(container, stream)
                     return
 
     def _packets(self, container, stream) -> Iterator[av.Packet | None]:
@@ -209,7 +209,7 @@ class _Pass:
             return False
         return landed is not None and landed.is_keyframe and landed.pts is not None and landed.pts <= target
 
-    def _sound_frames(self, container, stream):
+    def _decoded_frames(self, container, stream):
         count = 0
         last_number = -1
         for frames in decoded(stream, self._packets(container, stream)):
@@ -231,7 +231,7 @@ class _Pass:
                     self.damaged = True
                     if self.quick:
                         return
-                elif number >= self.first:
+                if number >= self.first:
                     yield number, frame
 
 

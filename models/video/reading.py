@@ -136,7 +136,7 @@ class VideoSource:
             chunk: frames held at once, fewer for pictures so large that they would take more than 256 MiB.
             progress: called for every decoded frame, with the frames of the window as the total.
 
-        A sampled frame that is lost to damage is replaced by the next sound one before the following sample.
+        A sampled frame that is lost to damage is replaced by the next one that decodes before the following sample.
 
         Raises:
             InputError: nothing lies in the trim window, or none of it decodes.

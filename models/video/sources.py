@@ -79,7 +79,7 @@ class Losses:
     exact: bool = True
 
     def add(self, time: float, count: int = 1):
-        """``count`` frames from ``time`` on, with sound ones behind them or not."""
+        """``count`` frames from ``time`` on, with others that decode behind them or not."""
         self.count += count
         self.first = min(self.first, time)
         self.damaged = True
@@ -96,5 +96,5 @@ class Losses:
         number = f"{self.count} frame{'s' * (self.count != 1)}"
         if not self.exact:
             number = f"at least {number}"
-        rest = "the frames that decode are used" + ", and some may show the damage" * self.damaged
+        rest = "the frames that decode are used, and some may show the damage"
         return f"{name} is {cause}: {number} lost, the first at {self.first:.3f} s; {rest}"
