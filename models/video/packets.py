@@ -78,7 +78,8 @@ def read_packets(container, streams) -> Iterator[av.Packet]:
                 if packet.size:
                     yield packet
             return
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, IndexError):
+            # IndexError is PyAV's answer to the packet of a stream that a damaged MPEG-TS announces half-way.
             failures += 1
 
 
