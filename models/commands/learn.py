@@ -51,7 +51,7 @@ def add_commands(commands) -> None:
     tiny.add_argument("--minutes", type=float, metavar="M", help="stop this sitting after M minutes; --resume goes on")
     tiny.add_argument("--resume", action="store_true", help="go on from OUT's checkpoint; give the same plan as before")
     tiny.add_argument("--steps", type=int, default=TrainingPlan().steps, metavar="N", help="of the whole plan")
-    tiny.add_argument("--size", choices=WIDTHS, default="small", help="widths of the model (default small)")
+    tiny.add_argument("--size", choices=WIDTHS, default="mini", help="widths of the model (default mini)")
     tiny.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and examples, 0 to 255")
     tiny.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
     tiny.add_argument("--workers", type=int, default=0, metavar="W", help="processes that render; 0: between the steps")

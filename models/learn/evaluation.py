@@ -36,6 +36,7 @@ MODES = {
     "evs": "native pairs pruned to the thumbnails' tokens",
 }
 RESAMPLES = 2000
+FEW_CLIPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,4 +265,6 @@ def table(summary: dict) -> str:
             against = f"{100 * pair['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
             line += f"   {against:<24}{100 * pair['drift']:>5.1f} %{len(pair['lost']):>6}"
         lines.append(line)
+    if summary["clips"] < FEW_CLIPS:
+        lines.append(f"intervals come from resampling {summary['clips']} clips; below {FEW_CLIPS} they are too narrow")
     return "\n".join(lines)

@@ -60,7 +60,7 @@ def default_stages() -> tuple[Stage, ...]:
         sizes={(96, 96): 1, (128, 128): 4}, forms={"still": 1, "rgb": 6, "thumbnail": 3, "keyframes": 1},
         frames=(4, 10), most_figures=3,
     )  # fmt: skip
-    return Stage(0.3, 32, first), Stage(0.7, 24, second), Stage(1.0, 16, Course())
+    return Stage(0.4, 16, first), Stage(0.84, 16, second), Stage(1.0, 16, Course())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ class TrainingPlan:
         vocabulary: tokens, learned from the texts of ``corpus_clips`` clips.
     """
 
-    size: str = "small"
-    steps: int = 12_000
-    rate: float = 1.5e-3
+    size: str = "mini"
+    steps: int = 8500
+    rate: float = 1e-3
     warmup: int = 300
     decay: float = 0.05
     seed: int = 0

@@ -1,6 +1,6 @@
 """Speed of training the embedded model on this machine: clips a second of each stage of the plan, and what takes it.
 
-    python tests/bench/training.py [small|nano] [rows]
+    python tests/bench/training.py [mini|small|nano] [rows]
 
 Processor seconds of one thread, so that other work on the machine weighs little; two idle cores do nearly twice that.
 """
@@ -19,7 +19,7 @@ from support.machine import describe_machine
 
 
 def main() -> None:
-    size, rows = (sys.argv[1:] + ["small", "24"][len(sys.argv) - 1 :])[:2]
+    size, rows = (sys.argv[1:] + ["mini", "24"][len(sys.argv) - 1 :])[:2]
     plan = TrainingPlan(size=size, corpus_clips=200)
     training = Training.begin(plan)
     print(describe_machine())

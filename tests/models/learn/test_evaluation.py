@@ -151,7 +151,7 @@ def test_command_writes_table_and_json(files, tmp_path, capsys):
     printed = capsys.readouterr().out
     summary = json.loads((tmp_path / "all.json").read_text())
     assert list(summary["modes"]) == ["rgb", "thumbnail"] and summary["clips"] == 1
-    assert "thumbnail" in printed and f"{100 * summary['chance']:.1f} %" in printed
+    assert "too narrow" in printed and "thumbnail" in printed and f"{100 * summary['chance']:.1f} %" in printed
     for modes in ("abacus", "rgb,rgb"):
         assert main([*words, "--modes", modes]) == 2
         assert repr(modes.split(",")[0]) in capsys.readouterr().err
