@@ -1,6 +1,6 @@
 """Bytes buy picture: a tiny flow model trained here on synthetic clips, as a codec beside x264 and x265.
 
-    python tests/bench/gvc_tiny_flow.py train WEIGHTS [--minutes 10]      some minutes on a CPU
+    python tests/bench/gvc_tiny_flow.py train WEIGHTS [--minutes 10] [--start WEIGHTS]
     python tests/bench/gvc_tiny_flow.py measure WEIGHTS RESULTS.json      rates and PSNR on clips it has not seen
     python tests/bench/gvc_tiny_flow.py draw RESULTS.json FIGURE.svg
 
@@ -159,15 +159,23 @@ class TinyFlow(nn.Module):
         return (1 - level) * variance / total * x + self.spread(sigma) * missing
 
 
-def train(path: Path, minutes: float, seed: int = 0) -> None:
-    """Minimise the error of x0 in units of the linear estimate's; the learning rate falls with the clock."""
+def train(path: Path, minutes: float, start: Path | None, seed: int = 0) -> None:
+    """Minimise the error of x0 in units of the linear estimate's; the learning rate falls with the clock.
+
+    ``start``: weights of an earlier run to go on from; its steps and minutes are counted in.
+    """
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # a busy machine stalls two threads at every small product
     components = PrincipalComponents.fit()
     model = TinyFlow(components.variance)
+    first, before = 0, 0.0
+    if start is not None:
+        with safe_open(start, "pt") as file:
+            first, before = int(file.metadata()["steps"]), float(file.metadata()["minutes"])
+        model.load_state_dict({name: value for name, value in load_file(start).items() if name != "basis"})
     average = {name: value.clone() for name, value in model.state_dict().items()}
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, betas=(0.9, 0.99), weight_decay=0.01)
-    started, step, shown = time.monotonic(), 0, 0.0
+    started, step, shown = time.monotonic(), first, 0.0
     while (spent := (time.monotonic() - started) / (60 * minutes)) < 1:
         clips = np.stack([synthetic_clip(BATCH * step + number) for number in range(BATCH)])
         latent = components.to_latent(clips)
@@ -177,21 +185,21 @@ def train(path: Path, minutes: float, seed: int = 0) -> None:
         spread = model.spread(sigma)
         loss = ((model(noisy, sigma) - latent).square() / spread**1.5).mean()
         for group in optimiser.param_groups:
-            group["lr"] = 1.5e-3 * min(1, step / 50) * (0.5 + 0.5 * np.cos(np.pi * spent))
+            group["lr"] = 1.5e-3 * min(1, (step - first) / 50) * (0.5 + 0.5 * np.cos(np.pi * spent))
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        decay = min(0.99, (1 + step) / (10 + step))
+        decay = min(0.99, (1 + step - first) / (10 + step - first))
         for name, value in model.state_dict().items():
             average[name].lerp_(value, 1 - decay)
         now = float(loss.detach())
-        shown = 0.98 * shown + 0.02 * now if step else now
+        shown = 0.98 * shown + 0.02 * now if step > first else now
         if step % 100 == 0:
             print(f"step {step}, {100 * spent:.0f} %, loss {shown:.4f}", flush=True)
         step += 1
     average["basis"] = components.basis
-    save_file(average, path, {"steps": str(step), "minutes": str(minutes), "seed": str(seed)})
+    save_file(average, path, {"steps": str(step), "minutes": str(before + minutes), "seed": str(seed)})
     print(f"{step} steps of {BATCH} clips, loss {shown:.4f}")
 
 
@@ -330,6 +338,7 @@ def main() -> None:
     training = commands.add_parser("train")
     training.add_argument("weights", type=Path)
     training.add_argument("--minutes", type=float, default=10)
+    training.add_argument("--start", type=Path)
     measuring = commands.add_parser("measure")
     measuring.add_argument("weights", type=Path)
     measuring.add_argument("results", type=Path)
@@ -338,7 +347,7 @@ def main() -> None:
     drawing.add_argument("figure", type=Path)
     chosen = parser.parse_args()
     if chosen.command == "train":
-        train(chosen.weights, chosen.minutes)
+        train(chosen.weights, chosen.minutes, chosen.start)
     elif chosen.command == "measure":
         measure(chosen.weights, chosen.results)
     else:
