@@ -10,6 +10,7 @@ from ..code.watching import Watching
 from ..errors import InputError
 from ..learn.card import model_card
 from ..learn.evaluation import MODES, check_modes, evaluate, read_tasks, summarise, table
+from ..learn.evaluation_page import evaluation_page
 from ..learn.export import TYPES, export_pair
 from ..learn.lessons import Course, make_example
 from ..learn.scenes import CONTENTS, FAULTS, SPLITS
@@ -59,7 +60,7 @@ def add_commands(commands) -> None:
     tiny.add_argument("--check", type=int, default=200, metavar="N", help="validation clips the card is measured on")
     tiny.set_defaults(run=run_train_tiny)
     compared = commands.add_parser("evaluate", help="compare modes on the same questions at matched token budgets")
-    compared.add_argument("tasks", metavar="FILE.jsonl", help="clips with questions, answers and choices (see synth)")
+    compared.add_argument("tasks", metavar="FILE.jsonl", help="clips, questions, answers, choices (see synth)")
     add_model_options(compared)
     compared.add_argument("--modes", default=",".join(MODES), metavar="M,M,...", help=f"of {', '.join(MODES)}")
     compared.add_argument("--fps", type=float, default=4.0, help="frames looked at each second (default 4); 0 for all")
@@ -67,6 +68,7 @@ def add_commands(commands) -> None:
     compared.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
     compared.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
     compared.add_argument("--json", metavar="F", help="write everything as JSON, lost questions too; - for output")
+    compared.add_argument("--html", metavar="F", help="write a page with tables and the questions each mode loses")
     compared.set_defaults(run=run_evaluate)
 
 
@@ -131,7 +133,7 @@ def measured_card(training: Training, folder: Path, check: int) -> str:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Compare the modes and print the table, or the JSON."""
-    check_folders(None if arguments.json == "-" else arguments.json)
+    check_folders(None if arguments.json == "-" else arguments.json, arguments.html)
     modes = [mode.strip() for mode in arguments.modes.split(",")]
     check_modes(modes)
     tasks = read_tasks(arguments.tasks)
@@ -147,6 +149,10 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     summary = summarise(outcomes)
     if arguments.json:
         write_json(summary, arguments.json)
+    if arguments.html:
+        with saving(arguments.html) as partial:
+            page = evaluation_page(summary, f"{Path(arguments.model).stem} on {Path(arguments.tasks).name}")
+            partial.write_text(page, encoding="utf-8")
     if arguments.json != "-":
         print(table(summary))
     return 0

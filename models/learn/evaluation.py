@@ -8,6 +8,7 @@ held to. Differences are paired: the same question in two modes, resampled by cl
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..code.conversation import converse
+from ..code.conversation import Conversation, converse
 from ..code.visual_code import VisualCode
 from ..code.watching import Watching, watch
 from ..errors import InputError
 from ..progress import Progress, no_progress
+from ..qwen3vl.generate import GREEDY
 from ..video.reading import VideoSource
 from ..video.tokens import image_tokens
 
@@ -37,11 +39,12 @@ MODES = {
 }
 RESAMPLES = 2000
 FEW_CLIPS = 20
+WRITTEN_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A question about a clip. ``choices`` hold the answer; ``content`` and ``kind`` may be ''."""
+    """A question about a clip. ``choices`` hold the answer, or are empty where it is to be written."""
 
     clip: str
     question: str
@@ -53,7 +56,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One task in one mode: what was chosen, the visual tokens it was chosen from and the seconds to read them."""
+    """One task in one mode: what was chosen or written, from how many visual tokens, and the seconds to read them."""
 
     task: Task
     mode: str
@@ -63,13 +66,18 @@ class Outcome:
 
     @property
     def right(self) -> bool:
-        return self.chosen == self.task.answer
+        return self.chosen == self.task.answer if self.task.choices else plain(self.chosen) == plain(self.task.answer)
+
+
+def plain(text: str) -> str:
+    """``text`` for an exact match: small letters, single spaces, nothing but words and numbers' points."""
+    return " ".join(re.sub(r"[^\w.]|\.(?!\d)", " ", text.casefold()).split())
 
 
 def read_tasks(path: str | os.PathLike) -> list[Task]:
     """Tasks of a JSONL file: one object a line with "clip" (a path beside the file) and either "questions" or one.
 
-    A question has "question", "answer" and "choices", the answer among them, and may have "kind". Raises InputError
+    A question has "question", "answer", may have "choices" with the answer among them, and "kind". Raises InputError
     naming the line.
     """
     path = Path(path)
@@ -86,14 +94,14 @@ def read_tasks(path: str | os.PathLike) -> list[Task]:
             asked = row.get("questions", [row])
             clip = str(path.parent / row["clip"])
             for question in asked:
-                choices = tuple(str(choice) for choice in question["choices"])
+                choices = tuple(str(choice) for choice in question.get("choices", ()))
                 kind, content = str(question.get("kind", "")), str(row.get("content", ""))
                 tasks.append(Task(clip, str(question["question"]), str(question["answer"]), choices, kind, content))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            wanted = 'an object with "clip", "question", "answer" and "choices" is needed'
+            wanted = 'an object with "clip", "question" and "answer" is needed'
             raise InputError(f"{path}, line {number}: {wanted} ({type(error).__name__}: {error})") from None
         for task in tasks[-len(asked) :] if asked else ():
-            if task.answer not in task.choices:
+            if task.choices and task.answer not in task.choices:
                 raise InputError(f"{path}, line {number}: the answer {task.answer!r} is not among its choices")
     if not tasks:
         raise InputError(f"{path} holds no question")
@@ -107,7 +115,7 @@ def evaluate(
     how: Watching,
     progress: Progress = no_progress,
 ) -> list[Outcome]:
-    """Choose the likeliest choice of every task in every mode.
+    """Choose the likeliest choice of every task in every mode; write the answer, for an exact match, without choices.
 
     Args:
         modes: names of ``MODES``.
@@ -130,11 +138,17 @@ def evaluate(
             reading.read()
             seconds = code.seconds["vision"] + time.perf_counter() - began
             for task in asked:
-                scores = reading.score(task.question, task.choices)
-                chosen = task.choices[int(np.argmax(scores))]
+                chosen = _answer(reading, task)
                 outcomes.append(Outcome(task, mode, chosen, code.token_count, seconds))
     progress(len(clips) * len(modes), len(clips) * len(modes))
     return outcomes
+
+
+def _answer(reading: Conversation, task: Task) -> str:
+    """The likeliest choice, or what the model writes where there are none."""
+    if task.choices:
+        return task.choices[int(np.argmax(reading.score(task.question, task.choices)))]
+    return reading.fork().ask(task.question, sampling=GREEDY, max_tokens=WRITTEN_TOKENS, thinking=False).text
 
 
 def check_modes(modes: Sequence[str]) -> None:
@@ -199,7 +213,7 @@ def summarise(outcomes: Sequence[Outcome], seed: int = 0) -> dict:
         if BASELINE in by_mode and mode != BASELINE:
             rows[mode]["against_rgb"] = compare(by_mode[BASELINE], found, seed)
     tasks = by_mode[modes[0]]
-    chance = float(np.mean([1 / len(outcome.task.choices) for outcome in tasks]))
+    chance = float(np.mean([1 / len(o.task.choices) if o.task.choices else 0.0 for o in tasks]))
     return {
         "clips": len({outcome.task.clip for outcome in tasks}),
         "questions": len(tasks),

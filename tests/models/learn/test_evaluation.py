@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -10,13 +11,25 @@ from codeclens.__main__ import main
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.watching import Watching, watch
 from codeclens.models.errors import InputError
-from codeclens.models.learn.evaluation import MODES, Outcome, Task, compare, evaluate, read_tasks, summarise, watching
+from codeclens.models.learn.evaluation import (
+    MODES,
+    Outcome,
+    Task,
+    compare,
+    evaluate,
+    plain,
+    read_tasks,
+    summarise,
+    watching,
+)
+from codeclens.models.learn.evaluation_page import evaluation_page
 from codeclens.models.learn.export import export_pair
 from codeclens.models.learn.lessons import corpus
 from codeclens.models.learn.synthetic import seeds_of, write_clips
 from codeclens.models.learn.tiny import TinyQwen3VL, tiny_config
 from codeclens.models.learn.vocabulary import learn_vocabulary
 from codeclens.models.qwen3vl import load_qwen3vl
+from codeclens.models.qwen3vl.generate import GREEDY
 from codeclens.models.video.reading import Sampling, VideoSource
 
 HOW = Watching(sampling=Sampling.by_fps(4), area=128 * 128, rule={"gamma": "auto"})
@@ -106,6 +119,21 @@ def test_outcomes_are_the_likeliest_choices(files, model, references):
         assert outcome.task == task and outcome.chosen == task.choices[int(torch.tensor(scores).argmax())]
 
 
+def test_without_choices_the_written_answer_must_match(references, model, files):
+    clip = read_tasks(files[0])[0].clip
+    written = converse(model, references[0][1]).ask("What?", sampling=GREEDY, max_tokens=64, thinking=False).text
+    tasks = [Task(clip, "What?", answer, ()) for answer in (f" {written.upper()}!", f"{written} else")]
+    assert [found.right for found in evaluate(tasks, model, ["thumbnail"], HOW)] == [True, False]
+    assert summarise([outcome("a", 0, "rgb", True)])["chance"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("It moves, and stops.", "it moves and  stops"), ("2.5 seconds", " 2.5 Seconds.")]
+)
+def test_plain_text_forgives_case_space_and_punctuation(one, other):
+    assert plain(one) == plain(other) != plain(one + " not")
+
+
 def outcome(clip, number, mode, right, kind="colour"):
     task = Task(f"{clip}.mp4", f"question {number}", "yes", ("yes", "no"), kind, "moving")
     return Outcome(task, mode, "yes" if right else "no", 10, 0.5)
@@ -144,10 +172,42 @@ def test_summary_counts_losses_drift_and_groups():
     assert [(lost["question"], lost["chosen"]) for lost in against["lost"]] == [("question 1", "no")]
 
 
+class Cells(HTMLParser):
+    """All text of a page, cell by cell; refuses anything that is loaded from elsewhere and tags that do not close."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.text = [], []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        assert not {"src", "href"} & dict(attributes).keys() and tag not in ("script", "link", "img")
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_page_holds_every_number_and_question_and_escapes_them():
+    one = [outcome("<b>", number, "rgb", True) for number in range(3)]
+    two = [replace(found, mode="evs", chosen="no" if number else "yes") for number, found in enumerate(one)]
+    summary = summarise(one + two)
+    cells = Cells(evaluation_page(summary, "a < b & c")).text
+    assert "a < b & c" in cells and cells.count("<b>.mp4") == 2
+    assert "33.3 %" in cells and "-66.7" in cells
+    assert {"question 1", "question 2"} <= set(cells) and "question 0" not in cells
+
+
 def test_command_writes_table_and_json(files, tmp_path, capsys):
     index, model = files
     words = ["evaluate", str(index), "--model", str(model), "--modes", "rgb,thumbnail", "--limit", "1"]
-    assert main([*words, "--json", str(tmp_path / "all.json")]) == 0
+    assert main([*words, "--json", str(tmp_path / "all.json"), "--html", str(tmp_path / "all.html")]) == 0
+    assert "thumbnail" in Cells((tmp_path / "all.html").read_text()).text
     printed = capsys.readouterr().out
     summary = json.loads((tmp_path / "all.json").read_text())
     assert list(summary["modes"]) == ["rgb", "thumbnail"] and summary["clips"] == 1
@@ -164,7 +224,7 @@ def test_command_writes_table_and_json(files, tmp_path, capsys):
         ("{}", "line 1"),
         ("\n[1]", "line 2"),
         ("nonsense", "line 1"),
-        ('{"clip": "a.mp4", "question": "?", "answer": "x"}', "choices"),
+        ('{"clip": "a.mp4", "question": "?"}', "answer"),
         ('{"clip": "a.mp4", "question": "?", "answer": "x", "choices": ["y", "z"]}', "not among"),
     ],
 )
