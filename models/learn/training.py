@@ -193,7 +193,7 @@ class Training:
             for name, parameter in training.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
                 kept = {
-                    key.split(".", 2)[1]: value
+                    key.split(".", 2)[1]: value.cpu() if key.startswith("optimizer.step.") else value
                     for key, value in tensors.items()
                     if key.startswith("optimizer.") and key.split(".", 2)[2] == name
                 }
