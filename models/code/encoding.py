@@ -121,8 +121,12 @@ def slice_code(code: VisualCode, start: float, stop: float, picture: Callable[[i
 
 @torch.no_grad()
 def encode_pictures(model, rgb: np.ndarray, progress: Progress = no_progress) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run pictures of one size, uint8 [n, f, H, W, 3], through the vision tower (:meth:`..VisionModel.encode`)."""
-    return model.vision.encode(torch.from_numpy(rgb).to(model.device), progress)
+    """Run pictures of one size, uint8 [n, f, H, W, 3], through the vision tower (:meth:`..VisionModel.encode`).
+
+    The features are returned on the CPU: a code may outlive the model's stay on the GPU.
+    """
+    tokens, deepstack = model.vision.encode(torch.from_numpy(rgb).to(model.device), progress)
+    return tokens.cpu(), deepstack.cpu()
 
 
 def encode_images(pictures: Sequence[np.ndarray], model, progress: Progress = no_progress) -> list[Segment]:
