@@ -4,11 +4,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from codeclens.models.video.demo import write_demo
 from support.comfyui import ComfyServer, why_not
 
 # Tests multiply small matrices: a second OpenMP thread only waits for the first, for seconds when a core is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A run that decides whether a change lands must not depend on the day's random examples; everybody else's may.
+settings.register_profile("ci", derandomize=True, print_blob=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 SHARED = Path(os.environ.get("CODECLENS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
