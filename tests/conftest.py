@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from codeclens.models.video.demo import write_demo
+from hypothesis import settings
 from support.comfyui import ComfyServer, why_not
 
 # Tests multiply small matrices: a second OpenMP thread only waits for the first, for seconds when a core is busy.
