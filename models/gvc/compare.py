@@ -85,7 +85,7 @@ def compare(
             graph.pull()
             progress(number + 1, max(frames, number + 1))
         if graph is None:
-            raise InputError("there are no frames to compare")
+            raise InputError("the two videos have 0 frames in common to compare; give at least one frame of each")
         del graph, sources
         return _read_metrics(printed.read_text())
 
