@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from .models.commands import gvc, kernels, learn, qwen, talk, video
+from .models.commands import demo, gvc, kernels, learn, qwen, talk, video
 from .models.errors import InputError
 
-FAMILIES = (video, talk, qwen, kernels, gvc, learn)
+FAMILIES = (demo, video, talk, qwen, kernels, gvc, learn)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from ..models.code.encoding import encode_images
 from ..models.errors import InputError
 from ..models.qwen3vl.generate import GREEDY, Sampling
 from ..models.qwen3vl.pictures import fit_picture
+from ..models.weights import FPS, NAME, SIDE, embedded_pair
 from . import host
 from .memory import HostedQwen3VL
 
@@ -20,6 +21,7 @@ Qwen3VLSocket = io.Custom("CODECLENS_QWEN3VL")
 
 CATEGORY = "CodecLens/qwen"
 AUTO, NONE = "auto", "none (text only)"
+EMBEDDED = f"{NAME} (embedded)"
 SOURCES = (
     "Official files: huggingface.co/Qwen/Qwen3-VL-2B-Instruct-GGUF (also 4B, 8B, 32B, and Thinking). Take one model,"
     " Q4_K_M for instance, and one mmproj of the same size into models/text_encoders or models/LLM."
@@ -125,9 +127,11 @@ class LoadQwen3VL(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=models,
+                    options=[*models, EMBEDDED],
                     tooltip="The language model, a .gguf file from models/text_encoders, models/clip or models/LLM. "
-                    + SOURCES,
+                    + SOURCES
+                    + " The embedded one has a few million parameters, to try workflows with: it only knows clips of"
+                    f" moving figures (codeclens synth), at {SIDE} x {SIDE} pixels and {FPS:g} frames a second.",
                 ),
                 io.Combo.Input(
                     "mmproj",
@@ -150,14 +154,20 @@ class LoadQwen3VL(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model, mmproj):
-        names = [model] if mmproj in (AUTO, NONE) else [model, mmproj]
+        names = [name for name in (model, mmproj) if name not in (AUTO, NONE, EMBEDDED)]
         return [os.path.getmtime(host.gguf_path(name)) for name in names]
 
     @classmethod
     def execute(cls, model, mmproj) -> io.NodeOutput:
-        path = host.gguf_path(model)
-        tower = {AUTO: "auto", NONE: None}.get(mmproj, mmproj)
-        return io.NodeOutput(HostedQwen3VL(path, host.gguf_path(tower) if tower not in ("auto", None) else tower))
+        if model == EMBEDDED:
+            path, tower = embedded_pair()
+        else:
+            path, tower = host.gguf_path(model), "auto"
+        if mmproj == NONE:
+            tower = None
+        elif mmproj != AUTO:
+            tower = host.gguf_path(mmproj)
+        return io.NodeOutput(HostedQwen3VL(path, tower))
 
 
 class DescribeImage(io.ComfyNode):

@@ -20,10 +20,10 @@ from ..learn.tiny import WIDTHS
 from ..learn.training import LOG, Training, TrainingPlan, shortened, train
 from ..progress import TerminalProgress
 from ..video.reading import Sampling
+from ..weights import NAME
 from .model import add_model_options, load_model
 from .video import check_folders, number_or_word, saving, write_json
 
-NAME = "CodecLens-Tiny"
 CARD = f"{NAME}.md"
 
 
@@ -151,7 +151,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         write_json(summary, arguments.json)
     if arguments.html:
         with saving(arguments.html) as partial:
-            page = evaluation_page(summary, f"{Path(arguments.model).stem} on {Path(arguments.tasks).name}")
+            model = Path(arguments.model).stem if arguments.model else NAME
+            page = evaluation_page(summary, f"{model} on {Path(arguments.tasks).name}")
             partial.write_text(page, encoding="utf-8")
     if arguments.json != "-":
         print(table(summary))

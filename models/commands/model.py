@@ -1,15 +1,19 @@
 """What every command that runs Qwen3-VL asks for: the files, how to write, where to stop."""
 
 import argparse
+import sys
 
 from ..qwen3vl import Qwen3VL
 from ..qwen3vl.generate import Sampling
 from ..qwen3vl.placement import load_placed
+from ..weights import FPS, NAME, SIDE, embedded_pair
+
+EMBEDDED = f"{NAME}, which comes with CodecLens and knows only clips like those of `codeclens synth`"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--model`` and ``--mmproj``."""
-    parser.add_argument("--model", required=True, metavar="F", help="the language model's .gguf file")
+    parser.add_argument("--model", metavar="F", help=f"the language model's .gguf file; default: {EMBEDDED}")
     parser.add_argument("--mmproj", default="auto", metavar="F", help="its vision tower; default: found beside it")
 
 
@@ -17,7 +21,7 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides how an answer is written."""
     parser.add_argument("--max-tokens", type=int, metavar="N", help="length of the answer at most")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same text (default 0)")
-    parser.add_argument("--temperature", type=float, default=0.7, help="0 takes the likeliest token (default 0.7)")
+    parser.add_argument("--temperature", type=float, help="0 takes the likeliest token (default 0.7, embedded model 0)")
     parser.add_argument("--top-k", type=int, default=20, help="choose among so many likeliest (default 20, 0 all)")
     parser.add_argument("--top-p", type=float, default=0.8, help="choose among this probability mass (default 0.8)")
     parser.add_argument("--min-p", type=float, default=0.0, help="drop below this fraction of the likeliest")
@@ -28,17 +32,39 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
 
 def sampling_of(arguments: argparse.Namespace) -> Sampling:
     """What the options of :func:`add_writing_options` ask for."""
+    temperature = arguments.temperature
+    if temperature is None:
+        temperature = 0.0 if arguments.model is None else 0.7
     return Sampling(
-        temperature=arguments.temperature,
+        temperature=temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
         min_p=arguments.min_p,
         repetition_penalty=arguments.repetition_penalty,
-        presence_penalty=arguments.presence_penalty if arguments.temperature else 0,
+        presence_penalty=arguments.presence_penalty if temperature else 0,
         seed=arguments.seed,
     )
 
 
-def load_model(arguments: argparse.Namespace) -> Qwen3VL:
-    """The model that the options of :func:`add_model_options` name, where this machine runs it best."""
-    return load_placed(arguments.model, arguments.mmproj)
+def load_model(arguments: argparse.Namespace, sees: bool = True, device: str | None = None) -> Qwen3VL:
+    """The model that the options of :func:`add_model_options` name, on ``device`` or where this machine runs it best.
+
+    Without ``sees`` its vision tower is left out.
+    """
+    path, tower = arguments.model, arguments.mmproj
+    if path is None:
+        print(f"codeclens: no --model is given; this is {EMBEDDED}", file=sys.stderr)
+        path, tower = embedded_pair()
+    return load_placed(path, tower if sees else None, device)
+
+
+def side_of(arguments: argparse.Namespace) -> int:
+    """``--side``, or where it is not given what suits the model."""
+    return arguments.side or (SIDE if arguments.model is None else 512)
+
+
+def fps_of(arguments: argparse.Namespace) -> float:
+    """``--fps``, or where it is not given what suits the model."""
+    if arguments.fps is not None:
+        return arguments.fps
+    return FPS if arguments.model is None else 2.0

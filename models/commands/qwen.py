@@ -15,12 +15,12 @@ from ..qwen3vl.generate import GREEDY, Sampling
 from ..qwen3vl.gguf import GGUFFile, read_gguf
 from ..qwen3vl.loading import find_mmproj, load_qwen3vl
 from ..qwen3vl.pictures import fit_picture
-from ..qwen3vl.placement import load_placed
 from ..qwen3vl.text import TextModel
 from ..qwen3vl.tokenizer import read_tokenizer
 from ..qwen3vl.trace import read_inputs, trace, write_outputs
 from ..qwen3vl.vision import VisionModel
 from ..qwen3vl.weights import text_tensors, vision_tensors
+from .model import add_model_options, load_model
 
 
 def add_commands(commands) -> None:
@@ -48,13 +48,12 @@ def _add_describe(commands) -> None:
         "images", nargs="*", metavar="IMAGE", help="image files, seen together in this order; none to ask about nothing"
     )
     describing.add_argument("question", help="what to ask: 'Describe this image.'")
-    describing.add_argument("--model", required=True, help="the language model's .gguf file")
-    describing.add_argument("--mmproj", help="the vision tower's .gguf file; found beside the model by default")
+    add_model_options(describing)
     describing.add_argument("--system", default="", help="standing instructions: role, tone, format")
     describing.add_argument("--max-tokens", type=int, default=512, help="length of the answer at most (512)")
     describing.add_argument("--image-tokens", type=int, default=1024, help="tokens for one image at most (1024)")
     describing.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (0)")
-    describing.add_argument("--greedy", action="store_true", help="always take the likeliest token")
+    describing.add_argument("--greedy", action="store_true", help="take the likeliest token (embedded model: always)")
     describing.add_argument("--no-thinking", action="store_true", help="do not let a Thinking model reason first")
     describing.add_argument("--device", help="cpu or cuda; by default a GPU where there is one")
     describing.set_defaults(run=run_describe)
@@ -63,9 +62,8 @@ def _add_describe(commands) -> None:
 def run_describe(arguments) -> None:
     """Print the answer; whether it was cut off is said on standard error."""
     pictures = [fit_picture(_read_picture(path), arguments.image_tokens) for path in arguments.images]
-    sampling = GREEDY if arguments.greedy else Sampling(seed=arguments.seed)
-    mmproj = (arguments.mmproj or "auto") if pictures else None
-    model = load_placed(arguments.model, mmproj, arguments.device)
+    sampling = GREEDY if arguments.greedy or arguments.model is None else Sampling(seed=arguments.seed)
+    model = load_model(arguments, sees=bool(pictures), device=arguments.device)
     seen = encode_images(pictures, model, TerminalProgress("look"))
     answer = Conversation(model, seen, arguments.system).ask(
         arguments.question,

@@ -1,4 +1,4 @@
-"""Commands that look at a video: plan, motion, cuts, demo."""
+"""Commands that look at a video: plan, motion, cuts."""
 
 import argparse
 import json
@@ -13,7 +13,6 @@ import numpy as np
 from ..errors import InputError
 from ..progress import TerminalProgress
 from ..video.cuts import Cuts, find_cuts
-from ..video.demo import write_demo
 from ..video.drawing import clock_text, grouped, short_number
 from ..video.extraction import VECTORS, extract
 from ..video.gop import CAP, POLICIES, GopPlan, auto_gamma, plan_from_costs
@@ -59,12 +58,6 @@ def add_commands(commands) -> None:
     cuts.add_argument("clips", nargs="+", metavar="CLIP")
     cuts.add_argument("--json", metavar="F", help="write them as JSON; - for standard output")
     cuts.set_defaults(run=run_cuts)
-
-    demo = commands.add_parser(
-        "demo", help="paint a clip with a cut, a pan and a still stretch, plan it and draw the plan"
-    )
-    demo.add_argument("folder", nargs="?", default="output", help="where clip and pictures go (default: output)")
-    demo.set_defaults(run=run_demo)
 
 
 def add_reading_options(parser) -> None:
@@ -209,19 +202,6 @@ def cuts_in_words(source: VideoSource, found: Cuts) -> str:
     lines = [f"{source.info.name}: {len(times)} hard cuts, {len(spans)} fades or dissolves"]
     lines += [f"  {clock_text(seconds, 0.01):>9}  frame {number:<7} {words}" for seconds, number, words in sorted(rows)]
     return "\n".join(lines)
-
-
-def run_demo(arguments: argparse.Namespace) -> int:
-    folder = Path(arguments.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    clip = write_demo(folder / "demo.mp4", TerminalProgress("painting demo.mp4"))
-    parser = argparse.ArgumentParser()
-    add_commands(parser.add_subparsers())
-    picture, motion = str(folder / "demo_plan.png"), str(folder / "demo_motion.png")
-    for words in (["plan", str(clip), "--png", picture], ["motion", str(clip), "--fps", "4", "--png", motion]):
-        parsed = parser.parse_args(words)
-        parsed.run(parsed)
-    return 0
 
 
 def report(planned: list[tuple[str, GopPlan, VideoSource | None]], arguments) -> None:

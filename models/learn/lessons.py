@@ -41,7 +41,7 @@ class Course:
     sizes: dict[tuple[int, int], float] = field(
         default_factory=lambda: {(128, 128): 6, (96, 96): 1, (128, 160): 1, (160, 128): 1, (256, 256): 0.5}
     )
-    forms: dict[str, float] = field(default_factory=lambda: {"rgb": 4, "thumbnail": 4, "keyframes": 1, "still": 1})
+    forms: dict[str, float] = field(default_factory=lambda: {"rgb": 3, "thumbnail": 4, "keyframes": 2, "still": 1})
     contents: dict[str, float] = field(default_factory=lambda: dict(zip(CONTENTS, (1, 4, 2, 2, 4), strict=True)))
     frames: tuple[int, int] = (4, 16)
     look_fps: tuple[float, ...] = (2, 3, 4, 4, 6, 8)
@@ -100,7 +100,9 @@ def _video(draw, clip: Clip, frames: list[int], size, form: str):
     """Parts, pictures and the frames that can be seen in a mode, under a plan drawn at random."""
     opening = [next(at for at, frame in enumerate(frames) if frame >= shot.first) for shot in clip.shots
                if shot.first <= frames[-1]]  # fmt: skip
-    whole = {at for at in opening if draw.random() < 0.9} | {at for at in range(len(frames)) if draw.random() < 0.15}
+    # Key frames stand for every way to show whole pictures alone: sparse, dense, or all there are.
+    share = draw.choice((0.15, 0.4, 1.0)) if form == "keyframes" else 0.15
+    whole = {at for at in opening if draw.random() < 0.9} | {at for at in range(len(frames)) if draw.random() < share}
     pts = np.array(frames) / clip.fps
     plan = plan_from_costs(np.zeros(len(frames)), "frames", index=np.array(frames), pts=pts, size=size, frames=whole)
     stamps = "every" if draw.random() < 0.8 else draw.choice(STAMPS[1:])

@@ -50,17 +50,21 @@ class Stage:
 
 
 def default_stages() -> tuple[Stage, ...]:
-    """What things are, then what they do, then everything in every mode."""
+    """What things are, what they do, that at length, and then everything in every mode."""
     small = {(96, 96): 3, (128, 128): 1}
-    first = Course(
-        sizes=small, forms={"still": 3, "rgb": 5, "thumbnail": 1}, contents={"static": 1, "moving": 4, "camera": 1},
-        frames=(2, 6), look_fps=(2, 3, 4), most_figures=2, questions=5,
+    stills = Course(
+        sizes=small, forms={"still": 1}, contents={"static": 1, "moving": 1}, frames=(1, 8), most_figures=2,
     )  # fmt: skip
-    second = Course(
-        sizes={(96, 96): 1, (128, 128): 4}, forms={"still": 1, "rgb": 6, "thumbnail": 3, "keyframes": 1},
+    short = Course(
+        sizes=small, forms={"still": 3, "rgb": 5, "thumbnail": 1, "keyframes": 1},
+        contents={"static": 1, "moving": 4, "camera": 1}, frames=(2, 6), look_fps=(2, 3, 4), most_figures=2,
+        questions=5,
+    )  # fmt: skip
+    longer = Course(
+        sizes={(96, 96): 1, (128, 128): 4}, forms={"still": 1, "rgb": 5, "thumbnail": 3, "keyframes": 2},
         frames=(4, 10), most_figures=3,
     )  # fmt: skip
-    return Stage(0.4, 16, first), Stage(0.84, 16, second), Stage(1.0, 16, Course())
+    return Stage(0.14, 24, stills), Stage(0.4, 24, short), Stage(0.82, 24, longer), Stage(1.0, 24, Course())
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +74,17 @@ class TrainingPlan:
     Attributes:
         size: see ``tiny.WIDTHS``.
         steps: optimiser steps from beginning to end.
-        rate: AdamW's learning rate (arXiv 1711.05101) after ``warmup`` steps, falling along a cosine to a tenth.
+        rate: learning rate after ``warmup`` steps, falling along a cosine to a fiftieth. It is AdamW's (arXiv
+            1711.05101), which moves whatever Muon does not.
+        matrix_rate: the same for the matrices of the layers, which Muon moves (kellerjordan.github.io/posts/muon).
         decay: weight decay of matrices.
         vocabulary: tokens, learned from the texts of ``corpus_clips`` clips.
     """
 
     size: str = "mini"
-    steps: int = 8500
+    steps: int = 4400
     rate: float = 1e-3
+    matrix_rate: float = 0.02
     warmup: int = 300
     decay: float = 0.05
     seed: int = 0
@@ -89,12 +96,12 @@ class TrainingPlan:
         """The stage that a step belongs to."""
         return next(stage for stage in self.stages if step < stage.until * self.steps or stage is self.stages[-1])
 
-    def rate_at(self, step: int) -> float:
-        """The learning rate of a step."""
+    def pace_at(self, step: int) -> float:
+        """What both learning rates are multiplied with at a step, at most 1."""
         if step < self.warmup:
-            return self.rate * (step + 1) / self.warmup
+            return (step + 1) / self.warmup
         share = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.rate * (0.55 + 0.45 * math.cos(math.pi * share))
+        return 0.51 + 0.49 * math.cos(math.pi * share)
 
     def seeds_at(self, step: int) -> range:
         """The seeds of a step's examples."""
@@ -117,7 +124,7 @@ class Training:
     plan: TrainingPlan
     model: TinyQwen3VL
     attention: BatchAttention
-    optimizer: torch.optim.AdamW
+    optimizers: tuple[torch.optim.Optimizer, ...]
     tokenizer_metadata: dict
     tokenizer: object
     step: int = 0
@@ -129,29 +136,29 @@ class Training:
         tokenizer = tokenizer_of(metadata)
         attention = BatchAttention()
         model = TinyQwen3VL(tiny_config(plan.size, tokenizer.size), plan.seed, attention, attend).to(device)
-        matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-        vectors = [parameter for parameter in model.parameters() if parameter.dim() == 1]
-        groups = [{"params": matrices, "weight_decay": plan.decay}, {"params": vectors, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), eps=1e-8)
-        return cls(plan, model, attention, optimizer, metadata, tokenizer)
+        return cls(plan, model, attention, _optimizers(model, plan), metadata, tokenizer)
 
     def advance(self, examples: list[Example]) -> float:
         """One step on ``examples``; returns their mean loss, every question weighing the same."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.rate_at(self.step)
+        pace = self.plan.pace_at(self.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = optimizer.defaults["lr"] * pace
         device = next(self.model.parameters()).device
         total = sum(len(example.questions) for example in examples)
         mean = 0.0
-        for batch in _rows_by_length(examples, self.tokenizer):
-            batch = batch.to(device)
-            with torch.amp.autocast(device.type, dtype=torch.bfloat16):
+        # One context for all batches: it keeps the weights that it has cast.
+        with torch.amp.autocast(device.type, dtype=torch.bfloat16):
+            for batch in _rows_by_length(examples, self.tokenizer):
+                batch = batch.to(device)
                 losses = answer_losses(self.model, self.attention, batch)
-            loss = (losses * weights_of(batch)).sum() / total
-            loss.backward()
-            mean += loss.item()
+                loss = (losses * weights_of(batch)).sum() / total
+                loss.backward()
+                mean += loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return mean
 
@@ -160,7 +167,7 @@ class Training:
         tensors = {}
         for name, parameter in self.model.named_parameters():
             tensors[f"model.{name}"] = parameter.detach().contiguous()
-            for key, value in self.optimizer.state.get(parameter, {}).items():
+            for key, value in self._optimizer_of(parameter).state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value.contiguous()
         state = {
             "plan": self.plan.fingerprint(),
@@ -198,8 +205,28 @@ class Training:
                     if key.startswith("optimizer.") and key.split(".", 2)[2] == name
                 }
                 if kept:
-                    training.optimizer.state[parameter] = kept
+                    training._optimizer_of(parameter).state[parameter] = kept
         return training
+
+    def _optimizer_of(self, parameter: torch.nn.Parameter) -> torch.optim.Optimizer:
+        return next(
+            optimizer
+            for optimizer in self.optimizers
+            if any(parameter is own for group in optimizer.param_groups for own in group["params"])
+        )
+
+
+def _optimizers(model: TinyQwen3VL, plan: TrainingPlan) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the layers' matrices; AdamW for stem, tables, mergers (too wide for Muon to be cheap) and vectors."""
+    layers, others, vectors = [], [], []
+    for name, parameter in model.named_parameters():
+        in_layer = ".layers." in name or ".blocks." in name
+        (vectors if parameter.dim() == 1 else layers if in_layer else others).append(parameter)
+    groups = [{"params": others, "weight_decay": plan.decay}, {"params": vectors, "weight_decay": 0.0}]
+    return (
+        torch.optim.Muon(layers, lr=plan.matrix_rate, weight_decay=plan.decay),
+        torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), eps=1e-8),
+    )
 
 
 def _rows_by_length(examples: list[Example], tokenizer) -> Iterator[Batch]:

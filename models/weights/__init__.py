@@ -1,0 +1,28 @@
+"""The model that comes with the pack: CodecLens-Tiny, trained by ``codeclens train-tiny`` (its card lies beside it)."""
+
+from pathlib import Path
+
+from ..errors import InputError
+
+NAME = "CodecLens-Tiny"
+FOLDER = Path(__file__).parent
+
+SIDE = 128
+"""It has learned from whole pictures of about ``SIDE`` x ``SIDE`` pixels ..."""
+
+FPS = 4.0
+"""... and from about so many of them a second."""
+
+
+def embedded_pair() -> tuple[Path, Path]:
+    """The embedded model's two files, language and sight; raises InputError where they are not installed."""
+    pair = FOLDER / f"{NAME}-Q8_0.gguf", FOLDER / f"mmproj-{NAME}-Q8_0.gguf"
+    for path in pair:
+        if not path.is_file():
+            raise InputError(f"{path} is missing, so there is no embedded model; give the files of another one")
+    return pair
+
+
+def is_embedded(path) -> bool:
+    """Whether ``path`` is the embedded language model."""
+    return Path(path).parent.resolve() == FOLDER.resolve()

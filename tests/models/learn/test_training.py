@@ -112,9 +112,9 @@ def test_the_default_plan_draws_only_training_seeds_once_each():
     assert [plan.stage_at(step).rows for step in (0, plan.steps // 2, plan.steps - 1)] == [
         stage.rows for stage in default_stages()
     ]
-    rates = [plan.rate_at(step) for step in range(plan.steps)]
-    assert max(rates) == pytest.approx(plan.rate) and rates[-1] == pytest.approx(plan.rate / 10, rel=0.01)
-    assert rates.index(max(rates)) in (plan.warmup - 1, plan.warmup)
+    paces = [plan.pace_at(step) for step in range(plan.steps)]
+    assert max(paces) == pytest.approx(1) and paces[-1] == pytest.approx(0.02, rel=0.01)
+    assert paces.index(max(paces)) in (plan.warmup - 1, plan.warmup)
 
 
 def test_command_trains_resumes_and_exports_a_pair_that_loads(tmp_path, capsys):
