@@ -78,10 +78,10 @@ def fresh_clip(seed: int) -> tuple[Clip, list[Question], str]:
 def _plan_line(code: VisualCode) -> str:
     totals, whole = code.plan.totals, int(code.plan.kind.sum())
     every, pairs = totals["rgb_per_frame"], totals["rgb_paired"]
-    saved = [100 - 100 * code.token_count / baseline for baseline in (every, pairs)]
+    few, fewer = (100 - 100 * code.token_count / baseline for baseline in (every, pairs))
     return (
         f"plan     {len(code.plan)} frames: {whole} whole, {len(code.plan) - whole} predicted\n"
-        f"tokens   {code.token_count}, {saved[0]:.0f} % fewer than every frame whole ({every}), {saved[1]:.0f} % fewer than"
+        f"tokens   {code.token_count}, {few:.0f} % fewer than every frame whole ({every}), {fewer:.0f} % fewer than"
         f" native pairs ({pairs})"
     )
 
