@@ -8,13 +8,14 @@ Sockets of this family:
 
 import json
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from comfy_api.latest import io
 
 from ..models.errors import InputError
-from ..models.video.cuts import find_cuts
+from ..models.video.cuts import Cuts, find_cuts
 from ..models.video.extraction import VECTORS, extract
 from ..models.video.gop import CAP, GopPlan, plan_from_costs
 from ..models.video.primitives import Primitives
@@ -50,10 +51,24 @@ class SampledVideo(NamedTuple):
 
 
 class CodecPrimitives(NamedTuple):
-    """What the codec sees, and again its arrays as tensors that share their memory, for the host's cache to see."""
+    """What the codec sees, and again its arrays as tensors that share their memory, for the host's cache to see.
+
+    ``source`` is the video that it was seen in.
+    """
 
     primitives: Primitives
     tensors: tuple[torch.Tensor, ...]
+    source: VideoSource
+
+
+_FOUND_CUTS: WeakKeyDictionary[VideoSource, Cuts] = WeakKeyDictionary()
+
+
+def cuts_of(source: VideoSource) -> Cuts:
+    """The cuts of ``source``, looked for once while the host keeps it: a new gamma need not decode all of it again."""
+    if source not in _FOUND_CUTS:
+        _FOUND_CUTS[source] = find_cuts(source, host.node_progress())
+    return _FOUND_CUTS[source]
 
 
 class SampleVideo(io.ComfyNode):
@@ -202,7 +217,7 @@ class ExtractCodecPrimitives(io.ComfyNode):
     def execute(cls, frames: SampledVideo, vectors) -> io.NodeOutput:
         primitives = extract(frames.source, frames.sampling, frames.size, vectors, progress=host.node_progress())
         arrays = (primitives.mv, primitives.cost, primitives.sad, primitives.valid)
-        return io.NodeOutput(CodecPrimitives(primitives, tuple(map(torch.from_numpy, arrays))))
+        return io.NodeOutput(CodecPrimitives(primitives, tuple(map(torch.from_numpy, arrays)), frames.source))
 
 
 GAMMA_TOOLTIP = (
@@ -288,6 +303,14 @@ class PlanGOP(io.ComfyNode):
                     " for 512x512), no training needed. keyframes: nothing, it is left out. ptoken: 16, delta: 8, both"
                     " need trained weights. rgb: native video, every frame in pairs.",
                 ),
+                io.Boolean.Input(
+                    "start_at_cuts",
+                    default=False,
+                    advanced=True,
+                    tooltip="Also make the first sampled frame of each shot a whole picture. Most cuts cost enough to"
+                    " become one anyway; this is for fixed groups, tight budgets, and cuts between pictures that look"
+                    " alike. Hard cuts are found at the video's own frame rate, which decodes all of it once.",
+                ),
             ],
             outputs=[
                 PlanSocket.Output("plan", tooltip="The decisions, for Draw Plan, Plan Info and Select Frames."),
@@ -297,7 +320,7 @@ class PlanGOP(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, primitives: CodecPrimitives, policy, mode) -> io.NodeOutput:
+    def execute(cls, primitives: CodecPrimitives, policy, mode, start_at_cuts) -> io.NodeOutput:
         found = primitives.primitives
         rule = {"cap": policy.get("cap", CAP), "budget": policy.get("budget")}
         if "gamma" in policy:
@@ -311,6 +334,7 @@ class PlanGOP(io.ComfyNode):
             pts=found.pts,
             size=found.size,
             source=found.source,
+            cuts=cuts_of(primitives.source).cuts if start_at_cuts else (),
             mode=mode,
             **rule,
         )
@@ -369,9 +393,8 @@ class DrawPlan(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames: SampledVideo, plan: GopPlan, width, cuts) -> io.NodeOutput:
-        progress = host.node_progress()
-        found = find_cuts(frames.source, progress) if cuts else None
-        return io.NodeOutput(host.image(timeline_view(plan, frames.source, found, width, progress)))
+        found = cuts_of(frames.source) if cuts else None
+        return io.NodeOutput(host.image(timeline_view(plan, frames.source, found, width, host.node_progress())))
 
 
 class DrawMotion(io.ComfyNode):

@@ -40,6 +40,7 @@ def add_commands(commands) -> None:
     plan.add_argument(
         "--frames", metavar="N,N,...", help="for --policy frames: positions of I among the sampled frames"
     )
+    plan.add_argument("--cuts", action="store_true", help="start a group at each hard cut, found at full frame rate")
     plan.add_argument("--mode", choices=MODES, default="thumbnail", help="whose tokens to count (default thumbnail)")
     plan.add_argument("--json", metavar="F", help="write the plan as JSON; - for standard output")
     plan.add_argument("--png", metavar="F", help="draw the plan; a folder where several clips are given")
@@ -76,6 +77,8 @@ def run_plan(arguments: argparse.Namespace) -> int:
         raise InputError("give plan either clips or --costs FILE.json")
     if arguments.costs and arguments.png:
         raise InputError("--png draws frames, which a list of costs does not have: give a clip")
+    if arguments.costs and arguments.cuts:
+        raise InputError("--cuts looks at frames, which a list of costs does not have: give a clip")
     check_folders(arguments.json, arguments.png)
     rule = planning_rule(arguments)
     if arguments.costs:
@@ -91,6 +94,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
             pts=primitives.pts,
             size=primitives.size,
             source=primitives.source,
+            cuts=find_cuts(source, TerminalProgress(source.info.name)).cuts if arguments.cuts else (),
             **{**rule, "gamma": gamma},
         )
         planned.append((source.info.name, plan, source))

@@ -61,7 +61,7 @@ def test_saving_keeps_the_timeline_out_of_the_file_and_reloading_keeps_the_setti
     after = page.page.evaluate("app.graph.serialize().nodes.map(node => [node.type, node.widgets_values ?? null])")
     assert sorted(map(str, before)) == sorted(map(str, after))
     (plan,) = [values for kind, values in after if kind == "CodecLensPlanGOP"]
-    assert plan == ["adaptive", "auto", 31457280, 16, "thumbnail"]
+    assert plan == ["adaptive", "auto", 31457280, 16, "thumbnail", False]
     assert not page.complaints
 
 

@@ -55,6 +55,7 @@ def chain(file, sampling=None, extra=None):
                 "policy.gamma_value": 1.0,
                 "policy.cap": 16,
                 "mode": "thumbnail",
+                "start_at_cuts": False,
             },
         },
         "info": {"class_type": "CodecLensPlanInfo", "inputs": {"plan": ["plan", 0]}},
@@ -100,6 +101,17 @@ def test_another_policy_computes_only_from_the_plan_on(comfyui, prompt):
     assert one(prompt, "CodecLensPlanGOP") in result.executed
     kind = shown_plan(result, one(prompt, "PreviewAny"))["kind"]
     assert kind == ("IPPPPP" * len(kind))[: len(kind)]
+
+
+def test_groups_start_at_cuts_where_asked(comfyui, demo):
+    prompt = chain(demo)
+    asked = {"policy": "fixed", "policy.cap": 100, "mode": "thumbnail"}
+    for wanted, numbers in ((False, [0]), (True, [0, CUT])):
+        inputs = {"primitives": ["extract", 0], "start_at_cuts": wanted, **asked}
+        prompt["plan"]["inputs"] = inputs
+        plan = shown_plan(comfyui.run(prompt))
+        assert [plan["index"][i] for i in plan["i_frames"]] == numbers
+    assert plan["why"][plan["index"].index(CUT)] == "cut"
 
 
 def test_cancelling_stops_within_a_second(comfyui, demo):

@@ -46,6 +46,7 @@ def prompt_of(comfyui, demo, qwen3vl_fixtures):
                 primitives=["extract", 0],
                 policy="adaptive",
                 mode="thumbnail",
+                start_at_cuts=False,
                 **{"policy.gamma": "auto", "policy.gamma_value": 1.0, "policy.cap": 16},
             ),
             "encode": node(

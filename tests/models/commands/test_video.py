@@ -62,6 +62,14 @@ def test_files_are_written_beside_the_words(demo_clip, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "plan.png"]
 
 
+def test_a_group_starts_at_each_cut_where_asked(demo_clip):
+    rule = ("plan", demo_clip, "--policy", "fixed", "--cap", 100, "--json", "-")
+    assert json.loads(run(*rule).stdout)["i_frames"] == [0]
+    plan = json.loads(run(*rule, "--cuts").stdout)
+    assert [plan["index"][i] for i in plan["i_frames"]] == [0, CUT]
+    assert [plan["why"][i] for i in plan["i_frames"]] == ["first", "cut"]
+
+
 def test_several_clips_share_one_auto_gamma(demo_clip, tmp_path):
     half = write_half_size(demo_clip, tmp_path / "half.mp4")
     plans = json.loads(run("plan", demo_clip, half, "--json", "-").stdout)["clips"]
