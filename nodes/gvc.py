@@ -360,15 +360,14 @@ class GopProgress:
     """Moves the node's bar at every step and says which GOP it is in."""
 
     def __init__(self, node_id: str, gops: int, steps: int):
-        self.bar, self.text = host.node_progress(), host.LiveText(node_id)
+        self.bar, self.node_id = host.node_progress(), node_id
         self.gops, self.steps, self.bytes = gops, steps, 0
 
     def __call__(self, done: int, total: int) -> None:
         self.bar(done, total)
         gop, step = divmod(done - 1, self.steps)
         so_far = f", {self.bytes} bytes so far" if self.bytes else ""
-        self.text.text = f"GOP {gop + 1} of {self.gops}, step {step + 1} of {self.steps}{so_far}"
-        self.text.show()
+        host.show_text(f"GOP {gop + 1} of {self.gops}, step {step + 1} of {self.steps}{so_far}", self.node_id)
 
 
 def as_video(rgb: np.ndarray, rate: Fraction):

@@ -104,22 +104,40 @@ def gguf_path(name: str) -> str:
     return folder_paths.get_full_path_or_raise(GGUF_FOLDERS, name)
 
 
+def show_text(text: str, node_id: str) -> None:
+    """Show ``text`` in a node that is running."""
+    PromptServer.instance.send_progress_text(text, node_id)
+
+
 class LiveText:
-    """Shows text in a node while it is written, at most five times a second."""
+    """Shows text in a node while it is written, and below it the tokens per second, at most five times a second.
+
+    Give :meth:`progress` along with it: it counts the tokens, of which several may make one piece of text.
+    """
 
     def __init__(self, node_id: str):
         self.node_id = node_id
+        self.move_bar = node_progress()
         self.text = ""
         self.shown = 0.0
+        self.began, self.tokens = 0.0, 0
+
+    def progress(self, done: int, total: int) -> None:
+        """Move the node's bar as :func:`node_progress` does. Reading and writing both count from 0."""
+        if done == 0:
+            self.began = time.monotonic()
+        self.tokens = done
+        self.move_bar(done, total)
 
     def __call__(self, piece: str) -> None:
         self.text += piece
         if time.monotonic() - self.shown > 0.2:
-            self.show()
+            # Progress is told before a token is written, so the one that this piece ends with is not counted yet.
+            self.show((self.tokens + 1) / (time.monotonic() - self.began))
 
-    def show(self) -> None:
-        """Send all text so far."""
-        PromptServer.instance.send_progress_text(self.text, self.node_id)
+    def show(self, tokens_per_second: float) -> None:
+        """Send all text so far, and the rate."""
+        show_text(f"{self.text}\n\n{tokens_per_second:.1f} tokens/s", self.node_id)
         self.shown = time.monotonic()
 
 

@@ -4,15 +4,21 @@ Weights are ordinary uint8 parameters in GGUF's blocks, on layers that the host'
 (``comfy.ops.CastWeightBiasOp``). So partial offloading, pinning and dynamic VRAM move the quantised bytes, and no
 format of the host's has to be taught GGUF: a ``comfy_kitchen`` layout would give the same paging, but dequantises a
 whole matrix for every operation it was not taught, the token embedding's lookup among them.
+
+The vision tower attends as the host does on its GPU: flash, xformers, SDPA with the host's order of kernels, or slices
+that fit memory where SDPA has no fused kernel. The language model stays with SDPA: the host's functions know neither
+causality without an n x n mask nor the log-sum-exp by which a chunk is merged with what was read before.
 """
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import torch
+from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import CallbacksMP
 
 from ..models.qwen3vl import Qwen3VL, load_qwen3vl
+from ..models.qwen3vl.attention import attention
 from ..models.qwen3vl.operations import GGUFOperations
 from ..models.qwen3vl.placement import compute_dtype, reading_bytes, seeing_bytes
 
@@ -49,6 +55,22 @@ class HostOperations:
     Embedding = GGUFOperations.Embedding
 
 
+def host_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool) -> torch.Tensor:
+    """Full attention [B, H, n, d] through the function that the host chose at its start; ``causal`` is False here.
+
+    Sage attention, which rounds to 8 bits, is asked to make way for SDPA: the tower's features are to be exact.
+    """
+    return optimized_attention(
+        query,
+        key,
+        value,
+        query.shape[1],
+        skip_reshape=True,
+        skip_output_reshape=True,
+        low_precision_attention=False,
+    )
+
+
 class HostedQwen3VL:
     """What the loader node hands on: the model, and the host's handles on its two halves.
 
@@ -60,7 +82,9 @@ class HostedQwen3VL:
         device = comfy.model_management.text_encoder_device()
         offload_device = comfy.model_management.text_encoder_offload_device()
         dtype = compute_dtype(device)
-        self.model: Qwen3VL = load_qwen3vl(path, mmproj, operations=HostOperations, dtype=dtype)
+        # On a CPU the host takes slices, where SDPA has a fused kernel.
+        attend = attention if comfy.model_management.is_device_cpu(device) else host_attention
+        self.model: Qwen3VL = load_qwen3vl(path, mmproj, operations=HostOperations, dtype=dtype, attend_vision=attend)
         self.model.device = device
         self.text = _patcher(self.model, self.model.text, device, offload_device)
         self.vision = None
@@ -90,6 +114,13 @@ class HostedQwen3VL:
         """Load the language model, with room for ``tokens`` read and written."""
         memory = reading_bytes(self.model.config.text, tokens, self.model.dtype, int8_cache)
         comfy.model_management.load_models_gpu([self.text], memory_required=memory)
+        return self.model
+
+    def for_both(self, patches: int, tokens: int) -> Qwen3VL:
+        """Load both halves, for looking and reading by turns."""
+        config, dtype = self.model.config, self.model.dtype
+        memory = max(seeing_bytes(config.vision, patches, dtype), reading_bytes(config.text, tokens, dtype))
+        comfy.model_management.load_models_gpu([self.vision, self.text], memory_required=memory)
         return self.model
 
 

@@ -255,9 +255,9 @@ def _answer(cls, model, seen, question, system, max_tokens, sampling, thinking) 
         max_tokens=max_tokens,
         thinking=thinking,
         on_text=live,
-        progress=host.node_progress(),
+        progress=live.progress,
     )
-    live.show()
+    live.show(answer.tokens_per_second)
     return io.NodeOutput(answer.text, answer.reasoning, answer.truncated, ui={"text": (answer.text,)})
 
 

@@ -356,13 +356,13 @@ class _Asker:
             "max_tokens": max_tokens,
             "thinking": thinking,
             "on_text": self.live,
-            "progress": host.node_progress(),
+            "progress": self.live.progress,
         }
 
     def __call__(self, conversation: Conversation, question: str, schema: dict | None = None) -> Answer:
         self.live.text = ""
         answer = conversation.ask(question, schema=schema, **self.options)
-        self.live.show()
+        self.live.show(answer.tokens_per_second)
         return answer
 
 

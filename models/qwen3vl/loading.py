@@ -74,13 +74,14 @@ def load_qwen3vl(
     operations=None,
     device="cpu",
     dtype: torch.dtype = torch.float32,
-    attend: Attention = attention,
+    attend_vision: Attention = attention,
 ) -> Qwen3VL:
     """Load the language model at ``path`` and its vision tower.
 
     ``mmproj`` is the tower's file, "auto" to find it beside the model by its metadata, or None for text alone. Weights
-    stay quantised and, on the CPU, in the memory map, unless other ``operations`` ask for dense ones. Raises InputError
-    for anything that is not a matching Qwen3-VL pair.
+    stay quantised and, on the CPU, in the memory map, unless other ``operations`` ask for dense ones. The tower attends
+    through ``attend_vision``, always without causality. Raises InputError for anything that is not a matching Qwen3-VL
+    pair.
     """
     file = read_gguf(path)
     text_config = configuration.read_text_config(file)
@@ -92,9 +93,9 @@ def load_qwen3vl(
         vision_config = configuration.read_vision_config(tower)
         configuration.require_pair(text_config, vision_config, file.path, tower.path)
     tokenizer = read_tokenizer(file)
-    made = {"operations": operations, "device": device, "dtype": dtype, "attend": attend}
+    made = {"operations": operations, "device": device, "dtype": dtype}
     text = load_text(file, **made)
-    vision = load_vision(tower, **made) if tower is not None else None
+    vision = load_vision(tower, **made, attend=attend_vision) if tower is not None else None
     files = (file,) if tower is None else (file, tower)
     config = Qwen3VLConfig(text_config, vision_config)
     return Qwen3VL(config, tokenizer, text, vision, torch.device(device), dtype, files)

@@ -1,6 +1,7 @@
 """Qwen3-VL in the real host: load, describe, unload, cancel, two models at once."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,7 @@ def test_describe_writes_what_the_model_writes_outside_the_host(comfyui, models)
     assert result.outputs["show"]["text"] == [expected.text]
     assert result.outputs["describe"]["text"] == [expected.text]
     assert result.outputs["cut"]["text"] == [str(expected.truncated)]
+    assert re.fullmatch(re.escape(expected.text) + r"\n\n\d+\.\d tokens/s", result.texts["describe"][-1])
 
 
 def test_a_seed_repeats_its_text_and_a_file_is_loaded_once(comfyui, models):
@@ -79,13 +81,12 @@ def test_a_seed_repeats_its_text_and_a_file_is_loaded_once(comfyui, models):
     assert "load" in other.cached and other.outputs["show"] != first.outputs["show"]
 
 
-def test_cancelling_stops_within_one_token(comfyui, models):
+def test_cancelling_over_the_api_stops_the_writing(comfyui, models):
     run = comfyui.queue(describing(max_tokens=20000, seed=7))
     assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("describe", [])), 60)
     comfyui.post("/interrupt", {})
-    asked = time.monotonic()
     result = run.finish(20)
-    assert result.interrupted and time.monotonic() - asked < 3
+    assert result.interrupted
     assert max(done for done, high in result.progress["describe"] if high == 20000) < 10000
 
 

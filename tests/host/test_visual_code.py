@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 
 import pytest
 from codeclens.models.code.conversation import converse
@@ -119,16 +118,15 @@ def test_another_question_does_not_encode_again(comfyui, prompt_of):
     assert "ask" in again.executed
 
 
-def test_cancelling_stops_within_one_token(comfyui, prompt_of):
+def test_cancelling_over_the_api_stops_the_writing(comfyui, prompt_of):
     options = writing(20000, sampling="sample") | {
         "sampling.temperature": 5.0, "sampling.top_k": 0, "sampling.top_p": 1.0, "sampling.min_p": 0.0,
         "sampling.repetition_penalty": 1.0, "sampling.presence_penalty": 0.0,
     }  # fmt: skip
     run = comfyui.queue(prompt_of(ask=asking("Tell me all.", **options), answers=show("ask")))
     assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("ask", [])), 60)
-    asked = time.monotonic()
     comfyui.post("/interrupt", {})
-    assert run.finish(20).interrupted and time.monotonic() - asked < 1.0
+    assert run.finish(20).interrupted
 
 
 def test_images_are_asked_together(comfyui, prompt_of):

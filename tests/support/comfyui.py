@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -16,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+TEXT_MESSAGE = 3
+"""The host's BinaryEventTypes.TEXT."""
 
 # Two things the started host must know before anything else is imported. torchvision built for another torch dies on
 # its missing C++ ops, so their schemas are declared where that is the case. An installed `codeclens` is hidden, so an
@@ -176,6 +180,7 @@ class Result:
         executed: ids of the nodes that were computed in this run.
         cached: ids of the nodes taken from the host's cache.
         progress: (value, maximum) as they arrived, by node id.
+        texts: what each node showed while it ran, as it arrived, by node id.
         error: message of the node that failed, or of the host's refusal; None where all went well.
         interrupted: whether the run was cancelled.
     """
@@ -184,6 +189,7 @@ class Result:
     executed: list[str] = field(default_factory=list)
     cached: list[str] = field(default_factory=list)
     progress: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
     error: str | None = None
     interrupted: bool = False
 
@@ -210,9 +216,18 @@ class QueuedPrompt:
         while not until(self.result):
             self.socket.settimeout(max(deadline - time.monotonic(), 0.01))
             message = self.socket.recv()
-            if isinstance(message, str) and self.hear(json.loads(message)):
+            if isinstance(message, bytes):
+                self.read_text(message)
+            elif self.hear(json.loads(message)):
                 return until(self.result)
         return True
+
+    def read_text(self, message: bytes) -> None:
+        """Take in a binary message that carries text: its type, the length of the node's id, the id, the text."""
+        kind, length = struct.unpack_from(">II", message)
+        if kind == TEXT_MESSAGE:
+            node = message[8 : 8 + length].decode()
+            self.result.texts.setdefault(node, []).append(message[8 + length :].decode())
 
     def hear(self, message: dict) -> bool:
         """Take one message in; True where it says that the run has ended."""
