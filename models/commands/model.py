@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from ..qwen3vl import Qwen3VL
 from ..qwen3vl.generate import Sampling
@@ -51,11 +52,16 @@ def load_model(arguments: argparse.Namespace, sees: bool = True, device: str | N
 
     Without ``sees`` its vision tower is left out.
     """
-    path, tower = arguments.model, arguments.mmproj
-    if path is None:
-        print(f"codeclens: no --model is given; this is {EMBEDDED}", file=sys.stderr)
-        path, tower = embedded_pair()
+    path, tower = files_of(arguments)
     return load_placed(path, tower if sees else None, device)
+
+
+def files_of(arguments: argparse.Namespace) -> tuple[str | Path, str | Path]:
+    """The language model's file and its tower's ("auto": to be found beside it); which ones by default is said."""
+    if arguments.model is not None:
+        return arguments.model, arguments.mmproj
+    print(f"codeclens: no --model is given; this is {EMBEDDED}", file=sys.stderr)
+    return embedded_pair()
 
 
 def side_of(arguments: argparse.Namespace) -> int:

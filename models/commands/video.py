@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from ..video.reading import Sampling, VideoSource, fit_size
 from ..video.shots import cut_times
 from ..video.tokens import MODES
 from ..video.views import most_moving, motion_view, timeline_view
+from .costs import Pricing, add_cost_options
+from .model import fps_of, side_of
 
 REFERENCE_SIZE = (512, 512)
 """Size at which clips of different sizes share one auto gamma: costs grow with the number of pixels."""
@@ -42,9 +45,10 @@ def add_commands(commands) -> None:
     )
     plan.add_argument("--cuts", action="store_true", help="start a group at each hard cut, found at full frame rate")
     plan.add_argument("--mode", choices=MODES, default="thumbnail", help="whose tokens to count (default thumbnail)")
+    add_cost_options(plan)
     plan.add_argument("--json", metavar="F", help="write the plan as JSON; - for standard output")
     plan.add_argument("--png", metavar="F", help="draw the plan; a folder where several clips are given")
-    plan.set_defaults(run=run_plan)
+    plan.set_defaults(run=run_plan, fps=None, side=None)
 
     motion = commands.add_parser("motion", help="draw motion vectors, prediction and residual of one frame")
     motion.add_argument("clip", metavar="CLIP")
@@ -79,13 +83,23 @@ def run_plan(arguments: argparse.Namespace) -> int:
         raise InputError("--png draws frames, which a list of costs does not have: give a clip")
     if arguments.costs and arguments.cuts:
         raise InputError("--cuts looks at frames, which a list of costs does not have: give a clip")
+    if arguments.model and not arguments.cost:
+        raise InputError("--model says whose time and memory to predict: give --cost as well")
     check_folders(arguments.json, arguments.png)
+    # The embedded model reads smaller and more frames than others; without --cost no model is meant.
+    arguments.side = side_of(arguments) if arguments.cost else arguments.side or 512
+    arguments.fps = fps_of(arguments) if arguments.cost else 2.0 if arguments.fps is None else arguments.fps
     rule = planning_rule(arguments)
+    pricing = Pricing(arguments) if arguments.cost else None
     if arguments.costs:
         plan = plan_from_costs(read_costs(arguments.costs), size=(arguments.side, arguments.side), **rule)
-        report([(arguments.costs, plan, None)], arguments)
+        report([(arguments.costs, plan, None)], arguments, pricing)
         return 0
-    looked_at = [look(clip, arguments) for clip in arguments.clips]
+    looked_at, took = [], []
+    for clip in arguments.clips:
+        began = time.perf_counter()
+        looked_at.append(look(clip, arguments))
+        took.append(time.perf_counter() - began)
     planned = []
     for (source, _, primitives), gamma in zip(looked_at, shared_gammas(looked_at, rule), strict=True):
         plan = plan_from_costs(
@@ -98,7 +112,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
             **{**rule, "gamma": gamma},
         )
         planned.append((source.info.name, plan, source))
-    report(planned, arguments)
+    report(planned, arguments, pricing, took if arguments.source == "search" else None)
     return 0
 
 
@@ -208,8 +222,17 @@ def cuts_in_words(source: VideoSource, found: Cuts) -> str:
     return "\n".join(lines)
 
 
-def report(planned: list[tuple[str, GopPlan, VideoSource | None]], arguments) -> None:
-    """Write what was asked for: pictures, JSON, and the plans in words unless standard output carries the JSON."""
+def report(
+    planned: list[tuple[str, GopPlan, VideoSource | None]],
+    arguments,
+    pricing: Pricing | None = None,
+    took: list[float] | None = None,
+) -> None:
+    """Write what was asked for: pictures, JSON, and the plans in words unless standard output carries the JSON.
+
+    ``took`` are the seconds in which each clip was read and searched, where that is known.
+    """
+    prices = pricing.price([(name, plan) for name, plan, _ in planned], took) if pricing else None
     for name, plan, source in planned:
         warn([*plan.warnings, *(source.warnings if source else ())])
         if arguments.png:
@@ -221,9 +244,13 @@ def report(planned: list[tuple[str, GopPlan, VideoSource | None]], arguments) ->
             save_picture(timeline_view(plan, source, find_cuts(source, progress), progress=progress), path)
     if arguments.json:
         plans = [{"file": name, **plan_json(plan, source)} for name, plan, source in planned]
+        if prices:
+            plans = [{**plan, **price} for plan, price in zip(plans, prices.to_json(), strict=True)]
         write_json(plans[0] if len(plans) == 1 else {"clips": plans}, arguments.json)
     if arguments.json != "-":
         print("\n\n".join(plan_in_words(name, plan, source) for name, plan, source in planned))
+        if prices:
+            print(f"\n{prices.in_words()}")
         if arguments.png:
             print(f"\npicture: {arguments.png}")
 

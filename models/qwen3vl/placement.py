@@ -64,13 +64,17 @@ def seeing_bytes(config: VisionConfig, patches: int, dtype: torch.dtype) -> int:
     return patches * (8 * config.patch_values + states + max(attention, feed_forward) + merged) + TILE_BYTES
 
 
+def best_device() -> str:
+    """The device on which a model runs where nobody names one: the first GPU, the CPU where there is none."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def load_placed(path: str | Path, mmproj: str | Path | None = "auto", device: str | None = None) -> Qwen3VL:
     """Load a model, ready to run as fast as ``device`` allows: the first GPU by default, the CPU where there is none.
 
     On the CPU weights are packed. On a GPU they are placed by :func:`place`.
     """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or best_device()
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"the device is {device!r}, and torch {torch.__version__} finds no GPU here; use 'cpu'")
     model = load_qwen3vl(path, mmproj, dtype=compute_dtype(device))

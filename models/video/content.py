@@ -7,8 +7,8 @@ from .gop import SMALLEST_LEVELS, GopPlan
 CONTENTS = ("static", "low motion", "high motion", "many cuts")
 
 HIGH_LEVELS = 7.0
-"""Grey levels of cost per colour sample from which on motion is high. At two frames a second talking heads, juggling and
-a silent comedy have a median of 2.3 to 5.7; a camera that pans or follows, and a boxing match, of 8 to 22."""
+"""Grey levels of cost per colour sample from which on motion is high. At two frames a second talking heads, juggling
+and a silent comedy have a median of 2.3 to 5.7; a camera that pans or follows, and a boxing match, of 8 to 22."""
 
 CUT_LEVELS = 10.0
 """A new picture costs more than this ..."""
