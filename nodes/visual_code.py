@@ -14,6 +14,7 @@ from comfy_api.latest import io
 
 from ..models.code.answers import find_mentions
 from ..models.code.conversation import Answer, Conversation, converse
+from ..models.code.drawing import code_view
 from ..models.code.encoding import BATCH_PATCHES, encode_images, encode_video
 from ..models.code.modes import MODES, STAMPS
 from ..models.code.presets import list_presets, read_preset
@@ -109,7 +110,9 @@ class EncodeVideo(io.ComfyNode):
                 ),
             ],
             outputs=[
-                VisualCodeSocket.Output("code", tooltip="For Caption Video, Ask Video and Frames from Answer."),
+                VisualCodeSocket.Output(
+                    "code", tooltip="For Caption Video, Ask Video, Frames from Answer and Draw Code."
+                ),
                 io.Int.Output("tokens", tooltip="Visual tokens of the code."),
             ],
         )
@@ -346,6 +349,37 @@ class FramesFromAnswer(io.ComfyNode):
         return io.NodeOutput(host.images(taken.rgb), seconds, json.dumps(taken.index.tolist()))
 
 
+class DrawCode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensDrawCode",
+            display_name="Draw Code",
+            category=CATEGORY,
+            description="Draws what the model sees of a video, in the order in which it reads it: whole pictures and"
+            " small ones to one scale, the times it is told, the tokens of each, and what pruning left out.",
+            search_aliases=["visual tokens", "contact sheet", "what the model sees", "codec lens"],
+            inputs=[
+                code_input(),
+                SampledVideoSocket.Input("frames", tooltip="The sampled video that was encoded."),
+                io.Int.Input(
+                    "width",
+                    default=1600,
+                    min=900,
+                    max=8192,
+                    step=4,
+                    tooltip="Width of the picture in pixels; it becomes as high as the code needs. Long videos show"
+                    " more in a wider one.",
+                ),
+            ],
+            outputs=[io.Image.Output("image", tooltip="The picture.")],
+        )
+
+    @classmethod
+    def execute(cls, code, frames, width) -> io.NodeOutput:
+        return io.NodeOutput(host.image(code_view(code.code, frames.source, width, host.node_progress())))
+
+
 class _Asker:
     """Asks with one node's settings, showing the text in the node while it is written."""
 
@@ -388,4 +422,4 @@ def _user_presets() -> Path:
     return Path(folder_paths.get_user_directory()) / "codeclens" / "presets"
 
 
-NODES = [EncodeVideo, CaptionVideo, AskVideo, AskImages, FramesFromAnswer]
+NODES = [EncodeVideo, DrawCode, CaptionVideo, AskVideo, AskImages, FramesFromAnswer]

@@ -1,16 +1,20 @@
 """Encode, caption and ask in the real host: the same words as outside, one encoding, one reading, cancelling."""
 
+import io
 import json
 import shutil
 
+import numpy as np
 import pytest
 from codeclens.models.code.conversation import converse
+from codeclens.models.code.drawing import code_view
 from codeclens.models.code.watching import Watching, watch
 from codeclens.models.qwen3vl import load_qwen3vl
 from codeclens.models.qwen3vl.generate import GREEDY
 from codeclens.models.qwen3vl.placement import compute_dtype
 from codeclens.models.video.demo import write_demo
 from codeclens.models.video.reading import Sampling, VideoSource
+from PIL import Image
 from support.workflow import load_workflow, nodes_of, to_prompt
 
 MODEL, MMPROJ = "tiny-tied-Q4_K_M.gguf", "mmproj-tiny-tied-F16.gguf"
@@ -127,6 +131,18 @@ def test_cancelling_over_the_api_stops_the_writing(comfyui, prompt_of):
     assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("ask", [])), 60)
     comfyui.post("/interrupt", {})
     assert run.finish(20).interrupted
+
+
+def test_the_code_is_drawn(comfyui, prompt_of, outside):
+    draw = node("DrawCode", code=["encode", 0], frames=["sample", 0], width=900)
+    preview = {"class_type": "PreviewImage", "inputs": {"images": ["draw", 0]}}
+    result = comfyui.run(prompt_of(draw=draw, preview=preview))
+    assert result.error is None
+    (entry,) = result.outputs["preview"]["images"]
+    shown = np.asarray(Image.open(io.BytesIO(comfyui.view(entry))).convert("RGB")).astype(int)
+    _, code = outside
+    expected = np.asarray(code_view(code, VideoSource.open(str(comfyui.input / "demo.mp4")), 900))
+    assert shown.shape == expected.shape and np.abs(shown - expected).max() <= 1
 
 
 def test_images_are_asked_together(comfyui, prompt_of):
