@@ -18,7 +18,7 @@ from ..qwen3vl.placement import load_placed
 from ..video.cuts import find_cuts
 from ..video.demo import write_demo
 from ..video.reading import Sampling, VideoSource
-from ..video.timeline import timeline_view
+from ..video.views import timeline_view
 from ..weights import FPS, NAME, SIDE, embedded_pair
 from .video import add_commands as add_video_commands
 from .video import save_picture

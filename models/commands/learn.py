@@ -9,10 +9,12 @@ import torch
 from ..code.watching import Watching
 from ..errors import InputError
 from ..learn.card import model_card
-from ..learn.evaluation import MODES, check_modes, evaluate, read_tasks, summarise, table
-from ..learn.evaluation_page import evaluation_page
+from ..learn.comparison import summarise, table
+from ..learn.evaluation import MODES, check_modes, evaluate, read_tasks
+from ..learn.evaluation_page import evaluation_page, lost_plans
 from ..learn.export import TYPES, export_pair
 from ..learn.lessons import Course, make_example
+from ..learn.routing import route
 from ..learn.scenes import CONTENTS, FAULTS, SPLITS
 from ..learn.scoring import accuracy
 from ..learn.synthetic import seeds_of, write_clips
@@ -145,14 +147,15 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         area=arguments.side**2,
         rule={"gamma": number_or_word(arguments.gamma)},
     )
-    outcomes = evaluate(tasks, load_model(arguments), modes, how, TerminalProgress("evaluating"))
-    summary = summarise(outcomes)
+    found = evaluate(tasks, load_model(arguments), modes, how, TerminalProgress("evaluating"))
+    summary = summarise(found.outcomes, route(found.outcomes, found.plans))
     if arguments.json:
         write_json(summary, arguments.json)
     if arguments.html:
+        model = Path(arguments.model).stem if arguments.model else NAME
+        pictures = lost_plans(summary, found.plans, TerminalProgress("drawing plans"))
         with saving(arguments.html) as partial:
-            model = Path(arguments.model).stem if arguments.model else NAME
-            page = evaluation_page(summary, f"{model} on {Path(arguments.tasks).name}")
+            page = evaluation_page(summary, f"{model} on {Path(arguments.tasks).name}", pictures)
             partial.write_text(page, encoding="utf-8")
     if arguments.json != "-":
         print(table(summary))

@@ -66,7 +66,7 @@ class Question:
     """A question and its answer.
 
     ``form`` is "open", "choice" (the choices stand in the question) or "yes/no". ``choices`` are all answers that
-    compete, the right one among them, for every form.
+    compete, the right one among them, for every form. ``topic`` names what a yes/no question about a fault asks for.
     """
 
     kind: str
@@ -74,6 +74,7 @@ class Question:
     question: str
     answer: str
     choices: tuple[str, ...]
+    topic: str = ""
 
     def to_json(self) -> dict:
         """The same as JSON values."""
@@ -199,8 +200,8 @@ def _listed(choices) -> str:
     return ", ".join(choices[:-1]) + f" or {choices[-1]}"
 
 
-def _yes_no(kind: str, question: str, answer: bool) -> Question:
-    return Question(kind, "yes/no", question, "yes" if answer else "no", ("yes", "no"))
+def _yes_no(kind: str, question: str, answer: bool, topic: str = "") -> Question:
+    return Question(kind, "yes/no", question, "yes" if answer else "no", ("yes", "no"), topic)
 
 
 def ask_colour(scene: _Scene, draw) -> Iterator[Question]:
@@ -449,7 +450,7 @@ def ask_fault(scene: _Scene, draw) -> Iterator[Question]:
     absent = [kind for kind in FAULTS if kind not in truth.faults and _plainly_absent(scene, kind)]
     asked = list(truth.faults) + draw.sample(absent, min(1, len(absent)))
     for kind in asked:
-        yield _yes_no("fault", _pick(draw, *FAULT_QUESTIONS[kind]), kind in truth.faults)
+        yield _yes_no("fault", _pick(draw, *FAULT_QUESTIONS[kind]), kind in truth.faults, kind)
     if len(absent) >= 3 and (truth.faults or len(absent) == len(FAULTS)):
         answer = FAULT_WORDS[truth.faults[0]] if truth.faults else "nothing"
         others = [FAULT_WORDS[kind] for kind in absent]

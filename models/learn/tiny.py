@@ -4,6 +4,8 @@ The modules are those that read the official files; only the widths are small, a
 hundreds of tokens (Qwen3-VL's 5e6 is for hundreds of thousands).
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -81,7 +83,8 @@ class TinyQwen3VL(torch.nn.Module):
 
     Weights are normal and keep the variance of what they are given (deviation one over the root of their inputs: at
     these widths the customary 0.02 leaves the layers next to silent); those that write to the residual stream are
-    smaller by the root of twice the number of layers (GPT-2). Biases are 0 and norms 1.
+    smaller by the root of twice the number of layers (GPT-2). Biases are 0 and norms 1. The position table starts as
+    waves: noise of the customary size is lost beside what the patches say, and places would be learned last.
     """
 
     def __init__(self, config: Qwen3VLConfig, seed: int = 0, attend_text=attention, attend_vision=attention):
@@ -100,8 +103,23 @@ class TinyQwen3VL(torch.nn.Module):
                 if name.endswith(("attention.output.weight", "attention_output.weight", "down.weight")):
                     deviation /= (2 * depth[name.partition(".")[0]]) ** 0.5
                 parameter.normal_(0, deviation, generator=generator)
+            side = config.vision.grid_side
+            self.vision.position_table.weight.copy_(waves(side, config.vision.hidden_size))
 
     @property
     def parameter_count(self) -> int:
         """Numbers to be learned; the tied head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def waves(side: int, width: int) -> torch.Tensor:
+    """A position table [side * side, width], row by row: half of the width tells rows, half columns.
+
+    Sines and cosines of wavelengths from 4 to 64 patches, of amplitude 0.5 (Vaswani et al. 2017, section 3.5, with
+    wavelengths for pictures; they stay true when the table is interpolated).
+    """
+    lengths = torch.logspace(math.log10(4), math.log10(64), width // 4)
+    angles = 2 * math.pi * torch.arange(side)[:, None] / lengths
+    along = 0.5 * torch.cat([angles.sin(), angles.cos()], 1)
+    rows, columns = along[:, None].expand(side, side, -1), along[None].expand(side, side, -1)
+    return torch.cat([rows, columns], 2).flatten(0, 1)

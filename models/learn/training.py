@@ -25,6 +25,7 @@ from ..progress import Progress, no_progress
 from .batches import Batch, BatchAttention, answer_losses, attend, collate
 from .lessons import Course, Example, corpus, make_example
 from .scenes import SPLITS
+from .stem import whiten_stem
 from .tiny import TinyQwen3VL, tiny_config
 from .vocabulary import learn_vocabulary, tokenizer_of
 
@@ -50,21 +51,20 @@ class Stage:
 
 
 def default_stages() -> tuple[Stage, ...]:
-    """What things are, what they do, that at length, and then everything in every mode."""
-    small = {(96, 96): 3, (128, 128): 1}
-    stills = Course(
-        sizes=small, forms={"still": 1}, contents={"static": 1, "moving": 1}, frames=(1, 8), most_figures=2,
+    """What one thing is and where it goes, two things, more at length, and then everything in every mode."""
+    sizes = {(96, 96): 1, (128, 128): 3}
+    one = Course(
+        sizes=sizes, forms={"still": 3, "rgb": 3}, contents={"static": 1, "moving": 3}, frames=(2, 6),
+        look_fps=(2, 3, 4), most_figures=1,
     )  # fmt: skip
-    short = Course(
-        sizes=small, forms={"still": 3, "rgb": 5, "thumbnail": 1, "keyframes": 1},
+    two = Course(
+        sizes=sizes, forms={"still": 2, "rgb": 5, "thumbnail": 1, "keyframes": 1},
         contents={"static": 1, "moving": 4, "camera": 1}, frames=(2, 6), look_fps=(2, 3, 4), most_figures=2,
-        questions=5,
     )  # fmt: skip
     longer = Course(
-        sizes={(96, 96): 1, (128, 128): 4}, forms={"still": 1, "rgb": 5, "thumbnail": 3, "keyframes": 2},
-        frames=(4, 10), most_figures=3,
+        sizes=sizes, forms={"still": 1, "rgb": 5, "thumbnail": 3, "keyframes": 2}, frames=(4, 10), most_figures=3,
     )  # fmt: skip
-    return Stage(0.14, 24, stills), Stage(0.4, 24, short), Stage(0.82, 24, longer), Stage(1.0, 24, Course())
+    return Stage(0.25, 24, one), Stage(0.5, 24, two), Stage(0.82, 24, longer), Stage(1.0, 24, Course())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,11 @@ class TrainingPlan:
         matrix_rate: the same for the matrices of the layers, which Muon moves (kellerjordan.github.io/posts/muon).
         decay: weight decay of matrices.
         vocabulary: tokens, learned from the texts of ``corpus_clips`` clips.
+        stem_clips: clips whose pictures the patch stem starts from (:mod:`.stem`).
     """
 
     size: str = "mini"
-    steps: int = 4400
+    steps: int = 3100
     rate: float = 1e-3
     matrix_rate: float = 0.02
     warmup: int = 300
@@ -90,6 +91,7 @@ class TrainingPlan:
     seed: int = 0
     vocabulary: int = 640
     corpus_clips: int = 800
+    stem_clips: int = 80
     stages: tuple[Stage, ...] = field(default_factory=default_stages)
 
     def stage_at(self, step: int) -> Stage:
@@ -131,11 +133,19 @@ class Training:
 
     @classmethod
     def begin(cls, plan: TrainingPlan, device="cpu", tokenizer_metadata: dict | None = None) -> "Training":
-        """A new model of the plan's seed, with a tokenizer learned from its corpus unless one is given."""
+        """A new model of the plan's seed, with stem and tokenizer made from its clips.
+
+        Where a tokenizer is given, the weights are about to be replaced, and the stem stays as drawn.
+        """
         metadata = tokenizer_metadata or learn_vocabulary(corpus(plan.corpus_clips), plan.vocabulary)
         tokenizer = tokenizer_of(metadata)
         attention = BatchAttention()
-        model = TinyQwen3VL(tiny_config(plan.size, tokenizer.size), plan.seed, attention, attend).to(device)
+        model = TinyQwen3VL(tiny_config(plan.size, tokenizer.size), plan.seed, attention, attend)
+        if tokenizer_metadata is None:
+            seeds = range(plan.seeds_at(plan.steps)[0], plan.seeds_at(plan.steps)[0] + plan.stem_clips)
+            examples = [make_example(seed, plan.stages[-1].course) for seed in seeds]
+            whiten_stem(model.vision.patch_embedding, examples, model.config.vision)
+        model = model.to(device)
         return cls(plan, model, attention, _optimizers(model, plan), metadata, tokenizer)
 
     def advance(self, examples: list[Example]) -> float:
@@ -218,6 +228,8 @@ class Training:
 
 def _optimizers(model: TinyQwen3VL, plan: TrainingPlan) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the layers' matrices; AdamW for stem, tables, mergers (too wide for Muon to be cheap) and vectors."""
+    if not hasattr(torch.optim, "Muon"):
+        raise InputError(f"torch is {torch.__version__}; training needs 2.9 or newer, which has the Muon optimiser")
     layers, others, vectors = [], [], []
     for name, parameter in model.named_parameters():
         in_layer = ".layers." in name or ".blocks." in name

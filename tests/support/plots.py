@@ -51,3 +51,43 @@ def _axis(values: list[float], linear: bool) -> tuple[float, float, list[float]]
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
     return low, high, [tick for tick in ticks if low <= tick <= high]
+
+
+def scatter(points: dict, across: str, up: str) -> str:
+    """An SVG of named points with intervals over a logarithmic axis, each with its name beside it.
+
+    Args:
+        points: (colour, x, y, (lowest y, highest y)) by name.
+        across, up: what the axes are.
+    """
+    left, right, x_ticks = _axis([x for _, x, _, _ in points.values()], False)
+    low, high, y_ticks = _axis([y for _, _, _, span in points.values() for y in span], True)
+
+    def column(x):
+        return 70 + 560 * math.log(x / left) / math.log(right / left)
+
+    def row(y):
+        return 340 - 310 * (y - low) / (high - low)
+
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="720" height="400" font-family="sans-serif"']
+    parts[0] += ' font-size="12"><rect width="720" height="400" fill="white"/>'
+    for tick in x_ticks:
+        parts.append(f'<text x="{column(tick):.1f}" y="357" text-anchor="middle">{tick:g}</text>')
+    for tick in y_ticks:
+        parts.append(f'<line x1="70" y1="{row(tick):.1f}" x2="630" y2="{row(tick):.1f}" stroke="#ddd"/>')
+        parts.append(f'<text x="62" y="{row(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    parts.append(f'<text x="350" y="385" text-anchor="middle">{across}</text>')
+    parts.append(f'<text x="16" y="190" text-anchor="middle" transform="rotate(-90 16 190)">{up}</text>')
+    taken: list[tuple[float, float]] = []
+    for name, (colour, x, y, (bottom, top)) in sorted(points.items(), key=lambda item: -item[1][2]):
+        at, height = column(x), row(y)
+        parts.append(
+            f'<line x1="{at:.1f}" y1="{row(bottom):.1f}" x2="{at:.1f}" y2="{row(top):.1f}" stroke="{colour}"/>'
+        )
+        parts.append(f'<circle cx="{at:.1f}" cy="{height:.1f}" r="5" fill="{colour}"/>')
+        label = height + 4
+        while any(abs(at - other) < 80 and abs(label - line) < 13 for other, line in taken):
+            label += 3
+        taken.append((at, label))
+        parts.append(f'<text x="{at + 9:.1f}" y="{label:.1f}" fill="{colour}">{name}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"

@@ -146,13 +146,3 @@ def test_wrong_options_are_refused_with_the_value(demo_clip, tmp_path):
     assert "budget" in refused("plan", demo_clip, "--policy", "budget")
     assert "12" in refused("plan", demo_clip, "--budget", "12")
     assert "no_such_folder" in refused("plan", demo_clip, "--json", tmp_path / "no_such_folder" / "plan.json")
-
-
-def test_demo_paints_plans_and_draws(tmp_path):
-    ran = run("demo", tmp_path / "demo")
-    assert ran.returncode == 0 and "26 frames" in ran.stdout
-    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
-        "demo.mp4",
-        "demo_motion.png",
-        "demo_plan.png",
-    ]

@@ -1,8 +1,11 @@
 """The paired evaluation: what each mode shows, how choices are scored, and what the statistics say."""
 
+import base64
+import io
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,18 +14,9 @@ from codeclens.__main__ import main
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.watching import Watching, watch
 from codeclens.models.errors import InputError
-from codeclens.models.learn.evaluation import (
-    MODES,
-    Outcome,
-    Task,
-    compare,
-    evaluate,
-    plain,
-    read_tasks,
-    summarise,
-    watching,
-)
-from codeclens.models.learn.evaluation_page import evaluation_page
+from codeclens.models.learn.comparison import area_under_curve, compare, discrimination, summarise
+from codeclens.models.learn.evaluation import MODES, Outcome, Task, evaluate, plain, read_tasks, watching
+from codeclens.models.learn.evaluation_page import evaluation_page, lost_plans
 from codeclens.models.learn.export import export_pair
 from codeclens.models.learn.lessons import corpus
 from codeclens.models.learn.synthetic import seeds_of, write_clips
@@ -30,7 +24,11 @@ from codeclens.models.learn.tiny import TinyQwen3VL, tiny_config
 from codeclens.models.learn.vocabulary import learn_vocabulary
 from codeclens.models.qwen3vl import load_qwen3vl
 from codeclens.models.qwen3vl.generate import GREEDY
+from codeclens.models.video.content import content_of
 from codeclens.models.video.reading import Sampling, VideoSource
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 HOW = Watching(sampling=Sampling.by_fps(4), area=128 * 128, rule={"gamma": "auto"})
 
@@ -68,6 +66,7 @@ def test_modes_show_what_they_say_at_matched_budgets(references, model, mode):
             "rgb": whole * ((count + 1) // 2),
             "frames": whole * count,
             "thumbnail": first * whole + count - first,
+            "stamps": first * whole + count - first,
             "fixed": first * whole + count - first,
             "keyframes": first * whole,
         }.get(mode)
@@ -80,6 +79,8 @@ def test_modes_show_what_they_say_at_matched_budgets(references, model, mode):
             assert abs(code.token_count - reference.token_count) <= 1 or code.token_count == whole
         if mode == "paired":
             assert code.token_count <= reference.token_count
+        if mode == "stamps":
+            assert [segment.stamped for segment in code] == [segment.kind == "I" for segment in code]
 
 
 def test_scores_are_the_models_probabilities_token_by_token(references, model):
@@ -112,18 +113,44 @@ def test_scoring_leaves_the_conversation_as_it_was(references, model):
 
 def test_outcomes_are_the_likeliest_choices(files, model, references):
     tasks = read_tasks(files[0])[:4]
-    outcomes = evaluate(tasks, model, ["thumbnail"], HOW)
-    reading = converse(model, references[0][1])
-    for task, outcome in zip(tasks, outcomes, strict=True):
+    found = evaluate(tasks, model, ["thumbnail"], HOW)
+    code = references[0][1]
+    reading = converse(model, code)
+    for task, outcome in zip(tasks, found.outcomes, strict=True):
         scores = reading.score(task.question, task.choices)
         assert outcome.task == task and outcome.chosen == task.choices[int(torch.tensor(scores).argmax())]
+        if set(task.choices) == {"yes", "no"}:
+            assert outcome.margin == pytest.approx(scores[0] - scores[1], abs=1e-4)
+        assert outcome.whole_at == tuple(round(float(time), 2) for time in code.plan.pts[code.plan.kind == 1])
+    assert list(found.plans) == [tasks[0].clip] and len(found.plans[tasks[0].clip]) == len(code.plan)
+
+
+def test_seconds_count_everything_from_the_file_to_the_first_token(files, model, monkeypatch):
+    """A clock that stands still but while the model reads or writes leaves what the code itself took."""
+    made = []
+
+    def timed(*arguments, **options):
+        made.append(replace(watch(*arguments, **options), seconds={"read": 10.0, "plan": 20.0, "vision": 40.0}))
+        return made[-1]
+
+    ticks = iter([0.0, 3.0])
+    monkeypatch.setattr("codeclens.models.learn.evaluation.watch", timed)
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks))
+    monkeypatch.setattr("codeclens.models.learn.evaluation.time", clock)
+    assert evaluate(read_tasks(files[0])[:1], model, ["thumbnail"], HOW).outcomes[0].seconds == 73.0
+
+
+def test_clips_without_content_are_grouped_by_their_plan(files, model):
+    task = replace(read_tasks(files[0])[0], content="")
+    found = evaluate([task], model, ["keyframes"], HOW)
+    assert found.outcomes[0].task.content == content_of(found.plans[task.clip])
 
 
 def test_without_choices_the_written_answer_must_match(references, model, files):
     clip = read_tasks(files[0])[0].clip
     written = converse(model, references[0][1]).ask("What?", sampling=GREEDY, max_tokens=64, thinking=False).text
     tasks = [Task(clip, "What?", answer, ()) for answer in (f" {written.upper()}!", f"{written} else")]
-    assert [found.right for found in evaluate(tasks, model, ["thumbnail"], HOW)] == [True, False]
+    assert [found.right for found in evaluate(tasks, model, ["thumbnail"], HOW).outcomes] == [True, False]
     assert summarise([outcome("a", 0, "rgb", True)])["chance"] == 0.5
 
 
@@ -165,11 +192,34 @@ def test_summary_counts_losses_drift_and_groups():
     summary = summarise(one + two)
     row = summary["modes"]["evs"]
     assert summary["questions"] == 4 and summary["clips"] == 1 and summary["chance"] == 0.5
-    assert row["accuracy"] == 0.5 and row["tokens"] == {"mean": 4.0, "min": 4, "max": 4}
+    assert row["accuracy"] == 0.5 and row["tokens"] == {"mean": 4.0, "deviation": 0.0, "min": 4, "max": 4}
     assert row["by_kind"] == {"x": {"accuracy": 0.5, "questions": 2}, "y": {"accuracy": 0.5, "questions": 2}}
     against = row["against_rgb"]
     assert against["difference"] == 0 and against["drift"] == 0.5
     assert [(lost["question"], lost["chosen"]) for lost in against["lost"]] == [("question 1", "no")]
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=12),
+    st.lists(st.integers(-3, 3), min_size=1, max_size=12),
+)
+@settings(max_examples=60, deadline=None)
+def test_area_under_the_curve_counts_pairs(positive, negative):
+    won = sum(1.0 if one > two else 0.5 if one == two else 0.0 for one in positive for two in negative)
+    assert area_under_curve(positive, negative) == pytest.approx(won / (len(positive) * len(negative)))
+
+
+def test_topics_are_judged_by_their_margins_where_both_answers_are_asked_often_enough():
+    def asked(topic, answer, margin):
+        return Outcome(Task("a.mp4", "?", answer, ("yes", "no"), "fault", "", topic), "rgb", "yes", 1, 0.0, margin)
+
+    flicker = [asked("flicker", "yes", 1.0 + n) for n in range(5)] + [asked("flicker", "no", n - 3.5) for n in range(5)]
+    rare = [asked("freeze", "yes", 1.0)] * 9 + [asked("freeze", "no", 0.0)] * 4
+    found = discrimination(flicker + rare)
+    # Of 25 pairs only (1, 0.5) is the right way round and close; none is the wrong way round.
+    assert found == {"flicker": {"auc": 1.0, "questions": 10}}
+    flicker[0] = asked("flicker", "yes", -9.0)
+    assert discrimination(flicker)["flicker"]["auc"] == pytest.approx(20 / 25)
 
 
 class Cells(HTMLParser):
@@ -177,12 +227,17 @@ class Cells(HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.open, self.text = [], []
+        self.open, self.text, self.pictures = [], [], []
         self.feed(page)
         assert not self.open
 
     def handle_starttag(self, tag, attributes):
-        assert not {"src", "href"} & dict(attributes).keys() and tag not in ("script", "link", "img")
+        if tag == "img":
+            head, data = dict(attributes)["src"].split(",")
+            assert head == "data:image/jpeg;base64"
+            self.pictures.append(Image.open(io.BytesIO(base64.b64decode(data))))
+            return
+        assert not {"src", "href"} & dict(attributes).keys() and tag not in ("script", "link")
         if tag != "meta":
             self.open.append(tag)
 
@@ -198,9 +253,19 @@ def test_page_holds_every_number_and_question_and_escapes_them():
     two = [replace(found, mode="evs", chosen="no" if number else "yes") for number, found in enumerate(one)]
     summary = summarise(one + two)
     cells = Cells(evaluation_page(summary, "a < b & c")).text
-    assert "a < b & c" in cells and cells.count("<b>.mp4") == 2
+    assert "a < b & c" in cells and cells.count("<b>.mp4") == 1
     assert "33.3 %" in cells and "-66.7" in cells
     assert {"question 1", "question 2"} <= set(cells) and "question 0" not in cells
+
+
+def test_page_shows_the_plan_of_every_clip_where_something_is_lost(files, model):
+    found = evaluate(read_tasks(files[0]), model, ["rgb", "keyframes"], HOW)
+    summary = summarise(found.outcomes)
+    lost = summary["modes"]["keyframes"]["against_rgb"]["lost"]
+    pictures = lost_plans(summary, found.plans)
+    assert set(pictures) == {question["clip"] for question in lost}
+    cells = Cells(evaluation_page(summary, "title", pictures))
+    assert len(cells.pictures) == len(pictures) and all(picture.width == 1000 for picture in cells.pictures)
 
 
 def test_command_writes_table_and_json(files, tmp_path, capsys):

@@ -1,0 +1,133 @@
+"""The node that compares how videos are shown to Qwen3-VL, on the user's own questions."""
+
+import json
+import os
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..models.code.encoding import BATCH_PATCHES
+from ..models.code.watching import Watching
+from ..models.errors import InputError
+from ..models.learn.comparison import summarise, table
+from ..models.learn.evaluation import MODES, evaluate, read_tasks
+from ..models.learn.evaluation_page import evaluation_page, lost_plans
+from ..models.learn.routing import route
+from ..models.video.reading import Sampling
+from . import host
+from .qwen import model_input, require_vision
+
+TOKENS = 16384
+"""Room that is asked of the host for reading one video; a longer one takes what there is."""
+
+
+class EvaluateModes(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        described = "; ".join(f"{name}: {what}" for name, what in MODES.items())
+        return io.Schema(
+            node_id="CodecLensEvaluateModes",
+            display_name="Evaluate Modes",
+            category="CodecLens/code",
+            description="Asks the same questions about the same videos in several modes, and says which modes answer as"
+            " well as native frame pairs, at how many tokens: accuracy with intervals, losses by kind of question, and"
+            " a page with the plan of every video where something was lost.",
+            search_aliases=["benchmark", "compare", "accuracy", "token budget", "codec lens"],
+            inputs=[
+                model_input(),
+                io.String.Input(
+                    "tasks",
+                    default="tasks.jsonl",
+                    tooltip="A .jsonl file, by its full path or its name in the input folder. One line for each video:"
+                    ' {"clip": "a.mp4", "questions": [{"question": "...", "answer": "...", "choices": ["...", "..."]}]}'
+                    " with the clip's path beside the file. Without choices the written answer must match.",
+                ),
+                io.MultiCombo.Input(
+                    "modes",
+                    options=list(MODES),
+                    default=["rgb", "thumbnail", "keyframes", "sparse"],
+                    tooltip=f"What to compare. {described}. With rgb and thumbnail both, a router between them is"
+                    " learned and judged too.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=2.0,
+                    min=0.0,
+                    max=60.0,
+                    step=0.5,
+                    tooltip="Frames looked at each second, in every mode. 0 looks at all.",
+                ),
+                io.Int.Input(
+                    "side",
+                    default=512,
+                    min=64,
+                    max=2048,
+                    step=32,
+                    tooltip="Whole pictures have about side x side pixels, in the video's shape: 512 makes 256 tokens.",
+                ),
+                io.Int.Input(
+                    "limit",
+                    default=0,
+                    min=0,
+                    max=100000,
+                    tooltip="Only the first so many videos, to try things out. 0 takes all.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="codeclens/evaluation",
+                    tooltip="Where under the output folder the page and the numbers go, without their extensions.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("table", tooltip="A line for each mode."),
+                io.String.Output("report", tooltip="Everything as JSON, the questions that each mode loses too."),
+                io.String.Output("page", tooltip="Path of the HTML page; it needs nothing but a browser."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, tasks, **others):
+        return os.path.getmtime(_tasks_path(tasks))
+
+    @classmethod
+    def execute(cls, model, tasks, modes, fps, side, limit, filename_prefix) -> io.NodeOutput:
+        require_vision(model)
+        path = _tasks_path(tasks)
+        asked = read_tasks(path)
+        if limit:
+            clips = list(dict.fromkeys(task.clip for task in asked))[:limit]
+            asked = [task for task in asked if task.clip in clips]
+        how = Watching(sampling=Sampling.by_fps(fps) if fps else Sampling.all(), area=side**2)
+        ready = model.for_both(max(BATCH_PATCHES, side**2 // 256), TOKENS)
+        found = evaluate(asked, ready, modes, how, host.node_progress())
+        summary = summarise(found.outcomes, route(found.outcomes, found.plans))
+        page = evaluation_page(summary, f"Modes on {path.name}", lost_plans(summary, found.plans, host.node_progress()))
+        report, text = json.dumps(summary, indent=1), table(summary)
+        written = _save(filename_prefix, {".html": page, ".json": report})
+        return io.NodeOutput(text, report, str(written), ui={"text": (text,)})
+
+
+def _tasks_path(tasks: str) -> Path:
+    """The path of a tasks file, given in full or by its name in the input folder."""
+    path = Path(folder_paths.get_input_directory()) / tasks.strip()
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist; give the full path of a .jsonl file, or its name in the input folder."
+        )
+    return path
+
+
+def _save(prefix: str, texts: dict[str, str]) -> Path:
+    """Write ``texts`` by their extensions under the next free name and return the first one's path."""
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    paths = [Path(folder) / f"{name}_{counter:05}_{extension}" for extension in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    return paths[0]
+
+
+NODES = [EvaluateModes]

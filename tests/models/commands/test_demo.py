@@ -1,0 +1,48 @@
+"""The newcomer's command: what it prints is the model's own answer and the truth, and the pictures are there."""
+
+import re
+
+import pytest
+from codeclens.__main__ import main
+from codeclens.models.commands.demo import fresh_clip
+from codeclens.models.learn.questions import write_questions
+from codeclens.models.learn.scenes import SPLITS
+from codeclens.models.learn.synthetic import looked_at
+from codeclens.models.learn.truth import truth_of
+from codeclens.models.weights import FPS
+
+
+def test_demo_plans_captions_asks_and_tells_the_truth(tmp_path, capsys):
+    assert main(["demo", str(tmp_path), "--seed", "7"]) == 0
+    printed = capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.mp4", "demo_plan.png"]
+    _, questions, caption = fresh_clip(SPLITS["test"][0] + 7)
+    assert f"truth    {caption}\n" in printed and "--seed 7" in printed
+    tokens, every = (int(number) for number in re.search(r"tokens   (\d+), .*whole \((\d+)\)", printed).groups())
+    whole, predicted = (int(number) for number in re.search(r"(\d+) whole, (\d+) predicted", printed).groups())
+    assert tokens == 16 * whole + predicted and every == 16 * (whole + predicted)
+    for question in questions:
+        line = next(line for line in printed.splitlines() if line.startswith(question.question))
+        if line.endswith("right"):
+            assert question.answer.casefold() in line.casefold()
+        else:
+            assert line.endswith(f"wrong: {question.answer}")
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_questions_are_of_three_kinds_and_of_what_is_seen(number):
+    clip, questions, _ = fresh_clip(SPLITS["test"][0] + number)
+    assert len({question.kind for question in questions}) == len(questions) == 3
+    known = write_questions(clip, truth_of(clip, looked_at(clip, FPS)))
+    assert all(question in known for question in questions)
+
+
+def test_painted_clip_is_planned_and_drawn(tmp_path, capsys):
+    assert main(["demo", str(tmp_path), "--painted"]) == 0
+    assert "26 frames" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["painted.mp4", "painted_motion.png", "painted_plan.png"]
+
+
+def test_a_seed_that_the_split_does_not_have_is_refused(tmp_path, capsys):
+    assert main(["demo", str(tmp_path), "--seed", "-1"]) == 2
+    assert "-1" in capsys.readouterr().err

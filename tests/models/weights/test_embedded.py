@@ -1,0 +1,48 @@
+"""The embedded model: there, small, whole, what it says unchanged, and mostly true."""
+
+import json
+
+import gguf
+import pytest
+from codeclens.models.weights import FOLDER, NAME, embedded_pair, is_embedded
+from support.embedded import CLIPS, RECORDED, load, said_and_true
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load()
+
+
+def test_pair_is_small_and_has_its_card():
+    sizes = [path.stat().st_size for path in embedded_pair()]
+    assert sum(sizes) < 12e6 and max(sizes) < 10e6
+    card = (FOLDER / f"{NAME}.md").read_text(encoding="utf-8")
+    assert "was not finished" not in card and "What it was never shown" in card
+    assert is_embedded(embedded_pair()[0]) and not is_embedded("elsewhere/model.gguf")
+
+
+def test_files_are_read_by_the_formats_own_library(model):
+    for path, architecture in zip(embedded_pair(), ("qwen3vl", "clip"), strict=True):
+        reader = gguf.GGUFReader(path)
+        assert reader.get_field("general.architecture").contents() == architecture
+    named = {tensor.name for tensor in gguf.GGUFReader(embedded_pair()[0]).tensors}
+    assert {f"blk.{model.config.text.layers - 1}.ffn_down.weight", "token_embd.weight"} <= named
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    rows = json.loads(RECORDED.read_text())
+    assert len({row["clip"] for row in rows}) == CLIPS
+    return rows
+
+
+def test_answers_on_fixed_clips_have_not_changed(model, recorded):
+    found = [row for number in range(CLIPS) for row in said_and_true(number, model)]
+    assert [row["question"] for row in found] == [row["question"] for row in recorded]
+    assert [row["answer"] for row in found] == [row["answer"] for row in recorded]
+    assert [row["truth"] for row in found] == [row["truth"] for row in recorded]
+
+
+def test_answers_are_mostly_true(recorded):
+    asked = [row for row in recorded if not row["question"].startswith("Describe")]
+    assert sum(row["answer"] == row["truth"] for row in asked) >= 0.7 * len(asked)
