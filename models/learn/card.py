@@ -15,8 +15,10 @@ not a general vision model.
   {text_layers} layers, width {text_width}; vision tower of {vision_layers} layers, width {vision_width}; vocabulary of
   {vocabulary} tokens, byte-level BPE learned from the clips' own captions and questions.
 * Data: seeds of the training split of `codeclens synth`; {clips:,} clips seen, each once; no other data.
-* Steps: {step} of {steps}, AdamW, learning rate {rate:g} with warm-up and cosine, seed {seed}; language loss on answers
-  alone. Same plan, machine and number of threads: same weights.
+* Start: the patch stem from the principal components of rendered patches, half whitened; the position table from waves;
+  everything else from noise of seed {seed}.
+* Steps: {step} of {steps}; Muon ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for the rest, with
+  warm-up and cosine; language loss on answers alone. Same plan, machine and number of threads: same weights.
 * Last losses (mean over {last} steps): {loss:.4f}.
 
 ## Measured
@@ -63,6 +65,7 @@ def model_card(name: str, training: Training, measured: dict, losses: list[float
         step=training.step,
         steps=plan.steps,
         rate=plan.rate,
+        matrix_rate=plan.matrix_rate,
         seed=plan.seed,
         last=len(losses),
         loss=sum(losses) / max(1, len(losses)),

@@ -25,8 +25,9 @@ from codeclens.models.qwen3vl import load_qwen3vl
 
 BRIEF = Course(sizes={(64, 64): 1}, frames=(2, 4), questions=2, most_figures=2)
 PLAN = TrainingPlan(
-    size="nano", steps=4, warmup=2, vocabulary=330, corpus_clips=20, stages=(Stage(0.5, 3, BRIEF), Stage(1.0, 2, BRIEF))
-)
+    size="nano", steps=4, warmup=2, vocabulary=330, corpus_clips=20, stem_clips=2,
+    stages=(Stage(0.5, 3, BRIEF), Stage(1.0, 2, BRIEF)),
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -154,7 +155,14 @@ def test_a_minute_of_training_reduces_the_loss_and_sees_colours():
         frames=(1, 2), questions=3,
     )  # fmt: skip
     plan = TrainingPlan(
-        size="nano", steps=150, rate=3e-3, warmup=20, corpus_clips=60, vocabulary=360, stages=(Stage(1.0, 32, course),)
+        size="nano",
+        steps=150,
+        rate=3e-3,
+        warmup=20,
+        corpus_clips=60,
+        stem_clips=10,
+        vocabulary=360,
+        stages=(Stage(1.0, 32, course),),
     )
     training = Training.begin(plan)
     losses = [training.advance(list(naming(plan.seeds_at(step), course))) for step in range(plan.steps)]
