@@ -92,9 +92,9 @@ def test_vision_is_timed_by_the_batches_that_are_encoded(tiny_model, monkeypatch
     monkeypatch.setattr(encoding, "encode_pictures", record)
     plan = planned(45, cap=1 if mode != "thumbnail" else 3)
     frames = VideoSource.from_images(np.zeros((45, 256, 256, 3), np.uint8), 2.0).frames(Sampling.all(), (256, 256))
-    encoding.encode_video(frames, plan, tiny_model, mode, pair_thumbnails=bool(pair))
+    encoding.encode_video(frames, plan, tiny_model, mode, pair_thumbnails=pair)
     assert len(batches) > 1
-    how = small(mode=mode, pair_thumbnails=bool(pair))
+    how = small(mode=mode, pair_thumbnails=pair)
     expected = np.sum([(1, n * p, n * p * p) for n, p in batches], axis=0)
     for term, number in enumerate(expected):
         weights = tuple(float(place == term) for place in range(3))
