@@ -35,7 +35,7 @@ FORMAT = 1
 VISION = ((1, 64), (1, 128), (1, 256), (8, 128), (1, 512), (4, 512))
 """(pictures, side in pixels) of the batches that are timed, cheapest first as in all of these."""
 
-PREFILL = ((64, 0), (256, 0), (64, 4096), (512, 0), (1024, 0), (1024, 4096))
+PREFILL = ((64, 0), (256, 0), (256, 4096), (512, 0), (1024, 0), (1024, 4096))
 """(rows of the chunk, rows before it)."""
 
 DECODE = ((16,), (2048,), (4096,))
@@ -50,7 +50,7 @@ READ = ((24, 128, 6), (24, 128, 1), (24, 512, 6), (24, 512, 1))
 TOKENS, SEARCHED = 6, 8
 """Tokens written, and frames searched, in one run."""
 
-PATIENCE = {"vision": 6.0, "prefill": 12.0, "decode": 4.0, "search": 2.0, "read": 2.0}
+PATIENCE = {"vision": 6.0, "prefill": 16.0, "decode": 4.0, "search": 2.0, "read": 2.0}
 """Seconds after which a stage takes no further size, once it has as many as coefficients."""
 
 RUN_SECONDS, RUNS = 0.5, 25
@@ -60,13 +60,13 @@ RUN_SECONDS, RUNS = 0.5, 25
 def calibrate(model, clock: Callable[[], float] = time.perf_counter, progress: Progress = no_progress) -> Calibration:
     """Time ``model`` on synthetic pictures and tokens, and this machine at reading and searching.
 
-    Sizes go up until a stage's :data:`PATIENCE` ends: under a second for a model of a few million parameters, about
-    half a minute for 2B on two CPU cores. Nothing else should run meanwhile.
+    Sizes go up until a stage's :data:`PATIENCE` ends, 30 s in all and the last size of each stage; a small model is
+    through with them sooner. Nothing else should run meanwhile.
 
     Args:
         model: a loaded :class:`..qwen3vl.Qwen3VL` with its vision tower, ready to run.
         clock: returns seconds.
-        progress: told stages.
+        progress: told stages, before every run.
     """
     stages = {
         "vision": (VISION, lambda *size: _look(model, *size), _vision_terms),
@@ -77,8 +77,11 @@ def calibrate(model, clock: Callable[[], float] = time.perf_counter, progress: P
     }
     found = {}
     for done, (stage, (sizes, prepare, terms)) in enumerate(stages.items()):
-        progress(done, len(stages))
-        found[stage] = _time_stage(sizes, prepare, terms, PATIENCE[stage], clock)
+
+        def watch(done=done):
+            progress(done, len(stages))
+
+        found[stage] = _time_stage(sizes, prepare, terms, PATIENCE[stage], clock, watch)
     progress(len(stages), len(stages))
     return Calibration(**found)
 
@@ -105,8 +108,9 @@ def fit(terms: Sequence[Sequence[float]], seconds: Sequence[float]) -> tuple[flo
     return tuple((best / scale).tolist())
 
 
-def _time_stage(sizes, prepare, terms, patience: float, clock) -> tuple[float, ...]:
+def _time_stage(sizes, prepare, terms, patience: float, clock, watch) -> tuple[float, ...]:
     rows, seconds, began = [], [], clock()
+    watch()
     # The first run of anything also allocates, and compiles where a GPU is used.
     prepare(*sizes[0])()
     for size in sizes:
@@ -115,6 +119,7 @@ def _time_stage(sizes, prepare, terms, patience: float, clock) -> tuple[float, .
         run = prepare(*size)
         spent = []
         while not spent or (sum(spent) < RUN_SECONDS and len(spent) < RUNS):
+            watch()
             start = clock()
             run()
             spent.append(clock() - start)

@@ -54,7 +54,8 @@ class Cost:
         prompt_tokens: all that is read before the answer: pictures, times, markers, chat and question.
         answer_tokens: length of the answer that was assumed.
         seconds: by stage, 'read', 'plan', 'vision', 'prefill' and 'decode', as ``VisualCode`` and ``Answer`` tell them.
-        memory: bytes at most, weights included, beside what Python and torch take themselves.
+        memory: bytes at most, of GPU and host together and with the weights, beside what Python and torch themselves
+            take. A part of it is room for one tile of a weight as numbers, which a small model does not fill.
         footage: seconds of video; NaN where the plan has one frame and so does not tell.
     """
 

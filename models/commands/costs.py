@@ -62,7 +62,10 @@ class Pricing:
         kept = None if self.anew else load(self.owner, cache_folder())
         if kept is not None:
             return kept
-        print(f"codeclens: timing {self.model.files[0].path.name}, once for this machine", file=sys.stderr)
+        print(
+            f"codeclens: timing {self.model.files[0].path.name}, once for this machine; let it do nothing else",
+            file=sys.stderr,
+        )
         measured = calibrate(load_placed(*self.files, self.device), progress=TerminalProgress("timing"))
         try:
             save(measured, self.owner, cache_folder())

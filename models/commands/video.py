@@ -87,7 +87,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
         raise InputError("--model says whose time and memory to predict: give --cost as well")
     check_folders(arguments.json, arguments.png)
     # The embedded model reads smaller and more frames than others; without --cost no model is meant.
-    arguments.side = side_of(arguments) if arguments.cost else arguments.side or 512
+    arguments.side = side_of(arguments) if arguments.cost else 512 if arguments.side is None else arguments.side
     arguments.fps = fps_of(arguments) if arguments.cost else 2.0 if arguments.fps is None else arguments.fps
     rule = planning_rule(arguments)
     pricing = Pricing(arguments) if arguments.cost else None
