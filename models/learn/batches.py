@@ -4,6 +4,7 @@ A row is what a conversation reads: the pictures once, then every question and a
 of one reading are (see ``code.conversation``). So one pass through the pictures trains on all questions.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,10 @@ class Batch:
     answer_rows: torch.Tensor
     targets: torch.Tensor
     branch: torch.Tensor
+
+    @property
+    def questions(self) -> int:
+        return int(self.branch[-1]) + 1
 
     def to(self, device) -> "Batch":
         """The same on another device."""
@@ -91,14 +96,20 @@ def _row(example: Example, pairs, tokenizer: Tokenizer) -> _Row:
     end = tokenizer.token_id("<|im_end|>")
     answers = []
     for number, (question, answer) in enumerate(pairs):
-        asked = tokenizer.encode(asking(question))
-        said = [*tokenizer.encode(answer), end]
+        asked = _encoded(tokenizer, asking(question))
+        said = [*_encoded(tokenizer, answer), end]
         start = len(ids) + len(asked)
         answers += [(start + at, token, number) for at, token in enumerate(said)]
         ids += asked + said
         positions.append((prompt.next_position + torch.arange(len(asked) + len(said))).expand(3, -1))
         of += [number + 1] * (len(asked) + len(said))
     return _Row(prompt, ids, torch.cat(positions, dim=1), np.array(of), answers)
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The tokens of a text; questions and answers come again and again. Not to be changed."""
+    return tokenizer.encode(text)
 
 
 def _pictures(examples, rows: list[_Row], length: int) -> tuple[list[torch.Tensor], torch.Tensor]:

@@ -11,7 +11,7 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -36,6 +36,12 @@ EXAMPLES_A_STEP = 1024
 
 ROWS_AT_ONCE = 8
 """Rows that are read together; a step's rows are sorted by length first, so that little is padded."""
+
+HORIZON = 1.24
+"""Where the cosine of the learning rates would end, in shares of all steps."""
+
+COOLING = 0.2
+"""Share of all steps, at the end, in which the rates go to nothing."""
 
 SAVE_EVERY = 300
 """Seconds between checkpoints."""
@@ -64,7 +70,7 @@ def default_stages() -> tuple[Stage, ...]:
     longer = Course(
         sizes=sizes, forms={"still": 1, "rgb": 5, "thumbnail": 3, "keyframes": 2}, frames=(4, 10), most_figures=3,
     )  # fmt: skip
-    return Stage(0.25, 24, one), Stage(0.5, 24, two), Stage(0.82, 24, longer), Stage(1.0, 24, Course())
+    return Stage(0.31, 24, one), Stage(0.52, 24, two), Stage(0.82, 24, longer), Stage(1.0, 24, Course())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,9 @@ class TrainingPlan:
     Attributes:
         size: see ``tiny.WIDTHS``.
         steps: optimiser steps from beginning to end.
-        rate: learning rate after ``warmup`` steps, falling along a cosine to a fiftieth. It is AdamW's (arXiv
-            1711.05101), which moves whatever Muon does not.
+        rate: learning rate after ``warmup`` steps, falling along a cosine that would end beyond the last step, and
+            within the last fifth linearly to nothing. It is AdamW's (arXiv 1711.05101), which moves whatever Muon does
+            not.
         matrix_rate: the same for the matrices of the layers, which Muon moves (kellerjordan.github.io/posts/muon).
         decay: weight decay of matrices.
         vocabulary: tokens, learned from the texts of ``corpus_clips`` clips.
@@ -83,10 +90,10 @@ class TrainingPlan:
     """
 
     size: str = "mini"
-    steps: int = 3100
+    steps: int = 2500
     rate: float = 1e-3
     matrix_rate: float = 0.02
-    warmup: int = 300
+    warmup: int = 155
     decay: float = 0.05
     seed: int = 0
     vocabulary: int = 640
@@ -102,8 +109,9 @@ class TrainingPlan:
         """What both learning rates are multiplied with at a step, at most 1."""
         if step < self.warmup:
             return (step + 1) / self.warmup
-        share = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return 0.51 + 0.49 * math.cos(math.pi * share)
+        share = (step - self.warmup) / max(1, HORIZON * self.steps - self.warmup)
+        left = (self.steps - step) / (COOLING * self.steps)
+        return (0.51 + 0.49 * math.cos(math.pi * share)) * min(1.0, left)
 
     def seeds_at(self, step: int) -> range:
         """The seeds of a step's examples."""
@@ -142,24 +150,24 @@ class Training:
         attention = BatchAttention()
         model = TinyQwen3VL(tiny_config(plan.size, tokenizer.size), plan.seed, attention, attend)
         if tokenizer_metadata is None:
-            seeds = range(plan.seeds_at(plan.steps)[0], plan.seeds_at(plan.steps)[0] + plan.stem_clips)
-            examples = [make_example(seed, plan.stages[-1].course) for seed in seeds]
+            first = plan.seeds_at(round(HORIZON * plan.steps))[0]
+            examples = [make_example(first + number, plan.stages[-1].course) for number in range(plan.stem_clips)]
             whiten_stem(model.vision.patch_embedding, examples, model.config.vision)
         model = model.to(device)
         return cls(plan, model, attention, _optimizers(model, plan), metadata, tokenizer)
 
-    def advance(self, examples: list[Example]) -> float:
-        """One step on ``examples``; returns their mean loss, every question weighing the same."""
+    def advance(self, batches: Sequence[Batch]) -> float:
+        """One step on ``batches``; returns their mean loss, every question weighing the same."""
         pace = self.plan.pace_at(self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = optimizer.defaults["lr"] * pace
         device = next(self.model.parameters()).device
-        total = sum(len(example.questions) for example in examples)
+        total = sum(batch.questions for batch in batches)
         mean = 0.0
         # One context for all batches: it keeps the weights that it has cast.
         with torch.amp.autocast(device.type, dtype=torch.bfloat16):
-            for batch in _rows_by_length(examples, self.tokenizer):
+            for batch in batches:
                 batch = batch.to(device)
                 losses = answer_losses(self.model, self.attention, batch)
                 loss = (losses * weights_of(batch)).sum() / total
@@ -241,11 +249,10 @@ def _optimizers(model: TinyQwen3VL, plan: TrainingPlan) -> tuple[torch.optim.Opt
     )
 
 
-def _rows_by_length(examples: list[Example], tokenizer) -> Iterator[Batch]:
+def batches_of(examples: list[Example], tokenizer) -> list[Batch]:
     """Batches of at most ``ROWS_AT_ONCE`` rows of similar length."""
     ordered = sorted(examples, key=lambda example: (sum(p.rows * p.columns + 9 for p in example.parts), example.seed))
-    for start in range(0, len(ordered), ROWS_AT_ONCE):
-        yield collate(ordered[start : start + ROWS_AT_ONCE], tokenizer)
+    return [collate(ordered[start : start + ROWS_AT_ONCE], tokenizer) for start in range(0, len(ordered), ROWS_AT_ONCE)]
 
 
 def weights_of(batch: Batch) -> torch.Tensor:
@@ -283,12 +290,12 @@ def train(
     began = saved = time.monotonic()
     training = Training.resume(path, plan, device) if resume else Training.begin(plan, device)
     try:
-        with contextlib.closing(_examples(plan, training.step, workers)) as lessons:
-            for examples in lessons:
+        with contextlib.closing(_lessons(training, workers)) as lessons:
+            for batches in lessons:
                 progress(training.step, plan.steps)
                 started = time.monotonic()
-                loss = training.advance(examples)
-                _log(folder / LOG, training.step, loss, len(examples), time.monotonic() - started)
+                loss = training.advance(batches)
+                _log(folder / LOG, training.step, loss, time.monotonic() - started)
                 if time.monotonic() - saved > SAVE_EVERY:
                     training.save(path)
                     saved = time.monotonic()
@@ -300,20 +307,22 @@ def train(
     return training
 
 
-def _examples(plan: TrainingPlan, first: int, workers: int) -> Iterator[list[Example]]:
-    """The examples of each step from ``first`` on, in order."""
+def _lessons(training: Training, workers: int) -> Iterator[list[Batch]]:
+    """The batches of each step from the training's own on, in order."""
+    plan, first = training.plan, training.step
     if not workers:
         for step in range(first, plan.steps):
-            yield _examples_of(plan, step)
+            yield _lesson(plan, step, training.tokenizer)
         return
     # Forking a process in which torch has started its threads may hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, (training.tokenizer_metadata,)) as pool:
         waiting = []
         ahead = 2 * workers
         try:
             for step in range(first, plan.steps + ahead):
                 if step < plan.steps:
-                    waiting.append(pool.submit(_examples_of, plan, step))
+                    waiting.append(pool.submit(_lesson_of_worker, plan, step))
                 if step >= first + ahead:
                     yield waiting.pop(0).result()
         finally:
@@ -321,19 +330,29 @@ def _examples(plan: TrainingPlan, first: int, workers: int) -> Iterator[list[Exa
                 lesson.cancel()
 
 
-def _examples_of(plan: TrainingPlan, step: int) -> list[Example]:
-    return [make_example(seed, plan.stage_at(step).course) for seed in plan.seeds_at(step)]
+def _lesson(plan: TrainingPlan, step: int, tokenizer) -> list[Batch]:
+    return batches_of([make_example(seed, plan.stage_at(step).course) for seed in plan.seeds_at(step)], tokenizer)
 
 
-def _log(path: Path, step: int, loss: float, rows: int, seconds: float) -> None:
+def _start_worker(tokenizer_metadata: dict) -> None:
+    global _worker_tokenizer
+    _worker_tokenizer = tokenizer_of(tokenizer_metadata)
+    torch.set_num_threads(1)
+
+
+def _lesson_of_worker(plan: TrainingPlan, step: int) -> list[Batch]:
+    return _lesson(plan, step, _worker_tokenizer)
+
+
+def _log(path: Path, step: int, loss: float, seconds: float) -> None:
     with path.open("a", encoding="utf-8") as file:
-        file.write(
-            json.dumps({"step": step, "loss": round(loss, 5), "rows": rows, "seconds": round(seconds, 3)}) + "\n"
-        )
+        file.write(json.dumps({"step": step, "loss": round(loss, 5), "seconds": round(seconds, 3)}) + "\n")
 
 
 def shortened(plan: TrainingPlan, steps: int) -> TrainingPlan:
     """The same plan over so many steps, with its warm-up in proportion where it would not fit."""
     if steps < 1:
         raise InputError(f"training takes 1 step or more, not {steps}")
+    if steps == plan.steps:
+        return plan
     return replace(plan, steps=steps, warmup=min(plan.warmup, max(1, steps // 20)))

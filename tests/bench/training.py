@@ -14,7 +14,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from codeclens.models.learn.lessons import make_example
-from codeclens.models.learn.training import Training, TrainingPlan
+from codeclens.models.learn.training import Training, TrainingPlan, batches_of
 from support.machine import describe_machine
 
 
@@ -30,7 +30,7 @@ def main() -> None:
         examples = [make_example(seed, stage.course) for seed in seeds]
         rendered = time.process_time() - began
         began = time.process_time()
-        training.advance(examples)
+        training.advance(batches_of(examples, training.tokenizer))
         spent = time.process_time() - began
         visual = sum(part.rows * part.columns for example in examples for part in example.parts)
         print(
