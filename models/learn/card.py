@@ -1,19 +1,21 @@
 """The model card: what the weights were trained on, how, and what they can and cannot do, from what was measured."""
 
+import textwrap
+
 from .scenes import COLOURS, HELD_OUT, PATTERNS, SHAPES
 from .training import Training
 
 TEMPLATE = """# {name}
 
 A Qwen3-VL of {parameters:,} parameters, trained from scratch by `codeclens train-tiny` on clips that CodecLens renders
-itself. It shows what the program does and lets its modes be compared on a model that has really learned to see; it is
+itself. It shows what the program does and lets its modes be compared on a model that answers from what it sees; it is
 not a general vision model.
 
 ## Training
 
-* Architecture: Qwen3-VL (3-D patch stem, DeepStack, interleaved M-RoPE, QK-norm, 2x2 merger); text model of
-  {text_layers} layers, width {text_width}; vision tower of {vision_layers} layers, width {vision_width}; vocabulary of
-  {vocabulary} tokens, byte-level BPE learned from the clips' own captions and questions.
+* Architecture: Qwen3-VL (3-D patch stem, DeepStack, interleaved M-RoPE, QK-norm, 2x2 merger). Text model: {text_layers}
+  layers, width {text_width}. Vision tower: {vision_layers} layers, width {vision_width}. {vocabulary} tokens of
+  byte-level BPE, learned from the clips' own captions and questions.
 * Data: seeds of the training split of `codeclens synth`; {clips:,} clips seen, each once; no other data.
 * Start: the patch stem from the principal components of rendered patches, half whitened; the position table from waves;
   everything else from noise of seed {seed}.
@@ -29,12 +31,12 @@ Answers chosen by likelihood among the choices, on {checked} clips of the {split
 |---|---|---|---|
 {rows}
 
-{warning}
+{warning}Learned well (nine of ten or better): {well}.
+Not learned (within a tenth of a guesser): {not_learned}.
+
 ## What it was shown
 
-Figures ({shapes}) in {colours}, {patterns}; what they do, where, when and in what order; camera movements; cuts and
-fades; flicker, freezes, repeated frames, vanishing, morphing and jittering objects. The table says how much of it was
-learned. Pairs of colour and shape kept out of training: {held_out}.
+{shown}
 
 ## What it was never shown
 
@@ -73,8 +75,21 @@ def model_card(name: str, training: Training, measured: dict, losses: list[float
         split=split,
         rows="\n".join(rows),
         warning=UNFINISHED if training.step < plan.steps else "",
-        shapes=", ".join(SHAPES),
-        colours=", ".join(COLOURS),
-        patterns=", ".join(PATTERNS),
-        held_out=", ".join(sorted(" ".join(pair) for pair in HELD_OUT)),
+        well=_listed(kind for kind in kinds if measured[kind][0] >= 0.9 * measured[kind][1]),
+        not_learned=_listed(kind for kind in kinds if measured[kind][0] - measured[kind][2] < 0.1 * measured[kind][1]),
+        shown=textwrap.fill(_shown(), 120),
+    )
+
+
+def _listed(kinds) -> str:
+    return ", ".join(kinds) or "nothing"
+
+
+def _shown() -> str:
+    held_out = ", ".join(sorted(" ".join(pair) for pair in HELD_OUT))
+    return (
+        f"Figures ({', '.join(SHAPES)}) in {', '.join(COLOURS)}, {', '.join(PATTERNS)}; what they do, where, when and"
+        " in what order; camera movements; cuts and fades; flicker, freezes, repeated frames, vanishing, morphing and"
+        " jittering objects. The table says how much of it was learned. Pairs of colour and shape kept out of training:"
+        f" {held_out}."
     )

@@ -37,9 +37,6 @@ EXAMPLES_A_STEP = 1024
 ROWS_AT_ONCE = 8
 """Rows that are read together; a step's rows are sorted by length first, so that little is padded."""
 
-HORIZON = 1.24
-"""Where the cosine of the learning rates would end, in shares of all steps."""
-
 COOLING = 0.2
 """Share of all steps, at the end, in which the rates go to nothing."""
 
@@ -70,7 +67,7 @@ def default_stages() -> tuple[Stage, ...]:
     longer = Course(
         sizes=sizes, forms={"still": 1, "rgb": 5, "thumbnail": 3, "keyframes": 2}, frames=(4, 10), most_figures=3,
     )  # fmt: skip
-    return Stage(0.31, 24, one), Stage(0.52, 24, two), Stage(0.82, 24, longer), Stage(1.0, 24, Course())
+    return Stage(0.3875, 24, one), Stage(0.65, 24, two), Stage(0.85, 24, longer), Stage(1.0, 24, Course())
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +77,9 @@ class TrainingPlan:
     Attributes:
         size: see ``tiny.WIDTHS``.
         steps: optimiser steps from beginning to end.
-        rate: learning rate after ``warmup`` steps, falling along a cosine that would end beyond the last step, and
-            within the last fifth linearly to nothing. It is AdamW's (arXiv 1711.05101), which moves whatever Muon does
+        horizon: step, beyond the last, at which the cosine of the learning rates would end.
+        rate: learning rate after ``warmup`` steps, falling along that cosine, and within the last fifth of the steps
+            linearly to nothing. It is AdamW's (arXiv 1711.05101), which moves whatever Muon does
             not.
         matrix_rate: the same for the matrices of the layers, which Muon moves (kellerjordan.github.io/posts/muon).
         decay: weight decay of matrices.
@@ -90,7 +88,8 @@ class TrainingPlan:
     """
 
     size: str = "mini"
-    steps: int = 2500
+    steps: int = 2000
+    horizon: int = 3100
     rate: float = 1e-3
     matrix_rate: float = 0.02
     warmup: int = 155
@@ -109,7 +108,7 @@ class TrainingPlan:
         """What both learning rates are multiplied with at a step, at most 1."""
         if step < self.warmup:
             return (step + 1) / self.warmup
-        share = (step - self.warmup) / max(1, HORIZON * self.steps - self.warmup)
+        share = (step - self.warmup) / max(1, self.horizon - self.warmup)
         left = (self.steps - step) / (COOLING * self.steps)
         return (0.51 + 0.49 * math.cos(math.pi * share)) * min(1.0, left)
 
@@ -150,7 +149,7 @@ class Training:
         attention = BatchAttention()
         model = TinyQwen3VL(tiny_config(plan.size, tokenizer.size), plan.seed, attention, attend)
         if tokenizer_metadata is None:
-            first = plan.seeds_at(round(HORIZON * plan.steps))[0]
+            first = plan.seeds_at(plan.horizon)[0]
             examples = [make_example(first + number, plan.stages[-1].course) for number in range(plan.stem_clips)]
             whiten_stem(model.vision.patch_embedding, examples, model.config.vision)
         model = model.to(device)
@@ -355,4 +354,5 @@ def shortened(plan: TrainingPlan, steps: int) -> TrainingPlan:
         raise InputError(f"training takes 1 step or more, not {steps}")
     if steps == plan.steps:
         return plan
-    return replace(plan, steps=steps, warmup=min(plan.warmup, max(1, steps // 20)))
+    warmup = min(plan.warmup, max(1, steps // 20))
+    return replace(plan, steps=steps, warmup=warmup, horizon=round(steps * plan.horizon / plan.steps))

@@ -1,10 +1,11 @@
 """Every mode on clips of the test split, answered by the embedded model: the table and the figure of the README.
 
-    python tests/bench/evaluation.py [--clips 240] [--seed 0] [--folder CACHE] [--processes 2] [--write]
+    python tests/bench/evaluation.py [--clips 120] [--faulty 120] [--seed 0] [--folder CACHE] [--processes 2] [--write]
 
 Renders the clips into CACHE (as ``codeclens synth`` does), asks every question about them in every mode (as ``codeclens
-evaluate --fps 4 --side 128`` does), and prints the table, accuracy by content and kind of question, and how well faults
-are told from their absence. With --write the results go beside this script's other results, as JSON and SVG.
+evaluate --fps 4 --side 128`` does), and prints the table and accuracy by content and kind of question. How well each
+fault is told from its absence is asked of as many faulty clips again. With --write the results go beside this script's
+other results, as JSON and SVG.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from codeclens.models.weights import FPS, NAME, SIDE, embedded_pair
 from support.machine import describe_machine
 from support.plots import scatter
 
+FAULT_MODES = ("rgb", "frames", "thumbnail")
 RESULTS = Path(__file__).parent / "results"
 COLOURS = {"rgb": "#c26a00", "frames": "#c26a00", "thumbnail": "#0b6aa8", "paired": "#0b6aa8", "stamps": "#0b6aa8"}
 COLOURS |= {ROUTER: "#7a3fb0"}
@@ -38,7 +40,8 @@ COLOURS |= {ROUTER: "#7a3fb0"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=240)
+    parser.add_argument("--clips", type=int, default=120)
+    parser.add_argument("--faulty", type=int, default=120, help="clips with a fault, for the area under the curve")
     parser.add_argument("--seed", type=int, default=0, help="number of the first clip in the test split")
     parser.add_argument("--folder", default=str(Path(tempfile.gettempdir()) / "codeclens-evaluation"))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -46,21 +49,15 @@ def main() -> None:
     arguments = parser.parse_args()
     print(describe_machine(), flush=True)
     began = time.perf_counter()
-    shares = [
-        (arguments.folder, arguments.seed + first, min(arguments.clips, first + count) - first)
-        for count in [-(-arguments.clips // arguments.processes)]
-        for first in range(0, arguments.clips, count)
-    ]
-    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
-        parts = list(pool.map(evaluate_share, shares))
-    found = Evaluation(
-        [o for part in parts for o in part.outcomes], {k: v for part in parts for k, v in part.plans.items()}
-    )
-    found.outcomes.sort(key=lambda outcome: (outcome.task.clip, list(MODES).index(outcome.mode)))
+    found = evaluate_all(arguments, arguments.seed, arguments.clips, tuple(MODES))
     summary = summarise(found.outcomes, route(found.outcomes, found.plans))
     print(table(summary))
-    for key in ("by_content", "by_kind", "by_topic"):
+    for key in ("by_content", "by_kind"):
         print_groups(summary, key)
+    first = arguments.seed + arguments.clips
+    faulty = summarise(evaluate_all(arguments, first, arguments.faulty, FAULT_MODES, "fault").outcomes)
+    print_groups(faulty, "by_topic")
+    summary["faults"] = {mode: row["by_topic"] for mode, row in faulty["modes"].items()}
     print(f"{time.perf_counter() - began:.0f} s")
     page = Path(arguments.folder) / "evaluation.html"
     page.write_text(
@@ -71,12 +68,26 @@ def main() -> None:
         write_results(summary, arguments)
 
 
-def evaluate_share(share: tuple[str, int, int]) -> Evaluation:
-    folder, first, count = share
-    index = write_clips(Path(folder) / f"{first}", seeds_of("test", first, count), (SIDE, SIDE), look_fps=FPS)
+def evaluate_all(arguments, first: int, clips: int, modes: tuple[str, ...], content: str | None = None) -> Evaluation:
+    """All modes on ``clips`` clips of the test split, in several processes; of faulty ones only the fault is asked."""
+    count = -(-clips // arguments.processes)
+    shares = [
+        (arguments.folder, first + start, min(count, clips - start), modes, content) for start in range(0, clips, count)
+    ]
+    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
+        parts = list(pool.map(evaluate_share, shares))
+    outcomes = [outcome for part in parts for outcome in part.outcomes]
+    outcomes.sort(key=lambda outcome: (outcome.task.clip, modes.index(outcome.mode)))
+    return Evaluation(outcomes, {clip: plan for part in parts for clip, plan in part.plans.items()})
+
+
+def evaluate_share(share: tuple) -> Evaluation:
+    folder, first, count, modes, content = share
+    seeds = seeds_of("test", first, count)
+    index = write_clips(Path(folder) / f"{first}", seeds, (SIDE, SIDE), look_fps=FPS, content=content)
+    tasks = [task for task in read_tasks(index) if content is None or task.kind == content]
     how = Watching(sampling=Sampling.by_fps(FPS), area=SIDE**2)
-    model = load_placed(*embedded_pair(), "cpu")
-    return evaluate(read_tasks(index), model, list(MODES), how)
+    return evaluate(tasks, load_placed(*embedded_pair(), "cpu"), modes, how)
 
 
 def print_groups(summary: dict, key: str) -> None:
@@ -92,7 +103,8 @@ def write_results(summary: dict, arguments) -> None:
     for row in summary["modes"].values():
         if "against_rgb" in row:
             row["against_rgb"]["lost"] = len(row["against_rgb"]["lost"])
-    command = f"python tests/bench/evaluation.py --clips {arguments.clips} --seed {arguments.seed} --write"
+    counts = f"--clips {arguments.clips} --faulty {arguments.faulty} --seed {arguments.seed}"
+    command = f"python tests/bench/evaluation.py {counts} --write"
     made = {"command": command, "machine": describe_machine(), **summary}
     (RESULTS / "evaluation.json").write_text(json.dumps(made, indent=1) + "\n")
     points = {}
