@@ -107,14 +107,18 @@ def write_results(summary: dict, arguments) -> None:
     command = f"python tests/bench/evaluation.py {counts} --write"
     made = {"command": command, "machine": describe_machine(), **summary}
     (RESULTS / "evaluation.json").write_text(json.dumps(made, indent=1) + "\n")
+    (RESULTS / "evaluation.svg").write_text(figure(summary["modes"]))
+
+
+def figure(modes: dict) -> str:
+    """Right answers against tokens, each mode with the interval of its difference to native pairs."""
     points = {}
-    for mode, row in summary["modes"].items():
+    for mode, row in modes.items():
         right = 100 * row["accuracy"]
-        low, high = row["against_rgb"]["interval"] if "against_rgb" in row else (0.0, 0.0)
-        middle = row["against_rgb"]["difference"] if "against_rgb" in row else 0.0
-        span = right + 100 * (low - middle), right + 100 * (high - middle)
+        pair = row.get("against_rgb", {"difference": 0.0, "interval": (0.0, 0.0)})
+        span = tuple(right + 100 * (bound - pair["difference"]) for bound in pair["interval"])
         points[mode] = COLOURS.get(mode, "#666"), row["tokens"]["mean"], right, span
-    (RESULTS / "evaluation.svg").write_text(scatter(points, "visual tokens a clip", "right answers, %"))
+    return scatter(points, "visual tokens a clip", "right answers, %")
 
 
 if __name__ == "__main__":

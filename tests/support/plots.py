@@ -89,5 +89,9 @@ def scatter(points: dict, across: str, up: str) -> str:
         while any(abs(at - other) < 80 and abs(label - line) < 13 for other, line in taken):
             label += 3
         taken.append((at, label))
-        parts.append(f'<text x="{at + 9:.1f}" y="{label:.1f}" fill="{colour}">{name}</text>')
+        close = any(
+            0 < column(other) - at < 70 and abs(row(level) - height) < 12 for _, other, level, _ in points.values()
+        )
+        place = f'x="{at - 9:.1f}" text-anchor="end"' if close else f'x="{at + 9:.1f}"'
+        parts.append(f'<text {place} y="{label:.1f}" fill="{colour}">{name}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
