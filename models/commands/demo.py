@@ -65,13 +65,15 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 
 def fresh_clip(seed: int) -> tuple[Clip, list[Question], str]:
-    """A clip of a seed with questions of three kinds and its true caption, for whoever looks ``FPS`` times a second."""
+    """A clip of a seed with questions of three kinds and its true caption, for whoever looks ``FPS`` times a second.
+
+    Open questions come first, then those with choices.
+    """
     clip = sample_clip(seed)
     truth = truth_of(clip, looked_at(clip, FPS))
     kinds: dict[str, Question] = {}
-    for question in write_questions(clip, truth):
-        if question.form == "open":
-            kinds.setdefault(question.kind, question)
+    for question in sorted(write_questions(clip, truth), key=lambda question: question.form != "open"):
+        kinds.setdefault(question.kind, question)
     return clip, list(kinds.values())[:QUESTIONS], write_caption(clip, truth)
 
 

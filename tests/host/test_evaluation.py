@@ -34,7 +34,8 @@ def prompt(comfyui, qwen3vl_fixtures):
             "inputs": {
                 "model": ["load", 0],
                 "tasks": "asked/clips.jsonl",
-                "modes": MODES,
+                # A bare list of two would be a link.
+                "modes": {"__value__": MODES},
                 "fps": 4.0,
                 "side": 128,
                 "limit": 0,

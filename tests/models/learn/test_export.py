@@ -13,6 +13,7 @@ from codeclens.models.learn.lessons import Course, corpus, make_example
 from codeclens.models.learn.tiny import WIDTHS, TinyQwen3VL, tiny_config
 from codeclens.models.learn.vocabulary import learn_vocabulary, tokenizer_of
 from codeclens.models.qwen3vl import load_qwen3vl
+from codeclens.models.qwen3vl.loading import load_text
 from codeclens.models.qwen3vl.prompt import lay_out
 from codeclens.models.qwen3vl.vision import patches_of
 from support.gguf_files import TINY, text_shapes, vision_shapes
@@ -72,20 +73,16 @@ def test_the_loaded_pair_has_the_logits_of_the_stored_weights(tmp_path, model, m
 def test_training_and_loaded_files_give_the_same_losses(tmp_path, model, metadata):
     path, _ = export_pair(model, metadata, tmp_path, "Tiny", "F32")
     attention = BatchAttention()
-    loaded = load_qwen3vl(path, operations=torch.nn, attend=attention)
-    loaded.vision = load_qwen3vl(path, operations=torch.nn).vision
+    loaded = load_qwen3vl(path, operations=torch.nn)
+    loaded.text = load_text(loaded.files[0], torch.nn, attend=attention)
     trained = TinyQwen3VL(model.config, 0, attention)
     trained.load_state_dict(model.state_dict())
     batch = collate([make_example(seed, Course(frames=(2, 4))) for seed in (2, 6)], tokenizer_of(metadata))
     with torch.no_grad():
         torch.testing.assert_close(
-            answer_losses(loaded_as_model(loaded), attention, batch), answer_losses(trained, attention, batch),
+            answer_losses(loaded, attention, batch), answer_losses(trained, attention, batch),
             rtol=1e-4, atol=1e-4,
         )  # fmt: skip
-
-
-def loaded_as_model(loaded):
-    return loaded
 
 
 def test_files_are_named_and_typed_as_the_converter_has_them(tmp_path, model, metadata):

@@ -111,9 +111,11 @@ def test_the_default_plan_draws_only_training_seeds_once_each():
     assert all(split_of(seeds[0]) == split_of(seeds[-1]) == "train" for seeds in seen)
     assert all(one[-1] < other[0] for one, other in zip(seen, seen[1:], strict=False))
     assert plan.seeds_at(0)[0] == SPLITS["train"][0]
-    assert [plan.stage_at(step).rows for step in (0, plan.steps // 2, plan.steps - 1)] == [
-        stage.rows for stage in default_stages()
-    ]
+    stages = default_stages()
+    assert plan.stage_at(0) == stages[0] and plan.stage_at(plan.steps - 1) == stages[-1]
+    for before, after in zip(stages, stages[1:], strict=False):
+        first = round(before.until * plan.steps)
+        assert plan.stage_at(first - 1) == before and plan.stage_at(first) == after
     paces = [plan.pace_at(step) for step in range(plan.steps)]
     assert max(paces) == pytest.approx(1) and 0 < paces[-1] < 0.01
     assert paces.index(max(paces)) in (plan.warmup - 1, plan.warmup)
