@@ -95,10 +95,7 @@ class EvaluateModes(io.ComfyNode):
     def execute(cls, model, tasks, modes, fps, side, limit, filename_prefix) -> io.NodeOutput:
         require_vision(model)
         path = _tasks_path(tasks)
-        asked = read_tasks(path)
-        if limit:
-            clips = list(dict.fromkeys(task.clip for task in asked))[:limit]
-            asked = [task for task in asked if task.clip in clips]
+        asked = read_tasks(path, limit or None)
         how = Watching(sampling=Sampling.by_fps(fps) if fps else Sampling.all(), area=side**2)
         ready = model.for_both(max(BATCH_PATCHES, side**2 // 256), TOKENS)
         found = evaluate(asked, ready, modes, how, host.node_progress())

@@ -133,7 +133,8 @@ class LiveText:
         self.text += piece
         if time.monotonic() - self.shown > 0.2:
             # Progress is told before a token is written, so the one that this piece ends with is not counted yet.
-            self.show((self.tokens + 1) / (time.monotonic() - self.began))
+            # Some systems' clock stands still for some milliseconds.
+            self.show((self.tokens + 1) / max(time.monotonic() - self.began, 1e-3))
 
     def show(self, tokens_per_second: float) -> None:
         """Send all text so far, and the rate."""

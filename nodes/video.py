@@ -8,14 +8,13 @@ Sockets of this family:
 
 import json
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from comfy_api.latest import io
 
 from ..models.errors import InputError
-from ..models.video.cuts import Cuts, find_cuts
+from ..models.video.cuts import cuts_of
 from ..models.video.extraction import VECTORS, extract
 from ..models.video.gop import CAP, GopPlan, plan_from_costs
 from ..models.video.primitives import Primitives
@@ -59,16 +58,6 @@ class CodecPrimitives(NamedTuple):
     primitives: Primitives
     tensors: tuple[torch.Tensor, ...]
     source: VideoSource
-
-
-_FOUND_CUTS: WeakKeyDictionary[VideoSource, Cuts] = WeakKeyDictionary()
-
-
-def cuts_of(source: VideoSource) -> Cuts:
-    """The cuts of ``source``, looked for once while the host keeps it: a new gamma need not decode all of it again."""
-    if source not in _FOUND_CUTS:
-        _FOUND_CUTS[source] = find_cuts(source, host.node_progress())
-    return _FOUND_CUTS[source]
 
 
 class SampleVideo(io.ComfyNode):
@@ -334,7 +323,7 @@ class PlanGOP(io.ComfyNode):
             pts=found.pts,
             size=found.size,
             source=found.source,
-            cuts=cuts_of(primitives.source).cuts if start_at_cuts else (),
+            cuts=cuts_of(primitives.source, host.node_progress()).cuts if start_at_cuts else (),
             mode=mode,
             **rule,
         )
@@ -393,7 +382,7 @@ class DrawPlan(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames: SampledVideo, plan: GopPlan, width, cuts) -> io.NodeOutput:
-        found = cuts_of(frames.source) if cuts else None
+        found = cuts_of(frames.source, host.node_progress()) if cuts else None
         return io.NodeOutput(host.image(timeline_view(plan, frames.source, found, width, host.node_progress())))
 
 
@@ -565,7 +554,7 @@ class SplitAtCuts(io.ComfyNode):
     @classmethod
     def execute(cls, video, shortest, at_fades) -> io.NodeOutput:
         source, _ = host.video_source(video)
-        found = find_cuts(source, host.node_progress())
+        found = cuts_of(source, host.node_progress())
         parts = [host.part_of(video, shot) for shot in shots(source, found, shortest, at_fades)]
         return io.NodeOutput(parts, json.dumps(found.to_json()))
 

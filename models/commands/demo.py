@@ -7,7 +7,9 @@ from pathlib import Path
 from ..code.conversation import Conversation, converse
 from ..code.visual_code import VisualCode
 from ..code.watching import Watching, watch
+from ..errors import InputError
 from ..learn.evaluation import plain
+from ..learn.lessons import DESCRIBE
 from ..learn.questions import Question, write_caption, write_questions
 from ..learn.scenes import Clip, sample_clip
 from ..learn.synthetic import looked_at, seeds_of, write_clip
@@ -15,7 +17,7 @@ from ..learn.truth import truth_of
 from ..progress import TerminalProgress
 from ..qwen3vl.generate import GREEDY
 from ..qwen3vl.placement import load_placed
-from ..video.cuts import find_cuts
+from ..video.cuts import cuts_of
 from ..video.demo import write_demo
 from ..video.reading import Sampling, VideoSource
 from ..video.views import timeline_view
@@ -25,7 +27,6 @@ from .video import save_picture
 
 RENDERED = (256, 256)
 QUESTIONS = 3
-DESCRIBE = "Describe the video."
 
 
 def add_commands(commands) -> None:
@@ -44,7 +45,10 @@ def add_commands(commands) -> None:
 def run_demo(arguments: argparse.Namespace) -> int:
     """Show the job on a clip that nobody has seen before, or measure the painted one."""
     folder = Path(arguments.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made a folder: {error.strerror}; give another one") from None
     if arguments.painted:
         return _measure_painted(folder)
     number = random.SystemRandom().randrange(1 << 16) if arguments.seed is None else arguments.seed
@@ -55,7 +59,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     source = VideoSource.open(path)
     code = watch(source, model, Watching(sampling=Sampling.by_fps(FPS), area=SIDE**2))
     picture = folder / "demo_plan.png"
-    save_picture(timeline_view(code.plan, source, find_cuts(source)), picture)
+    save_picture(timeline_view(code.plan, source, cuts_of(source)), picture)
     print(f"clip     {path}, {clip.frames / clip.fps:.1f} s, never seen in training; --seed {number} makes it again")
     print(_plan_line(code))
     print(f"picture  {picture}\n")
@@ -91,7 +95,7 @@ def _plan_line(code: VisualCode) -> str:
 def talk(reading: Conversation, caption: str, questions: list[Question]) -> None:
     """Print the model's caption and answers beside the true ones."""
     reading.read()
-    said = reading.fork().ask(DESCRIBE, sampling=GREEDY, max_tokens=160).text
+    said = reading.fork().ask(DESCRIBE[0], sampling=GREEDY, max_tokens=160).text
     print(f"caption  {said}\ntruth    {caption}\n")
     width = max(len(question.question) for question in questions)
     for question in questions:

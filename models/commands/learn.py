@@ -21,9 +21,8 @@ from ..learn.synthetic import seeds_of, write_clips
 from ..learn.tiny import WIDTHS
 from ..learn.training import LOG, Training, TrainingPlan, shortened, train
 from ..progress import TerminalProgress
-from ..video.reading import Sampling
 from ..weights import NAME
-from .model import add_model_options, load_model
+from .model import add_looking_options, add_model_options, load_model, sampling_of_clips, side_of
 from .video import check_folders, number_or_word, saving, write_json
 
 CARD = f"{NAME}.md"
@@ -65,8 +64,7 @@ def add_commands(commands) -> None:
     compared.add_argument("tasks", metavar="FILE.jsonl", help="clips, questions, answers, choices (see synth)")
     add_model_options(compared)
     compared.add_argument("--modes", default=",".join(MODES), metavar="M,M,...", help=f"of {', '.join(MODES)}")
-    compared.add_argument("--fps", type=float, default=4.0, help="frames looked at each second (default 4); 0 for all")
-    compared.add_argument("--side", type=int, default=128, help="whole pictures have about SIDE x SIDE pixels")
+    add_looking_options(compared)
     compared.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
     compared.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
     compared.add_argument("--json", metavar="F", help="write everything as JSON, lost questions too; - for output")
@@ -138,13 +136,10 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     check_folders(None if arguments.json == "-" else arguments.json, arguments.html)
     modes = [mode.strip() for mode in arguments.modes.split(",")]
     check_modes(modes)
-    tasks = read_tasks(arguments.tasks)
-    if arguments.limit is not None:
-        clips = list(dict.fromkeys(task.clip for task in tasks))[: arguments.limit]
-        tasks = [task for task in tasks if task.clip in clips]
+    tasks = read_tasks(arguments.tasks, arguments.limit)
     how = Watching(
-        sampling=Sampling.by_fps(arguments.fps) if arguments.fps else Sampling.all(),
-        area=arguments.side**2,
+        sampling=sampling_of_clips(arguments),
+        area=side_of(arguments) ** 2,
         rule={"gamma": number_or_word(arguments.gamma)},
     )
     found = evaluate(tasks, load_model(arguments), modes, how, TerminalProgress("evaluating"))

@@ -4,9 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..errors import InputError
 from ..qwen3vl import Qwen3VL
 from ..qwen3vl.generate import Sampling
 from ..qwen3vl.placement import load_placed
+from ..video.reading import Sampling as FrameSampling
 from ..weights import FPS, NAME, SIDE, embedded_pair
 
 EMBEDDED = f"{NAME}, which comes with CodecLens and knows only clips like those of `codeclens synth`"
@@ -16,6 +18,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--model`` and ``--mmproj``."""
     parser.add_argument("--model", metavar="F", help=f"the language model's .gguf file; default: {EMBEDDED}")
     parser.add_argument("--mmproj", default="auto", metavar="F", help="its vision tower; default: found beside it")
+
+
+def add_looking_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--fps`` and ``--side``, by default what suits the model."""
+    parser.add_argument(
+        "--fps", type=float, help=f"frames looked at each second (default 2, embedded model {FPS:g}); 0 for all"
+    )
+    parser.add_argument(
+        "--side", type=int, help=f"whole pictures have about SIDE x SIDE pixels (default 512, embedded model {SIDE})"
+    )
 
 
 def add_writing_options(parser: argparse.ArgumentParser) -> None:
@@ -60,13 +72,25 @@ def files_of(arguments: argparse.Namespace) -> tuple[str | Path, str | Path]:
     """The language model's file and its tower's ("auto": to be found beside it); which ones by default is said."""
     if arguments.model is not None:
         return arguments.model, arguments.mmproj
+    if arguments.mmproj != "auto":
+        raise InputError(
+            f"--mmproj is {arguments.mmproj}, without the model that it belongs to; give its --model as well"
+        )
     print(f"codeclens: no --model is given; this is {EMBEDDED}", file=sys.stderr)
     return embedded_pair()
 
 
 def side_of(arguments: argparse.Namespace) -> int:
     """``--side``, or where it is not given what suits the model."""
-    return arguments.side or (SIDE if arguments.model is None else 512)
+    if arguments.side is not None:
+        return arguments.side
+    return SIDE if arguments.model is None else 512
+
+
+def sampling_of_clips(arguments: argparse.Namespace) -> FrameSampling:
+    """Which frames of a clip the options of :func:`add_looking_options` ask for."""
+    fps = fps_of(arguments)
+    return FrameSampling.by_fps(fps) if fps else FrameSampling.all()
 
 
 def fps_of(arguments: argparse.Namespace) -> float:

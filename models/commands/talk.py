@@ -12,9 +12,16 @@ from ..errors import InputError
 from ..progress import TerminalProgress
 from ..qwen3vl import Qwen3VL
 from ..video.gop import CAP
-from ..video.reading import Sampling, VideoSource
-from ..weights import FPS, SIDE
-from .model import add_model_options, add_writing_options, fps_of, load_model, sampling_of, side_of
+from ..video.reading import VideoSource
+from .model import (
+    add_looking_options,
+    add_model_options,
+    add_writing_options,
+    load_model,
+    sampling_of,
+    sampling_of_clips,
+    side_of,
+)
 from .video import number_or_word, warn, write_json
 
 
@@ -40,12 +47,7 @@ def add_commands(commands) -> None:
 def _add_watching_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument("--mode", choices=MODES, default="thumbnail", help="how frames are shown (default thumbnail)")
-    parser.add_argument(
-        "--fps", type=float, help=f"frames looked at each second (default 2, embedded model {FPS:g}); 0 for all"
-    )
-    parser.add_argument(
-        "--side", type=int, help=f"whole pictures have about SIDE x SIDE pixels (default 512, embedded model {SIDE})"
-    )
+    add_looking_options(parser)
     parser.add_argument("--budget", type=int, metavar="TOKENS", help="stay within this many visual tokens")
     parser.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
     parser.add_argument("--cap", type=int, default=CAP, help=f"most P frames in a row (default {CAP})")
@@ -110,11 +112,9 @@ def _watching(arguments: argparse.Namespace) -> Watching:
         policy, rule = "fixed", {"cap": 0}
     elif arguments.budget is not None:
         policy, rule = "budget", {**rule, "budget": arguments.budget}
-    fps = fps_of(arguments)
-    sampling = Sampling.by_fps(fps) if fps else Sampling.all()
     return Watching(
         mode="keyframes" if arguments.every_frame else arguments.mode,
-        sampling=sampling,
+        sampling=sampling_of_clips(arguments),
         area=side_of(arguments) ** 2,
         policy=policy,
         rule=rule,

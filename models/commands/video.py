@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import TerminalProgress
-from ..video.cuts import Cuts, find_cuts
+from ..video.cuts import Cuts, cuts_of
 from ..video.drawing import clock_text, grouped, short_number
 from ..video.extraction import VECTORS, extract
 from ..video.gop import CAP, POLICIES, GopPlan, auto_gamma, plan_from_costs
@@ -108,7 +108,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
             pts=primitives.pts,
             size=primitives.size,
             source=primitives.source,
-            cuts=find_cuts(source, TerminalProgress(source.info.name)).cuts if arguments.cuts else (),
+            cuts=cuts_of(source, TerminalProgress(source.info.name)).cuts if arguments.cuts else (),
             **{**rule, "gamma": gamma},
         )
         planned.append((source.info.name, plan, source))
@@ -202,7 +202,7 @@ def run_cuts(arguments: argparse.Namespace) -> int:
     clips = []
     for clip in arguments.clips:
         source = VideoSource.open(clip)
-        found = find_cuts(source, TerminalProgress(source.info.name))
+        found = cuts_of(source, TerminalProgress(source.info.name))
         warn(source.warnings)
         clips.append({"file": source.info.name, **found.to_json(), "warnings": source.warnings})
         if arguments.json != "-":
@@ -241,7 +241,7 @@ def report(
                 path.mkdir(parents=True, exist_ok=True)
                 path = path / f"{Path(name).stem}.png"
             progress = TerminalProgress(f"drawing {path.name}")
-            save_picture(timeline_view(plan, source, find_cuts(source, progress), progress=progress), path)
+            save_picture(timeline_view(plan, source, cuts_of(source, progress), progress=progress), path)
     if arguments.json:
         plans = [{"file": name, **plan_json(plan, source)} for name, plan, source in planned]
         if prices:

@@ -95,11 +95,12 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"[^\w.]|\.(?!\d)", " ", text.casefold()).split())
 
 
-def read_tasks(path: str | os.PathLike) -> list[Task]:
-    """Tasks of a JSONL file: one object a line with "clip" (a path beside the file) and either "questions" or one.
+def read_tasks(path: str | os.PathLike, limit: int | None = None) -> list[Task]:
+    """Tasks of the first ``limit`` clips, or of all, of a JSONL file: one object a line.
 
-    A question has "question", "answer", may have "choices" with the answer among them, "kind" and "topic"; a line may
-    have "content". Raises InputError naming the line.
+    An object has "clip" (a path beside the file) and either "questions" or one of its own. A question has "question",
+    "answer", may have "choices" with the answer among them, "kind" and "topic"; a line may have "content". Raises
+    InputError naming the line.
     """
     path = Path(path)
     try:
@@ -128,7 +129,8 @@ def read_tasks(path: str | os.PathLike) -> list[Task]:
                 raise InputError(f"{path}, line {number}: the answer {task.answer!r} is not among its choices")
     if not tasks:
         raise InputError(f"{path} holds no question")
-    return tasks
+    clips = list(dict.fromkeys(task.clip for task in tasks))[:limit]
+    return [task for task in tasks if task.clip in clips]
 
 
 def evaluate(
@@ -192,7 +194,9 @@ def _answer(reading: Conversation, task: Task) -> tuple[str, float]:
 
 
 def check_modes(modes: Sequence[str]) -> None:
-    """Raise InputError for a mode that there is not, or that is named twice."""
+    """Raise InputError for a mode that there is not, or that is named twice, and where there is none."""
+    if not modes:
+        raise InputError(f"0 modes are chosen; choose one or more of {', '.join(MODES)}")
     for place, mode in enumerate(modes):
         if mode not in MODES or mode in modes[:place]:
             raise InputError(f"the mode {mode!r} is unknown or named twice; choose each once among {', '.join(MODES)}")

@@ -11,13 +11,13 @@ from ..video.gop import GopPlan
 from ..video.reading import VideoSource
 from ..video.views import timeline_view
 from .evaluation import BASELINE
-from .routing import ROUTER
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222;"
     "background:#fff}table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .7rem;text-align:right;"
     "border-bottom:1px solid #ddd}img{max-width:100%;display:block;margin-top:1rem}"
-    "th:first-child,td:first-child,td.words{text-align:left}details{margin:.5rem 0}"
+    "td{white-space:nowrap}th:first-child,td:first-child,td.words{text-align:left}td.words{white-space:normal}"
+    "details{margin:.5rem 0}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}}"
 )
 
@@ -56,8 +56,6 @@ def evaluation_page(summary: dict, title: str, pictures: Mapping[str, bytes] | N
         "over clips of paired differences.</p>"
     )
     parts = [f"<h1>{escape(title)}</h1>", head, _modes(modes)]
-    if ROUTER in modes:
-        parts.append(f"<p>router: {escape(modes[ROUTER]['what'])}.</p>")
     for key, name, measure in (
         ("by_kind", "kind of question", "accuracy"),
         ("by_content", "content", "accuracy"),
@@ -90,7 +88,7 @@ def _modes(modes: dict) -> str:
                 _percent(pair["drift"]),
             ]
         rows.append([mode, _percent(row["accuracy"]), *against, spread, f"{row['seconds']:.2f}", row["what"]])
-    return _table(names, rows)
+    return _table(names, rows, words=1)
 
 
 def _groups(modes: dict, key: str, name: str, measure: str) -> str:
@@ -102,7 +100,7 @@ def _groups(modes: dict, key: str, name: str, measure: str) -> str:
         [group, str(count), *(_percent(row[key][group][measure]) for row in modes.values())]
         for group, count in groups.items()
     ]
-    return f"<h2>By {name}</h2>" + _table([name.partition(" (")[0], "questions", *modes], rows)
+    return f"<h2>By {name}</h2>" + _table([name.partition(" (")[0], "questions", *modes], rows, words=0)
 
 
 def _lost(mode: str, lost: list[dict], pictures: Mapping[str, bytes]) -> str:
@@ -120,14 +118,18 @@ def _lost(mode: str, lost: list[dict], pictures: Mapping[str, bytes]) -> str:
             data = base64.b64encode(pictures[clip]).decode("ascii")
             parts.append(f'<img alt="plan of {escape(clip)}" loading="lazy" src="data:image/jpeg;base64,{data}">')
         names = ["kind", "question", "answer", "chosen"]
-        parts.append(_table(names, [[row[name] for name in names] for row in rows], words=True))
+        parts.append(_table(names, [[row[name] for name in names] for row in rows], words=4))
     return "".join(parts) + "</details>"
 
 
-def _table(names: list[str], rows: list[list[str]], words: bool = False) -> str:
-    kind = ' class="words"' if words else ""
+def _table(names: list[str], rows: list[list[str]], words: int) -> str:
+    """A table whose last ``words`` columns are text and may break; all others are numbers."""
+    kinds = ["<td>"] * (len(names) - words) + ['<td class="words">'] * words
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    lines = ["<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    lines = [
+        "<tr>" + "".join(f"{kind}{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+        for row in rows
+    ]
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
 
 

@@ -24,7 +24,7 @@ STATISTICS: dict[str, Callable[[GopPlan], float]] = {
     "share of whole frames": lambda plan: float(np.mean(plan.kind)),
     "mean cost of predicted frames": lambda plan: float(_predicted_costs(plan).mean()),
     "highest cost of a predicted frame": lambda plan: float(_predicted_costs(plan).max()),
-    "frames": lambda plan: float(len(plan)),
+    "number of frames": lambda plan: float(len(plan)),
 }
 """What the router may look at, each a number of a plan; all are known before anything is encoded."""
 

@@ -19,6 +19,7 @@ about a sixth of the picture.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -110,6 +111,16 @@ class Cuts:
     def to_json(self) -> dict:
         """{'cuts': [...], 'spans': [{'kind', 'first', 'last'}, ...]}."""
         return {"cuts": list(self.cuts), "spans": [asdict(span) for span in self.spans]}
+
+
+_FOUND: WeakKeyDictionary[VideoSource, Cuts] = WeakKeyDictionary()
+
+
+def cuts_of(source: VideoSource, progress: Progress = no_progress) -> Cuts:
+    """The cuts of ``source`` as :func:`find_cuts` finds them, looked for once for as long as somebody holds it."""
+    if source not in _FOUND:
+        _FOUND[source] = find_cuts(source, progress)
+    return _FOUND[source]
 
 
 def find_cuts(source: VideoSource, progress: Progress = no_progress) -> Cuts:

@@ -83,8 +83,11 @@ def _on_screen_at_rate(pts: np.ndarray, fps: float) -> np.ndarray:
 def fit_size(width: int, height: int, area: int = 512 * 512, multiple: int = 32) -> tuple[int, int]:
     """(H, W), both multiples of ``multiple``, of about ``area`` pixels and about the aspect of ``width`` x ``height``.
 
-    Of the sizes around the exact one, the one that errs least in aspect and area together (as factors).
+    Of the sizes around the exact one, the one that errs least in aspect and area together (as factors). Raises
+    InputError for an area below 1.
     """
+    if area < 1:
+        raise InputError(f"frames of {area} pixels are not possible: give an area of at least 1, such as 512 x 512")
     scale = (area / (width * height)) ** 0.5
     columns, rows = width * scale / multiple, height * scale / multiple
     around = [(max(1, int(rows) + i), max(1, int(columns) + j)) for i in (0, 1) for j in (0, 1)]

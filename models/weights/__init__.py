@@ -21,8 +21,3 @@ def embedded_pair() -> tuple[Path, Path]:
         if not path.is_file():
             raise InputError(f"{path} is missing, so there is no embedded model; give the files of another one")
     return pair
-
-
-def is_embedded(path) -> bool:
-    """Whether ``path`` is the embedded language model."""
-    return Path(path).parent.resolve() == FOLDER.resolve()

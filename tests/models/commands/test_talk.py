@@ -1,10 +1,13 @@
 """caption and ask: text on standard output, all else on standard error, one line for what is wrong."""
 
+import argparse
 import json
 
 import numpy as np
 import pytest
 from codeclens.__main__ import main
+from codeclens.models.commands.model import add_looking_options, add_model_options, sampling_of_clips, side_of
+from codeclens.models.video.reading import Sampling
 from support.clips import encode
 
 
@@ -105,3 +108,24 @@ def test_a_mmproj_of_another_kind_is_refused(clip, qwen3vl_fixtures, capsys):
     wrong = ["--model", str(folder / "tiny-tied-F16.gguf"), "--mmproj", str(folder / "tiny-tied-Q8_0.gguf")]
     assert main(["caption", clip, *wrong]) == 2
     assert "tiny-tied-Q8_0.gguf is a language model" in capsys.readouterr().err
+
+
+def test_a_tower_without_its_model_is_refused(clip, capsys):
+    assert main(["caption", clip, "--mmproj", "tower.gguf"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--mmproj is tower.gguf" in error and "--model" in error
+
+
+def test_a_side_of_nothing_is_not_taken_for_the_default(clip, capsys):
+    assert main(["caption", clip, "--side", "0"]) == 2
+    assert "frames of 0 pixels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("model", "side", "fps"), [(None, 128, 4.0), ("M.gguf", 512, 2.0)])
+def test_clips_are_looked_at_as_suits_the_model(model, side, fps):
+    parser = argparse.ArgumentParser()
+    add_model_options(parser)
+    add_looking_options(parser)
+    arguments = parser.parse_args(["--model", model] if model else [])
+    assert (side_of(arguments), sampling_of_clips(arguments)) == (side, Sampling.by_fps(fps))
+    assert sampling_of_clips(parser.parse_args(["--fps", "0"])) == Sampling.all()

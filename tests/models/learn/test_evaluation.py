@@ -15,7 +15,7 @@ from codeclens.models.code.conversation import converse
 from codeclens.models.code.watching import Watching, watch
 from codeclens.models.errors import InputError
 from codeclens.models.learn.comparison import area_under_curve, compare, discrimination, summarise
-from codeclens.models.learn.evaluation import MODES, Outcome, Task, evaluate, plain, read_tasks, watching
+from codeclens.models.learn.evaluation import MODES, Outcome, Task, check_modes, evaluate, plain, read_tasks, watching
 from codeclens.models.learn.evaluation_page import evaluation_page, lost_plans
 from codeclens.models.learn.export import export_pair
 from codeclens.models.learn.lessons import corpus
@@ -277,6 +277,9 @@ def test_command_writes_table_and_json(files, tmp_path, capsys):
     summary = json.loads((tmp_path / "all.json").read_text())
     assert list(summary["modes"]) == ["rgb", "thumbnail"] and summary["clips"] == 1
     assert "too narrow" in printed and "thumbnail" in printed and f"{100 * summary['chance']:.1f} %" in printed
+    with pytest.raises(InputError, match="0 modes"):
+        check_modes([])
+    assert len({task.clip for task in read_tasks(index, 2)}) == 2 < len({task.clip for task in read_tasks(index)})
     for modes in ("abacus", "rgb,rgb"):
         assert main([*words, "--modes", modes]) == 2
         assert repr(modes.split(",")[0]) in capsys.readouterr().err

@@ -33,7 +33,7 @@ def outcomes_of(clips):
 def test_statistics_are_the_plans_own():
     plan = a_plan(5.0, frames=10)
     values = {name: statistic(plan) for name, statistic in STATISTICS.items()}
-    assert values["share of whole frames"] == 0.1 and values["frames"] == 10
+    assert values["share of whole frames"] == 0.1 and values["number of frames"] == 10
     assert values["mean cost of predicted frames"] == values["highest cost of a predicted frame"] == pytest.approx(5)
 
 

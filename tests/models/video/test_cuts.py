@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from codeclens.models.video.cuts import Cuts, Span, find_cuts
+from codeclens.models.video.cuts import Cuts, Span, cuts_of, find_cuts
 from codeclens.models.video.reading import VideoSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,3 +209,16 @@ def test_result_is_plain_json():
 
 def test_shortest_clips():
     assert look(shot(1, 1)) == look(shot(2, 1)) == look(shot(7, 1)) == Cuts((), ())
+
+
+def test_cuts_are_looked_for_once_for_as_long_as_the_source_is_held(monkeypatch):
+    looked = []
+
+    def look(source, progress):
+        looked.append(id(source))
+        return Cuts((), ())
+
+    monkeypatch.setattr("codeclens.models.video.cuts.find_cuts", look)
+    one, other = (VideoSource.from_images(np.zeros((3, 36, 64, 3), np.uint8), 4.0) for _ in range(2))
+    assert cuts_of(one) is cuts_of(one) is not cuts_of(other)
+    assert looked == [id(one), id(other)]
