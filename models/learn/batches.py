@@ -42,7 +42,8 @@ class Batch:
     branch: torch.Tensor
 
     @property
-    def questions(self) -> int:
+    def count(self) -> int:
+        """Questions."""
         return int(self.branch[-1]) + 1
 
     def to(self, device) -> "Batch":

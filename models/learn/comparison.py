@@ -4,8 +4,8 @@ Differences are paired: the same question in two modes, resampled by clip (Efron
 because the questions of one clip are not independent.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
 
 import numpy as np
 
@@ -65,6 +65,7 @@ def _row(found: Sequence[Outcome]) -> dict:
 def compare(baseline: Sequence[Outcome], other: Sequence[Outcome], seed: int = 0) -> dict:
     """Paired comparison of two modes on the same tasks: difference, bootstrap interval over clips, drift, losses."""
     clips: dict[str, list[int]] = {}
+    names = clip_names(two.task.clip for two in other)
     for one, two in zip(baseline, other, strict=True):
         clips.setdefault(one.task.clip, []).append(int(two.right) - int(one.right))
     sums = np.array([sum(differences) for differences in clips.values()])
@@ -77,7 +78,7 @@ def compare(baseline: Sequence[Outcome], other: Sequence[Outcome], seed: int = 0
         "drift": float(np.mean([one.chosen != two.chosen for one, two in zip(baseline, other, strict=True)])),
         "lost": [
             {
-                "clip": Path(two.task.clip).name,
+                "clip": names[two.task.clip],
                 "kind": two.task.kind,
                 "question": two.task.question,
                 "answer": two.task.answer,
@@ -88,6 +89,15 @@ def compare(baseline: Sequence[Outcome], other: Sequence[Outcome], seed: int = 0
             if one.right and not two.right
         ],
     }
+
+
+def clip_names(paths: Iterable[str]) -> dict[str, str]:
+    """A name for each path: its last part, and as many folders before it as tell it from the others."""
+    parts = {path: PurePath(path).parts for path in paths}
+    depth = 1
+    while len({own[-depth:] for own in parts.values()}) < len(set(parts.values())):
+        depth += 1
+    return {path: PurePath(*own[-depth:]).as_posix() for path, own in parts.items()}
 
 
 def discrimination(outcomes: Sequence[Outcome]) -> dict[str, dict]:

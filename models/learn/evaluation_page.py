@@ -4,12 +4,12 @@ import base64
 import io
 from collections.abc import Mapping
 from html import escape
-from pathlib import Path
 
 from ..progress import Progress, no_progress
 from ..video.gop import GopPlan
 from ..video.reading import VideoSource
 from ..video.views import timeline_view
+from .comparison import clip_names
 from .evaluation import BASELINE
 
 STYLE = (
@@ -31,7 +31,7 @@ def lost_plans(summary: dict, plans: Mapping[str, GopPlan], progress: Progress =
     for row in summary["modes"].values():
         for question in row.get("against_rgb", {}).get("lost", ()):
             lost[question["clip"]] = lost.get(question["clip"], 0) + 1
-    paths = {Path(path).name: path for path in plans}
+    paths = {name: path for path, name in clip_names(plans).items()}
     worst = sorted(lost, key=lambda name: -lost[name])[:MOST_PICTURES]
     pictures = {}
     for number, name in enumerate(worst):

@@ -84,7 +84,8 @@ class TinyQwen3VL(torch.nn.Module):
     Weights are normal and keep the variance of what they are given (deviation one over the root of their inputs: at
     these widths the customary 0.02 leaves the layers next to silent); those that write to the residual stream are
     smaller by the root of twice the number of layers (GPT-2). Biases are 0 and norms 1. The position table starts as
-    waves: noise of the customary size is lost beside what the patches say, and places would be learned last.
+    waves: noise of the customary size is lost beside what the patches say, and places would be learned last. DeepStack
+    starts a tenth as loud: the tower is taught by its last tokens.
     """
 
     def __init__(self, config: Qwen3VLConfig, seed: int = 0, attend_text=attention, attend_vision=attention):
@@ -102,6 +103,8 @@ class TinyQwen3VL(torch.nn.Module):
                 deviation = parameter.shape[1] ** -0.5
                 if name.endswith(("attention.output.weight", "attention_output.weight", "down.weight")):
                     deviation /= (2 * depth[name.partition(".")[0]]) ** 0.5
+                if "deepstack" in name and name.endswith("second.weight"):
+                    deviation /= 10
                 parameter.normal_(0, deviation, generator=generator)
             side = config.vision.grid_side
             self.vision.position_table.weight.copy_(waves(side, config.vision.hidden_size))

@@ -7,7 +7,6 @@ threads.
 
 import contextlib
 import json
-import math
 import multiprocessing
 import os
 import time
@@ -23,6 +22,7 @@ from safetensors.torch import save_file
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from .batches import Batch, BatchAttention, answer_losses, attend, collate
+from .cells import OUTPUTS, CellBatch, CellCourse, cell_batches, cell_loss
 from .lessons import Course, Example, corpus, make_example
 from .scenes import SPLITS
 from .stem import whiten_stem
@@ -34,11 +34,14 @@ LOG = "log.jsonl"
 EXAMPLES_A_STEP = 1024
 """Seeds set aside for each step, so that its examples do not depend on the batches before."""
 
+STEM_STEP = 1 << 20
+"""The step, never reached, whose seeds the patch stem starts from."""
+
 ROWS_AT_ONCE = 8
 """Rows that are read together; a step's rows are sorted by length first, so that little is padded."""
 
-COOLING = 0.2
-"""Share of all steps, at the end, in which the rates go to nothing."""
+COOLING = 0.25
+"""Share of a phase's steps, at its end, in which the rates go to nothing."""
 
 SAVE_EVERY = 300
 """Seconds between checkpoints."""
@@ -46,53 +49,67 @@ SAVE_EVERY = 300
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of the training: its course, rows a step, and the share of all steps at which it ends."""
+    """A part of the training.
 
-    until: float
+    Attributes:
+        rows: clips a step.
+        course: what these are drawn from.
+        tower: how fast the vision tower moves, as a share of what the text model does; it rests where 0.
+    """
+
+    steps: int
     rows: int
-    course: Course
+    course: Course | CellCourse
+    tower: float = 1.0
+
+
+LOOKS = ("position", "shape", "pattern", "colour", "size", "direction")
+"""Kinds of question about one object, which have to be looked up where it is."""
+
+EVENTS = (
+    "position", "direction", "speed", "motion", "rotation", "occlusion", "order", "when", "camera", "cuts", "fault",
+)  # fmt: skip
+"""Kinds about what changes, which are learned last among others."""
 
 
 def default_stages() -> tuple[Stage, ...]:
-    """What one thing is and where it goes, two things, more at length, and then everything in every mode."""
-    sizes = {(96, 96): 1, (128, 128): 3}
-    one = Course(
-        sizes=sizes, forms={"still": 3, "rgb": 3}, contents={"static": 1, "moving": 3}, frames=(2, 6),
-        look_fps=(2, 3, 4), most_figures=1,
+    """The tower alone; then where and what things are, what happens, and everything in every mode."""
+    looks = Course(
+        forms={"still": 3, "rgb": 3, "keyframes": 1, "thumbnail": 1}, contents={"static": 1, "moving": 2},
+        frames=(2, 5), look_fps=(2, 3, 4), kinds=LOOKS, questions=3, most_figures=2,
     )  # fmt: skip
-    two = Course(
-        sizes=sizes, forms={"still": 2, "rgb": 5, "thumbnail": 1, "keyframes": 1},
-        contents={"static": 1, "moving": 4, "camera": 1}, frames=(2, 6), look_fps=(2, 3, 4), most_figures=2,
+    events = Course(
+        forms={"rgb": 3, "keyframes": 2, "thumbnail": 2}, contents={"moving": 3, "camera": 1, "cuts": 1, "fault": 3},
+        frames=(4, 12), kinds=EVENTS, questions=4, most_figures=3,
     )  # fmt: skip
-    longer = Course(
-        sizes=sizes, forms={"still": 1, "rgb": 5, "thumbnail": 3, "keyframes": 2}, frames=(4, 10), most_figures=3,
-    )  # fmt: skip
-    return Stage(0.3875, 24, one), Stage(0.65, 24, two), Stage(0.85, 24, longer), Stage(1.0, 24, Course())
+    return (
+        Stage(1300, 64, CellCourse()),
+        Stage(400, 32, looks, tower=0.0),
+        Stage(800, 24, events, tower=0.25),
+        Stage(750, 24, Course(), tower=0.25),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
     """Everything that the trained weights depend on.
 
+    The stages of the vision tower alone are one phase, those of the whole model another. In each, the learning rates
+    rise over ``warmup`` steps, and fall to nothing over its last quarter.
+
     Attributes:
         size: see ``tiny.WIDTHS``.
-        steps: optimiser steps from beginning to end.
-        horizon: step, beyond the last, at which the cosine of the learning rates would end.
-        rate: learning rate after ``warmup`` steps, falling along that cosine, and within the last fifth of the steps
-            linearly to nothing. It is AdamW's (arXiv 1711.05101), which moves whatever Muon does
-            not.
-        matrix_rate: the same for the matrices of the layers, which Muon moves (kellerjordan.github.io/posts/muon).
+        rate: learning rate of AdamW (arXiv 1711.05101), which moves whatever Muon does not.
+        matrix_rate: that of the matrices of the layers, which Muon moves (kellerjordan.github.io/posts/muon).
         decay: weight decay of matrices.
         vocabulary: tokens, learned from the texts of ``corpus_clips`` clips.
         stem_clips: clips whose pictures the patch stem starts from (:mod:`.stem`).
     """
 
     size: str = "mini"
-    steps: int = 2000
-    horizon: int = 3100
     rate: float = 1e-3
     matrix_rate: float = 0.02
-    warmup: int = 155
+    warmup: int = 50
     decay: float = 0.05
     seed: int = 0
     vocabulary: int = 640
@@ -100,17 +117,29 @@ class TrainingPlan:
     stem_clips: int = 80
     stages: tuple[Stage, ...] = field(default_factory=default_stages)
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps from beginning to end."""
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def steps_alone(self) -> int:
+        """Those that move the vision tower alone."""
+        return sum(stage.steps for stage in self.stages if isinstance(stage.course, CellCourse))
+
     def stage_at(self, step: int) -> Stage:
-        """The stage that a step belongs to."""
-        return next(stage for stage in self.stages if step < stage.until * self.steps or stage is self.stages[-1])
+        """The stage that a step belongs to; the last one's for steps beyond."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
 
     def pace_at(self, step: int) -> float:
         """What both learning rates are multiplied with at a step, at most 1."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        share = (step - self.warmup) / max(1, self.horizon - self.warmup)
-        left = (self.steps - step) / (COOLING * self.steps)
-        return (0.51 + 0.49 * math.cos(math.pi * share)) * min(1.0, left)
+        alone = self.steps_alone
+        done, steps = (step, alone) if step < alone else (step - alone, self.steps - alone)
+        return min(1.0, (done + 1) / self.warmup, (steps - done) / (COOLING * steps))
 
     def seeds_at(self, step: int) -> range:
         """The seeds of a step's examples."""
@@ -128,10 +157,15 @@ class TrainingPlan:
 
 @dataclass(slots=True)
 class Training:
-    """A model in training and what it is trained with; ``tokenizer_metadata`` as GGUF stores it."""
+    """A model in training and what it is trained with.
+
+    ``tokenizer_metadata`` as GGUF stores it. ``head`` reads from the tower's tokens what their cells show; it is not
+    part of the model.
+    """
 
     plan: TrainingPlan
     model: TinyQwen3VL
+    head: torch.nn.Linear
     attention: BatchAttention
     optimizers: tuple[torch.optim.Optimizer, ...]
     tokenizer_metadata: dict
@@ -149,41 +183,57 @@ class Training:
         attention = BatchAttention()
         model = TinyQwen3VL(tiny_config(plan.size, tokenizer.size), plan.seed, attention, attend)
         if tokenizer_metadata is None:
-            first = plan.seeds_at(plan.horizon)[0]
-            examples = [make_example(first + number, plan.stages[-1].course) for number in range(plan.stem_clips)]
+            first = plan.seeds_at(STEM_STEP)[0]
+            examples = [make_example(first + number, Course()) for number in range(plan.stem_clips)]
             whiten_stem(model.vision.patch_embedding, examples, model.config.vision)
-        model = model.to(device)
-        return cls(plan, model, attention, _optimizers(model, plan), metadata, tokenizer)
+        head = torch.nn.Linear(model.config.vision.output_size, OUTPUTS)
+        for parameter in head.parameters():
+            torch.nn.init.zeros_(parameter)
+        training = cls(plan, model.to(device), head.to(device), attention, (), metadata, tokenizer)
+        training.optimizers = _optimizers(training.modules, plan)
+        return training
 
-    def advance(self, batches: Sequence[Batch]) -> float:
-        """One step on ``batches``; returns their mean loss, every question weighing the same."""
+    @property
+    def modules(self) -> torch.nn.ModuleDict:
+        """Everything with weights that training moves."""
+        return torch.nn.ModuleDict({"model": self.model, "head": self.head})
+
+    def advance(self, batches: Sequence[Batch] | Sequence[CellBatch]) -> float:
+        """One step on ``batches``; returns their mean loss, every question, or every cell, weighing the same."""
         pace = self.plan.pace_at(self.step)
+        tower = self.plan.stage_at(self.step).tower
+        self.model.vision.requires_grad_(tower > 0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = optimizer.defaults["lr"] * pace
+                group["lr"] = optimizer.defaults["lr"] * pace * (tower if group["tower"] else 1.0)
         device = next(self.model.parameters()).device
-        total = sum(batch.questions for batch in batches)
+        total = sum(batch.count for batch in batches)
         mean = 0.0
         # One context for all batches: it keeps the weights that it has cast.
         with torch.amp.autocast(device.type, dtype=torch.bfloat16):
             for batch in batches:
                 batch = batch.to(device)
-                losses = answer_losses(self.model, self.attention, batch)
-                loss = (losses * weights_of(batch)).sum() / total
+                loss = self._loss(batch) * (batch.count / total)
                 loss.backward()
                 mean += loss.item()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return mean
 
+    def _loss(self, batch: Batch | CellBatch) -> torch.Tensor:
+        if isinstance(batch, CellBatch):
+            return cell_loss(self.model.vision, self.head, batch)
+        losses = answer_losses(self.model, self.attention, batch)
+        return (losses * weights_of(batch)).sum() / batch.count
+
     def save(self, path: Path) -> None:
         """Write weights, the optimiser's state and the plan to ``path``, whole or not at all."""
         tensors = {}
-        for name, parameter in self.model.named_parameters():
-            tensors[f"model.{name}"] = parameter.detach().contiguous()
+        for name, parameter in self.modules.named_parameters():
+            tensors[name] = parameter.detach().contiguous()
             for key, value in self._optimizer_of(parameter).state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value.contiguous()
         state = {
@@ -214,8 +264,8 @@ class Training:
         training = cls.begin(plan, device, json.loads(state["tokenizer"]))
         training.step = int(state["step"])
         with torch.no_grad():
-            for name, parameter in training.model.named_parameters():
-                parameter.copy_(tensors[f"model.{name}"])
+            for name, parameter in training.modules.named_parameters():
+                parameter.copy_(tensors[name])
                 kept = {
                     key.split(".", 2)[1]: value.cpu() if key.startswith("optimizer.step.") else value
                     for key, value in tensors.items()
@@ -233,18 +283,24 @@ class Training:
         )
 
 
-def _optimizers(model: TinyQwen3VL, plan: TrainingPlan) -> tuple[torch.optim.Optimizer, ...]:
+def _optimizers(modules: torch.nn.ModuleDict, plan: TrainingPlan) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the layers' matrices; AdamW for stem, tables, mergers (too wide for Muon to be cheap) and vectors."""
     if not hasattr(torch.optim, "Muon"):
         raise InputError(f"torch is {torch.__version__}; training needs 2.9 or newer, which has the Muon optimiser")
-    layers, others, vectors = [], [], []
-    for name, parameter in model.named_parameters():
+    groups = {}
+    for name, parameter in modules.named_parameters():
         in_layer = ".layers." in name or ".blocks." in name
-        (vectors if parameter.dim() == 1 else layers if in_layer else others).append(parameter)
-    groups = [{"params": others, "weight_decay": plan.decay}, {"params": vectors, "weight_decay": 0.0}]
+        kind = "vector" if parameter.dim() == 1 else "layer" if in_layer else "other"
+        groups.setdefault((kind, name.startswith("model.vision.")), []).append(parameter)
+    groups = [
+        (kind, {"params": parameters, "tower": tower, "weight_decay": 0.0 if kind == "vector" else plan.decay})
+        for (kind, tower), parameters in groups.items()
+    ]
     return (
-        torch.optim.Muon(layers, lr=plan.matrix_rate, weight_decay=plan.decay),
-        torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), eps=1e-8),
+        torch.optim.Muon([group for kind, group in groups if kind == "layer"], lr=plan.matrix_rate),
+        torch.optim.AdamW(
+            [group for kind, group in groups if kind != "layer"], lr=plan.rate, betas=(0.9, 0.98), eps=1e-8
+        ),
     )
 
 
@@ -306,7 +362,7 @@ def train(
     return training
 
 
-def _lessons(training: Training, workers: int) -> Iterator[list[Batch]]:
+def _lessons(training: Training, workers: int) -> Iterator[list[Batch] | list[CellBatch]]:
     """The batches of each step from the training's own on, in order."""
     plan, first = training.plan, training.step
     if not workers:
@@ -329,8 +385,11 @@ def _lessons(training: Training, workers: int) -> Iterator[list[Batch]]:
                 lesson.cancel()
 
 
-def _lesson(plan: TrainingPlan, step: int, tokenizer) -> list[Batch]:
-    return batches_of([make_example(seed, plan.stage_at(step).course) for seed in plan.seeds_at(step)], tokenizer)
+def _lesson(plan: TrainingPlan, step: int, tokenizer) -> list[Batch] | list[CellBatch]:
+    course, seeds = plan.stage_at(step).course, plan.seeds_at(step)
+    if isinstance(course, CellCourse):
+        return cell_batches(seeds, course)
+    return batches_of([make_example(seed, course) for seed in seeds], tokenizer)
 
 
 def _start_worker(tokenizer_metadata: dict) -> None:
@@ -339,7 +398,7 @@ def _start_worker(tokenizer_metadata: dict) -> None:
     torch.set_num_threads(1)
 
 
-def _lesson_of_worker(plan: TrainingPlan, step: int) -> list[Batch]:
+def _lesson_of_worker(plan: TrainingPlan, step: int) -> list[Batch] | list[CellBatch]:
     return _lesson(plan, step, _worker_tokenizer)
 
 
@@ -349,10 +408,16 @@ def _log(path: Path, step: int, loss: float, seconds: float) -> None:
 
 
 def shortened(plan: TrainingPlan, steps: int) -> TrainingPlan:
-    """The same plan over so many steps, with its warm-up in proportion where it would not fit."""
+    """The same plan over so many steps in all, each stage and the warm-up in proportion."""
     if steps < 1:
         raise InputError(f"training takes 1 step or more, not {steps}")
     if steps == plan.steps:
         return plan
-    warmup = min(plan.warmup, max(1, steps // 20))
-    return replace(plan, steps=steps, warmup=warmup, horizon=round(steps * plan.horizon / plan.steps))
+    ends = [0]
+    for stage in plan.stages:
+        ends.append(ends[-1] + stage.steps)
+    ends = [round(end * steps / plan.steps) for end in ends]
+    stages = tuple(
+        replace(stage, steps=stop - start) for stage, start, stop in zip(plan.stages, ends[:-1], ends[1:], strict=True)
+    )
+    return replace(plan, stages=stages, warmup=max(1, round(plan.warmup * steps / plan.steps)))

@@ -112,13 +112,22 @@ def truth_of(clip: Clip, frames: Sequence[int] | None = None) -> Truth:
 
 def visible_shares(clip: Clip, frame: int) -> dict[tuple[int, int], float]:
     """The visible share of each figure in a frame, by (shot, place)."""
+    number = clip.shots.index(clip.shot_at(what_is_shown(clip, frame)[0]))
+    size = round(SIDE * clip.aspect[1]), round(SIDE * clip.aspect[0])
+    areas: dict[int, int] = {}
+    picture = place_map(clip, frame, size, areas)
+    return {(number, place): float((picture == place).sum() / max(area, 1)) for place, area in areas.items()}
+
+
+def place_map(clip: Clip, frame: int, size: tuple[int, int], areas: dict[int, int] | None = None) -> np.ndarray:
+    """Which figure of its shot stands at each point of a frame of ``size`` (H, W): int8 [H, W], -1 for none.
+
+    ``areas``, where given, gets the points of each whole figure, covered or beside the picture as they may be.
+    """
     shown, faults = what_is_shown(clip, frame)
     shot = clip.shot_at(shown)
-    number = clip.shots.index(shot)
-    size = round(SIDE * clip.aspect[1]), round(SIDE * clip.aspect[0])
     # Figures may stand beside the picture by as much as its own size.
     canvas = np.full((3 * size[0], 3 * size[1]), -1, np.int8)
-    areas = {}
     view = look(clip, shot, shown / clip.fps)
     for place, (x, y, radius, angle), becomes in poses(clip, shot, size, shown, view, faults):
         if radius < 1:
@@ -128,11 +137,11 @@ def visible_shares(clip: Clip, frame: int) -> dict[tuple[int, int], float]:
         reach = int(radius * 1.25) + 2
         box = max(0, int(y) - reach), int(y) + reach, max(0, int(x) - reach), int(x) + reach
         inside = signed_distance(shape, *local_coordinates(box, x, y, radius, angle)) < 0
-        areas[place] = int(inside.sum())
+        if areas is not None:
+            areas[place] = int(inside.sum())
         part = canvas[box[0] : box[1], box[2] : box[3]]
         part[inside[: part.shape[0], : part.shape[1]]] = place
-    picture = canvas[size[0] : 2 * size[0], size[1] : 2 * size[1]]
-    return {(number, place): float((picture == place).sum() / max(area, 1)) for place, area in areas.items()}
+    return canvas[size[0] : 2 * size[0], size[1] : 2 * size[1]]
 
 
 def _figure_truth(clip: Clip, shot: Shot, number: int, place: int, figure: Figure, visible) -> FigureTruth:

@@ -17,6 +17,7 @@ from codeclens.models.qwen3vl import load_qwen3vl
 from codeclens.models.qwen3vl.generate import GREEDY
 from codeclens.models.qwen3vl.pictures import fit_picture
 from codeclens.models.qwen3vl.placement import compute_dtype
+from codeclens.models.weights import NAME, embedded_pair
 from PIL import Image
 from support.comfyui import ROOT, find_comfyui, host_environment, why_not
 from support.gguf_files import SHAPES, write_pair
@@ -57,10 +58,15 @@ def describing(max_tokens=8, seed=1, sampling="sample", mmproj="auto", **options
     }
 
 
-def test_describe_writes_what_the_model_writes_outside_the_host(comfyui, models):
-    result = comfyui.run(describing(sampling="greedy"))
+@pytest.mark.parametrize("embedded", [False, True])
+def test_describe_writes_what_the_model_writes_outside_the_host(comfyui, models, embedded):
+    prompt = describing(sampling="greedy")
+    if embedded:
+        prompt["load"]["inputs"]["model"] = f"{NAME} (embedded)"
+    result = comfyui.run(prompt)
     assert result.error is None
-    model = load_qwen3vl(models / MODEL, dtype=compute_dtype("cpu"))
+    files = embedded_pair() if embedded else (models / MODEL,)
+    model = load_qwen3vl(*files, dtype=compute_dtype("cpu"))
     with Image.open(comfyui.input / "picture.png") as picture:
         seen = encode_images([fit_picture(np.asarray(picture), 64)], model)
     expected = Conversation(model, seen).ask("What is this?", sampling=GREEDY, max_tokens=8)

@@ -14,7 +14,7 @@ from codeclens.__main__ import main
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.watching import Watching, watch
 from codeclens.models.errors import InputError
-from codeclens.models.learn.comparison import area_under_curve, compare, discrimination, summarise
+from codeclens.models.learn.comparison import area_under_curve, clip_names, compare, discrimination, summarise
 from codeclens.models.learn.evaluation import MODES, Outcome, Task, check_modes, evaluate, plain, read_tasks, watching
 from codeclens.models.learn.evaluation_page import evaluation_page, lost_plans
 from codeclens.models.learn.export import export_pair
@@ -266,6 +266,18 @@ def test_page_shows_the_plan_of_every_clip_where_something_is_lost(files, model)
     assert set(pictures) == {question["clip"] for question in lost}
     cells = Cells(evaluation_page(summary, "title", pictures))
     assert len(cells.pictures) == len(pictures) and all(picture.width == 1000 for picture in cells.pictures)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/a/one.mp4", "/a/two.mp4"], ["one.mp4", "two.mp4"]),
+        (["/a/x/one.mp4", "/a/y/one.mp4", "/a/y/two.mp4"], ["x/one.mp4", "y/one.mp4", "y/two.mp4"]),
+        (["one.mp4", "y/one.mp4", "one.mp4"], ["one.mp4", "y/one.mp4", "one.mp4"]),
+    ],
+)
+def test_clips_of_one_name_are_told_apart_by_their_folders(paths, names):
+    assert clip_names(paths) == dict(zip(paths, names, strict=True))
 
 
 def test_command_writes_table_and_json(files, tmp_path, capsys):

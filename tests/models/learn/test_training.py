@@ -7,6 +7,7 @@ import pytest
 import torch
 from codeclens.__main__ import main
 from codeclens.models.errors import InputError
+from codeclens.models.learn.cells import CellCourse
 from codeclens.models.learn.lessons import Course, make_example
 from codeclens.models.learn.scenes import SPLITS, split_of
 from codeclens.models.learn.scoring import accuracy
@@ -26,8 +27,8 @@ from codeclens.models.qwen3vl import load_qwen3vl
 
 BRIEF = Course(sizes={(64, 64): 1}, frames=(2, 4), questions=2, most_figures=2)
 PLAN = TrainingPlan(
-    size="nano", steps=4, warmup=2, vocabulary=330, corpus_clips=20, stem_clips=2,
-    stages=(Stage(0.5, 3, BRIEF), Stage(1.0, 2, BRIEF)),
+    size="nano", warmup=2, vocabulary=330, corpus_clips=20, stem_clips=2,
+    stages=(Stage(1, 3, CellCourse(sizes={(64, 64): 1})), Stage(1, 3, BRIEF), Stage(2, 2, BRIEF)),
 )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def test_sittings_give_what_one_sitting_gives(tmp_path, whole):
 
 
 def test_another_seed_gives_other_weights(tmp_path, whole):
-    other = weights(train(tmp_path, replace(PLAN, seed=1, steps=1)))
+    other = weights(train(tmp_path, shortened(replace(PLAN, seed=1), 1)))
     assert not torch.equal(other["vision.patch_embedding.weight"], whole[1]["vision.patch_embedding.weight"])
 
 
@@ -111,14 +112,33 @@ def test_the_default_plan_draws_only_training_seeds_once_each():
     assert all(split_of(seeds[0]) == split_of(seeds[-1]) == "train" for seeds in seen)
     assert all(one[-1] < other[0] for one, other in zip(seen, seen[1:], strict=False))
     assert plan.seeds_at(0)[0] == SPLITS["train"][0]
-    stages = default_stages()
-    assert plan.stage_at(0) == stages[0] and plan.stage_at(plan.steps - 1) == stages[-1]
-    for before, after in zip(stages, stages[1:], strict=False):
-        first = round(before.until * plan.steps)
-        assert plan.stage_at(first - 1) == before and plan.stage_at(first) == after
+    stages, first = default_stages(), 0
+    for stage in stages:
+        assert plan.stage_at(first) == plan.stage_at(first + stage.steps - 1) == stage
+        first += stage.steps
+    assert plan.steps == first and plan.stage_at(first) == stages[-1]
+
+
+def test_rates_rise_and_fall_once_for_the_tower_and_once_for_the_whole():
+    plan = TrainingPlan()
+    alone = plan.steps_alone
+    assert [isinstance(plan.stage_at(step).course, CellCourse) for step in (0, alone - 1, alone)] == [True, True, False]
     paces = [plan.pace_at(step) for step in range(plan.steps)]
-    assert max(paces) == pytest.approx(1) and 0 < paces[-1] < 0.01
-    assert paces.index(max(paces)) in (plan.warmup - 1, plan.warmup)
+    for phase in (paces[:alone], paces[alone:]):
+        top = [place for place, pace in enumerate(phase) if pace == 1]
+        assert top == list(range(top[0], top[-1] + 1)) and top[0] == plan.warmup - 1
+        assert phase[: top[0] + 1] == sorted(phase[: top[0] + 1])
+        assert phase[top[-1] :] == sorted(phase[top[-1] :], reverse=True) and 0 < phase[-1] < 0.01
+        assert len(phase) - top[-1] - 1 == pytest.approx(len(phase) / 4, abs=1)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 400])
+def test_a_shortened_plan_keeps_its_proportions(steps):
+    plan = shortened(TrainingPlan(), steps)
+    assert plan.steps == steps and len(plan.stages) == len(default_stages())
+    for short, whole in zip(plan.stages, default_stages(), strict=True):
+        assert short.steps == pytest.approx(whole.steps * steps / TrainingPlan().steps, abs=1)
+    assert all(0 < plan.pace_at(step) <= 1 for step in range(steps))
 
 
 def test_command_trains_resumes_and_exports_a_pair_that_loads(tmp_path, capsys):
@@ -159,13 +179,12 @@ def test_a_minute_of_training_reduces_the_loss_and_sees_colours():
     )  # fmt: skip
     plan = TrainingPlan(
         size="nano",
-        steps=150,
         rate=3e-3,
         warmup=20,
         corpus_clips=60,
         stem_clips=10,
         vocabulary=360,
-        stages=(Stage(1.0, 32, course),),
+        stages=(Stage(150, 32, course),),
     )
     training = Training.begin(plan)
     losses = [

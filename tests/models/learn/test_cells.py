@@ -1,0 +1,146 @@
+"""What cells show is what the renderer painted there, and the loss follows its definition."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from codeclens.models.learn.cells import (
+    CELL,
+    KINDS,
+    LENGTHS,
+    OUTPUTS,
+    CellBatch,
+    CellCourse,
+    cell_batches,
+    cell_loss,
+    cell_truth,
+)
+from codeclens.models.learn.rendering import render_frame
+from codeclens.models.learn.scenes import COLOURS, PATTERNS, SHAPES, SIZES, sample_clip
+from codeclens.models.learn.tiny import TinyQwen3VL, tiny_config
+
+NONE = len(COLOURS)
+
+
+def cells(values, rows, columns):
+    return values.reshape(rows, columns, -1)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (128, 160), (64, 64)])
+def test_a_figure_is_told_where_its_pixels_are(size):
+    """Against the same picture without its figure."""
+    aspect, told_of = (size[1] / min(size), size[0] / min(size)), 0
+    for seed in range(12):
+        clip = sample_clip(seed, "static", seconds=1, fps=4, aspect=aspect, most_figures=1)
+        bare = replace(clip, shots=(replace(clip.shots[0], figures=()),))
+        changed = (render_frame(clip, size, 0).astype(int) - render_frame(bare, size, 0)).any(2)
+        rows, columns = size[0] // CELL, size[1] // CELL
+        share = changed.reshape(rows, CELL, columns, CELL).mean((1, 3))
+        words, lengths = (cells(values, rows, columns) for values in cell_truth(clip, size, 0))
+        figure = clip.shots[0].figures[0]
+        named = words[share > 0.09]
+        assert (named[:, 0] == list(COLOURS).index(figure.colour)).all()
+        assert (named[:, 1] == SHAPES.index(figure.shape)).all()
+        assert (named[:, 3] == list(SIZES).index(figure.size)).all()
+        told = figure.size == "large" and figure.shape in ("circle", "square", "ring")
+        assert (named[:, 2] == (PATTERNS.index(figure.pattern) if told else -1)).all()
+        bare_cells = words[share == 0]
+        assert (bare_cells[:, 0] == NONE).all() and (bare_cells[:, 1:4] == -1).all()
+        assert np.isnan(lengths[..., 2:]).all()
+        centre = np.array(figure.position(0)) * min(rows, columns)
+        for row, column in np.argwhere(share > 0.09):
+            np.testing.assert_allclose(lengths[row, column, :2] + (column + 0.5, row + 0.5), centre, atol=1e-5)
+            told_of += 1
+    assert told_of > 12
+
+
+def test_a_pair_tells_how_far_a_figure_moves():
+    for seed in range(8):
+        clip = sample_clip(seed, "moving", seconds=2, fps=4, most_figures=1)
+        words, lengths = cell_truth(clip, (128, 128), 2, 3)
+        figure = clip.shots[0].figures[0]
+        inside = words[:, 0] != NONE
+        step = 4 * (np.array(figure.position(3 / 4)) - figure.position(2 / 4))
+        if inside.any() and figure.motion not in ("appears", "disappears"):
+            np.testing.assert_allclose(lengths[inside, 2:], np.tile(step, (inside.sum(), 1)), atol=1e-5)
+        assert (lengths[~inside, 2:] == 0).all()
+
+
+def seen_by(kind):
+    clips = (sample_clip(seed, "camera", seconds=2, fps=4, most_figures=1) for seed in range(300))
+    return next(clip for clip in clips if clip.shots[0].camera.kind == kind)
+
+
+@pytest.mark.parametrize(("kind", "way"), [("left", (1, 0)), ("right", (-1, 0)), ("up", (0, 1)), ("down", (0, -1))])
+def test_the_ground_moves_against_a_panning_camera(kind, way):
+    clip = seen_by(kind)
+    words, lengths = cell_truth(clip, (128, 128), 1, 2)
+    step = np.array(way) * clip.shots[0].camera.amount / clip.frames * 4
+    bare = words[:, 0] == NONE
+    np.testing.assert_allclose(lengths[bare, 2:], np.tile(step, (bare.sum(), 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "sign"), [("in", 1), ("out", -1)])
+def test_the_ground_moves_outwards_when_the_camera_zooms_in(kind, sign):
+    clip = seen_by(kind)
+    words, lengths = (cells(values, 4, 4) for values in cell_truth(clip, (128, 128), 1, 2))
+    for row, column in np.argwhere(words[..., 0] == NONE):
+        outwards = np.array([column - 1.5, row - 1.5])
+        assert (np.sign(lengths[row, column, 2:]) == sign * np.sign(outwards)).all()
+
+
+def test_nothing_is_told_across_a_cut_or_in_the_dark():
+    fades = cuts = 0
+    for seed in range(60):
+        clip = sample_clip(seed, "cuts", seconds=3, fps=8)
+        for shot in clip.shots[1:]:
+            words, lengths = cell_truth(clip, (64, 64), shot.first - 1, shot.first)
+            assert (words == -1).all() and np.isnan(lengths).all()
+            cuts += 1
+            if shot.opening == "fade":
+                assert (cell_truth(clip, (64, 64), shot.first)[0] == -1).all()
+                fades += 1
+            else:
+                assert (cell_truth(clip, (64, 64), shot.first)[0][:, 0] >= 0).all()
+    assert cuts > 30 and fades > 5
+
+
+def test_faults_are_told_as_they_look():
+    for seed in range(40):
+        clip = sample_clip(seed, "fault", seconds=3, fps=6, fault="vanish", most_figures=1)
+        words, _ = cell_truth(clip, (128, 128), clip.faults[0].first)
+        assert (words[:, 0] == NONE).all()
+        clip = sample_clip(seed, "fault", seconds=3, fps=6, fault="morph", most_figures=1)
+        words, _ = cell_truth(clip, (128, 128), clip.faults[0].first)
+        becomes = clip.faults[0].becomes
+        place, name = (0, KINDS["colour"]) if becomes in COLOURS else (1, SHAPES)
+        assert set(words[words[:, 1] >= 0, place]) <= {name.index(becomes)}
+
+
+def test_batches_hold_one_shape_each_and_follow_from_their_seeds():
+    seeds = range(10)
+    batches = cell_batches(seeds, CellCourse())
+    assert len({batch.pictures.shape[1:] for batch in batches}) == len(batches)
+    assert sum(len(batch.pictures) for batch in batches) == 3 * len(seeds)
+    for batch, again in zip(batches, cell_batches(seeds, CellCourse()), strict=True):
+        _, frames, height, width, _ = batch.pictures.shape
+        assert batch.count == len(batch.pictures) * (height // CELL) * (width // CELL)
+        assert frames == 1 or batch.lengths[:, 2:].isfinite().any()
+        assert torch.equal(batch.pictures, again.pictures) and torch.equal(batch.words, again.words)
+        assert torch.equal(batch.lengths.nan_to_num(), again.lengths.nan_to_num())
+
+
+def test_loss_of_an_ignorant_head_is_known_in_closed_form():
+    model = TinyQwen3VL(tiny_config("nano", 300))
+    head = torch.nn.Linear(model.config.vision.output_size, OUTPUTS)
+    for parameter in head.parameters():
+        torch.nn.init.zeros_(parameter)
+    words = torch.tensor([[NONE, -1, -1, -1, 2], [3, 1, -1, 0, 2], [3, 1, -1, 0, 2], [-1, -1, -1, -1, -1]])
+    lengths = torch.full((4, LENGTHS), math.nan)
+    lengths[1, :2] = torch.tensor([1.0, 0.1])
+    batch = CellBatch(torch.zeros(1, 1, 64, 64, 3, dtype=torch.uint8), words, lengths)
+    told = sum(math.log(len(KINDS[kind])) for kind in ("colour", "shape", "size", "ground"))
+    huber = ((1 - 0.125) + 0.5 * 0.1**2 / 0.25) / 2
+    assert cell_loss(model.vision, head, batch).item() == pytest.approx(told + 2 * huber, rel=1e-5)
