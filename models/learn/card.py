@@ -19,10 +19,10 @@ not a general vision model.
 * Data: seeds of the training split of `codeclens synth`; {clips:,} clips seen, each once; no other data.
 * Start: the patch stem from the principal components of rendered patches, half whitened; the position table from waves;
   everything else from noise of seed {seed}.
-* Steps: {step} of {steps}; the first {alone} move the vision tower alone, which is told what stands in each token's
-  cell (figures and ground, where, and how they move), the rest move everything by the language loss on answers alone.
-  Muon ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for the rest; both phases warm up and end in a
-  linear fall. Same plan, machine and number of threads: same weights.
+* Steps: {step} of {steps}; {alone} of these move the vision tower alone, which is told what stands in each token's cell
+  (figures and ground, where, and how they move), the others move everything by the language loss on answers alone.
+  Muon ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for the rest, with warm-up and a linear fall. Same
+  plan, machine and number of threads: same weights.
 * Last losses (mean over {last} steps): {loss:.4f}.
 
 ## Measured

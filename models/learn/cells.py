@@ -40,8 +40,9 @@ KINDS = {
 }
 """What is told in words; the colour says, too, whether there is a figure."""
 
-LENGTHS = 4
-"""What is told in cells: where the figure's centre is (x, y), and how far the figure, or the ground, moves (x, y)."""
+LENGTHS = 6
+"""What is told in numbers, (x, y) each: in cells, where the figure's centre is and how far the figure, or the ground,
+moves; and, in shorter sides from the middle of the picture, where the figure stands in it."""
 
 OUTPUTS = sum(len(words) for words in KINDS.values()) + LENGTHS
 
@@ -54,6 +55,7 @@ class CellCourse:
         sizes: (H, W) of whole pictures, with weights; multiples of 32. Thumbnails of them are shown, too.
         contents: weight of each of ``scenes.CONTENTS``.
         look_fps: how often a second a pair of frames is looked at.
+        places: whether it is told where in the picture a figure stands.
     """
 
     sizes: dict[tuple[int, int], float] = field(
@@ -62,6 +64,7 @@ class CellCourse:
     contents: dict[str, float] = field(default_factory=lambda: dict(zip(CONTENTS, (1, 4, 3, 1, 1), strict=True)))
     look_fps: tuple[float, ...] = (2, 3, 4, 4, 6, 8)
     most_figures: int = 4
+    places: bool = False
 
 
 @dataclass(slots=True)
@@ -71,7 +74,7 @@ class CellBatch:
     Attributes:
         pictures: uint8 [n, f, H, W, 3], f = 1 for stills and 2 for pairs.
         words: int64 [cells, len(KINDS)], the place of each word among ``KINDS``; -1 where nothing is told.
-        lengths: float32 [cells, 4], see ``LENGTHS``; NaN where nothing is told.
+        lengths: float32 [cells, 6], see ``LENGTHS``; NaN where nothing is told.
     """
 
     pictures: torch.Tensor
@@ -93,6 +96,8 @@ def cell_batches(seeds: Sequence[int], course: CellCourse) -> list[CellBatch]:
     groups: dict[tuple, list] = {}
     for seed in seeds:
         for picture, words, lengths in _pictures(seed, course):
+            if not course.places:
+                lengths[:, 4:] = np.nan
             groups.setdefault(picture.shape, []).append((picture, words, lengths))
     batches = []
     for group in groups.values():
@@ -126,7 +131,7 @@ def _pictures(seed: int, course: CellCourse):
 def cell_truth(clip: Clip, size: tuple[int, int], frame: int, following: int | None = None):
     """What each cell of a frame of ``size`` (H, W) shows, row by row, and how it moves until ``following``.
 
-    Returns (words int64 [cells, 5], lengths float32 [cells, 4]), see ``CellBatch``.
+    Returns (words int64 [cells, 5], lengths float32 [cells, 6]), see ``CellBatch``.
     """
     rows, columns = size[0] // CELL, size[1] // CELL
     words = np.full((rows, columns, len(KINDS)), -1)
@@ -139,7 +144,7 @@ def cell_truth(clip: Clip, size: tuple[int, int], frame: int, following: int | N
         before = _poses(clip, frame, (rows, columns))
         after = None if following is None else _poses(clip, following, (rows, columns))
         if after is not None:
-            lengths[..., 2:] = _ground_step(clip, frame, following, (rows, columns))
+            lengths[..., 2:4] = _ground_step(clip, frame, following, (rows, columns))
         canvas = place_map(clip, frame, (rows * DETAIL, columns * DETAIL))
         for place, (x, y, becomes) in before.items():
             covered = (canvas == place).reshape(rows, DETAIL, columns, DETAIL).mean((1, 3))
@@ -148,9 +153,10 @@ def cell_truth(clip: Clip, size: tuple[int, int], frame: int, following: int | N
             words[inside, :4] = _named(shot.figures[place], becomes)
             for row, column in zip(*inside.nonzero(), strict=True):
                 lengths[row, column, :2] = x - column - 0.5, y - row - 0.5
+            lengths[inside, 4:] = (x - columns / 2) / min(rows, columns), (y - rows / 2) / min(rows, columns)
             if after is not None:
                 step = (after[place][0] - x, after[place][1] - y) if place in after else np.nan
-                lengths[inside, 2:] = step
+                lengths[inside, 2:4] = step
     return words.reshape(-1, len(KINDS)), lengths.reshape(-1, LENGTHS)
 
 

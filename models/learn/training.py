@@ -40,9 +40,6 @@ STEM_STEP = 1 << 20
 ROWS_AT_ONCE = 8
 """Rows that are read together; a step's rows are sorted by length first, so that little is padded."""
 
-COOLING = 0.25
-"""Share of a phase's steps, at its end, in which the rates go to nothing."""
-
 SAVE_EVERY = 300
 """Seconds between checkpoints."""
 
@@ -54,13 +51,15 @@ class Stage:
     Attributes:
         rows: clips a step.
         course: what these are drawn from.
-        tower: how fast the vision tower moves, as a share of what the text model does; it rests where 0.
+        tower: how fast the vision tower moves, as a share of what everything else does; it rests where 0.
+        fall: steps at the end over which the learning rates fall to nothing.
     """
 
     steps: int
     rows: int
     course: Course | CellCourse
     tower: float = 1.0
+    fall: int = 0
 
 
 LOOKS = ("position", "shape", "pattern", "colour", "size", "direction")
@@ -71,9 +70,15 @@ EVENTS = (
 )  # fmt: skip
 """Kinds about what changes, which are learned last among others."""
 
+PATHS = ("position", "direction", "speed", "motion", "order", "when", "fault", "shape", "colour")
+"""Kinds about where things are and where they go, and two that are not to be forgotten over them."""
+
 
 def default_stages() -> tuple[Stage, ...]:
-    """The tower alone; then where and what things are, what happens, and everything in every mode."""
+    """What things are and what happens to them, then where, and then everything in every mode.
+
+    The tower goes ahead in both parts: what it does not tell, the text model does not learn in any reasonable time.
+    """
     looks = Course(
         forms={"still": 3, "rgb": 3, "keyframes": 1, "thumbnail": 1}, contents={"static": 1, "moving": 2},
         frames=(2, 5), look_fps=(2, 3, 4), kinds=LOOKS, questions=3, most_figures=2,
@@ -82,11 +87,17 @@ def default_stages() -> tuple[Stage, ...]:
         forms={"rgb": 3, "keyframes": 2, "thumbnail": 2}, contents={"moving": 3, "camera": 1, "cuts": 1, "fault": 3},
         frames=(4, 12), kinds=EVENTS, questions=4, most_figures=3,
     )  # fmt: skip
+    paths = Course(
+        forms={"still": 1, "rgb": 3, "keyframes": 2, "thumbnail": 1}, contents={"moving": 5, "cuts": 1, "fault": 2},
+        frames=(3, 8), look_fps=(2, 3, 4), kinds=PATHS, questions=3, most_figures=2,
+    )  # fmt: skip
     return (
-        Stage(1300, 64, CellCourse()),
+        Stage(1300, 64, CellCourse(), fall=325),
         Stage(400, 32, looks, tower=0.0),
-        Stage(800, 24, events, tower=0.25),
-        Stage(750, 24, Course(), tower=0.25),
+        Stage(723, 24, events, tower=0.25),
+        Stage(160, 64, CellCourse(places=True), tower=0.5, fall=80),
+        Stage(400, 32, paths, tower=0.25),
+        Stage(460, 24, Course(), tower=0.25, fall=300),
     )
 
 
@@ -94,8 +105,8 @@ def default_stages() -> tuple[Stage, ...]:
 class TrainingPlan:
     """Everything that the trained weights depend on.
 
-    The stages of the vision tower alone are one phase, those of the whole model another. In each, the learning rates
-    rise over ``warmup`` steps, and fall to nothing over its last quarter.
+    The learning rates rise over ``warmup`` steps at the beginning, and again after each stage in which they fall or
+    that moves something else.
 
     Attributes:
         size: see ``tiny.WIDTHS``.
@@ -137,9 +148,17 @@ class TrainingPlan:
 
     def pace_at(self, step: int) -> float:
         """What both learning rates are multiplied with at a step, at most 1."""
-        alone = self.steps_alone
-        done, steps = (step, alone) if step < alone else (step - alone, self.steps - alone)
-        return min(1.0, (done + 1) / self.warmup, (steps - done) / (COOLING * steps))
+        start = risen = 0
+        for before, stage in zip((None, *self.stages), self.stages, strict=False):
+            if before and (
+                before.fall or isinstance(before.course, CellCourse) != isinstance(stage.course, CellCourse)
+            ):
+                risen = start
+            if step < start + stage.steps:
+                break
+            start += stage.steps
+        left = start + stage.steps - step
+        return min(1.0, (step - risen + 1) / self.warmup, left / stage.fall if stage.fall else 1.0)
 
     def seeds_at(self, step: int) -> range:
         """The seeds of a step's examples."""
@@ -413,11 +432,13 @@ def shortened(plan: TrainingPlan, steps: int) -> TrainingPlan:
         raise InputError(f"training takes 1 step or more, not {steps}")
     if steps == plan.steps:
         return plan
+    share = steps / plan.steps
     ends = [0]
     for stage in plan.stages:
         ends.append(ends[-1] + stage.steps)
-    ends = [round(end * steps / plan.steps) for end in ends]
+    ends = [round(end * share) for end in ends]
     stages = tuple(
-        replace(stage, steps=stop - start) for stage, start, stop in zip(plan.stages, ends[:-1], ends[1:], strict=True)
+        replace(stage, steps=stop - start, fall=min(stop - start, round(stage.fall * share)))
+        for stage, start, stop in zip(plan.stages, ends[:-1], ends[1:], strict=True)
     )
     return replace(plan, stages=stages, warmup=max(1, round(plan.warmup * steps / plan.steps)))

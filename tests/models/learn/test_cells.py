@@ -48,8 +48,11 @@ def test_a_figure_is_told_where_its_pixels_are(size):
         assert (named[:, 2] == (PATTERNS.index(figure.pattern) if told else -1)).all()
         bare_cells = words[share == 0]
         assert (bare_cells[:, 0] == NONE).all() and (bare_cells[:, 1:4] == -1).all()
-        assert np.isnan(lengths[..., 2:]).all()
+        assert np.isnan(lengths[..., 2:4]).all()
         centre = np.array(figure.position(0)) * min(rows, columns)
+        place = np.array(figure.position(0)) - np.array(aspect) / 2
+        np.testing.assert_allclose(lengths[share > 0.09, 4:], np.tile(place, ((share > 0.09).sum(), 1)), atol=1e-5)
+        assert np.isnan(lengths[share == 0, 4:]).all()
         for row, column in np.argwhere(share > 0.09):
             np.testing.assert_allclose(lengths[row, column, :2] + (column + 0.5, row + 0.5), centre, atol=1e-5)
             told_of += 1
@@ -64,8 +67,8 @@ def test_a_pair_tells_how_far_a_figure_moves():
         inside = words[:, 0] != NONE
         step = 4 * (np.array(figure.position(3 / 4)) - figure.position(2 / 4))
         if inside.any() and figure.motion not in ("appears", "disappears"):
-            np.testing.assert_allclose(lengths[inside, 2:], np.tile(step, (inside.sum(), 1)), atol=1e-5)
-        assert (lengths[~inside, 2:] == 0).all()
+            np.testing.assert_allclose(lengths[inside, 2:4], np.tile(step, (inside.sum(), 1)), atol=1e-5)
+        assert (lengths[~inside, 2:4] == 0).all()
 
 
 def seen_by(kind):
@@ -79,7 +82,7 @@ def test_the_ground_moves_against_a_panning_camera(kind, way):
     words, lengths = cell_truth(clip, (128, 128), 1, 2)
     step = np.array(way) * clip.shots[0].camera.amount / clip.frames * 4
     bare = words[:, 0] == NONE
-    np.testing.assert_allclose(lengths[bare, 2:], np.tile(step, (bare.sum(), 1)), atol=1e-5)
+    np.testing.assert_allclose(lengths[bare, 2:4], np.tile(step, (bare.sum(), 1)), atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "sign"), [("in", 1), ("out", -1)])
@@ -88,7 +91,7 @@ def test_the_ground_moves_outwards_when_the_camera_zooms_in(kind, sign):
     words, lengths = (cells(values, 4, 4) for values in cell_truth(clip, (128, 128), 1, 2))
     for row, column in np.argwhere(words[..., 0] == NONE):
         outwards = np.array([column - 1.5, row - 1.5])
-        assert (np.sign(lengths[row, column, 2:]) == sign * np.sign(outwards)).all()
+        assert (np.sign(lengths[row, column, 2:4]) == sign * np.sign(outwards)).all()
 
 
 def test_nothing_is_told_across_a_cut_or_in_the_dark():
@@ -127,9 +130,14 @@ def test_batches_hold_one_shape_each_and_follow_from_their_seeds():
     for batch, again in zip(batches, cell_batches(seeds, CellCourse()), strict=True):
         _, frames, height, width, _ = batch.pictures.shape
         assert batch.count == len(batch.pictures) * (height // CELL) * (width // CELL)
-        assert frames == 1 or batch.lengths[:, 2:].isfinite().any()
+        assert frames == 1 or batch.lengths[:, 2:4].isfinite().any()
         assert torch.equal(batch.pictures, again.pictures) and torch.equal(batch.words, again.words)
         assert torch.equal(batch.lengths.nan_to_num(), again.lengths.nan_to_num())
+        assert batch.lengths[:, :2].isfinite().any() and not batch.lengths[:, 4:].isfinite().any()
+    told = cell_batches(seeds, CellCourse(places=True))
+    for batch, again in zip(batches, told, strict=True):
+        assert torch.equal(batch.pictures, again.pictures)
+        assert torch.equal(again.lengths[:, 4:].isfinite(), again.lengths[:, :2].isfinite())
 
 
 def test_loss_of_an_ignorant_head_is_known_in_closed_form():

@@ -119,17 +119,28 @@ def test_the_default_plan_draws_only_training_seeds_once_each():
     assert plan.steps == first and plan.stage_at(first) == stages[-1]
 
 
-def test_rates_rise_and_fall_once_for_the_tower_and_once_for_the_whole():
-    plan = TrainingPlan()
-    alone = plan.steps_alone
-    assert [isinstance(plan.stage_at(step).course, CellCourse) for step in (0, alone - 1, alone)] == [True, True, False]
+def test_rates_rise_after_each_fall_and_each_change_of_what_moves():
+    tower, whole = CellCourse(), BRIEF
+    stages = (
+        Stage(6, 1, tower, fall=3),
+        Stage(3, 1, whole),
+        Stage(2, 1, whole),
+        Stage(4, 1, tower),
+        Stage(4, 1, whole, fall=2),
+    )
+    plan = TrainingPlan(warmup=2, stages=stages)
     paces = [plan.pace_at(step) for step in range(plan.steps)]
-    for phase in (paces[:alone], paces[alone:]):
-        top = [place for place, pace in enumerate(phase) if pace == 1]
-        assert top == list(range(top[0], top[-1] + 1)) and top[0] == plan.warmup - 1
-        assert phase[: top[0] + 1] == sorted(phase[: top[0] + 1])
-        assert phase[top[-1] :] == sorted(phase[top[-1] :], reverse=True) and 0 < phase[-1] < 0.01
-        assert len(phase) - top[-1] - 1 == pytest.approx(len(phase) / 4, abs=1)
+    expected = [0.5, 1, 1, 1, 2 / 3, 1 / 3, 0.5, 1, 1, 1, 1, 0.5, 1, 1, 1, 0.5, 1, 1, 0.5]
+    assert paces == pytest.approx(expected) and plan.steps_alone == 10
+    assert 0 < TrainingPlan().pace_at(TrainingPlan().steps - 1) < 0.01
+
+
+def test_a_resting_tower_does_not_move(tmp_path):
+    stages = tuple(replace(stage, tower=0.0) if isinstance(stage.course, Course) else stage for stage in PLAN.stages)
+    alone = weights(train(tmp_path / "alone", replace(PLAN, stages=stages[:1])))
+    whole = weights(train(tmp_path / "whole", replace(PLAN, stages=stages)))
+    for name in whole:
+        assert torch.equal(whole[name], alone[name]) == name.startswith("vision."), name
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 400])
