@@ -91,12 +91,17 @@ def default_stages() -> tuple[Stage, ...]:
         forms={"still": 1, "rgb": 3, "keyframes": 2, "thumbnail": 1}, contents={"moving": 5, "cuts": 1, "fault": 2},
         frames=(3, 8), look_fps=(2, 3, 4), kinds=PATHS, questions=3, most_figures=2,
     )  # fmt: skip
+    places = Course(
+        forms={"still": 1, "rgb": 2, "keyframes": 0.5}, contents={"static": 1, "moving": 3}, frames=(2, 6),
+        look_fps=(2, 3, 4), kinds=("position", "direction"), questions=3, most_figures=2,
+    )  # fmt: skip
     return (
         Stage(1300, 64, CellCourse(), fall=325),
         Stage(400, 32, looks, tower=0.0),
         Stage(723, 24, events, tower=0.25),
         Stage(160, 64, CellCourse(places=True), tower=0.5, fall=80),
-        Stage(400, 32, paths, tower=0.25),
+        Stage(326, 32, paths, tower=0.25),
+        Stage(160, 48, places, tower=0.25),
         Stage(460, 24, Course(), tower=0.25, fall=300),
     )
 
