@@ -26,7 +26,7 @@ from .cells import OUTPUTS, CellBatch, CellCourse, cell_batches, cell_loss
 from .lessons import Course, Example, corpus, make_example
 from .scenes import SPLITS
 from .stem import whiten_stem
-from .tiny import TinyQwen3VL, tiny_config
+from .tiny import TinyQwen3VL, TrainingOperations, tiny_config
 from .vocabulary import learn_vocabulary, tokenizer_of
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -210,7 +210,7 @@ class Training:
             first = plan.seeds_at(STEM_STEP)[0]
             examples = [make_example(first + number, Course()) for number in range(plan.stem_clips)]
             whiten_stem(model.vision.patch_embedding, examples, model.config.vision)
-        head = torch.nn.Linear(model.config.vision.output_size, OUTPUTS)
+        head = TrainingOperations.Linear(model.config.vision.output_size, OUTPUTS)
         for parameter in head.parameters():
             torch.nn.init.zeros_(parameter)
         training = cls(plan, model.to(device), head.to(device), attention, (), metadata, tokenizer)
