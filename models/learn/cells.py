@@ -146,10 +146,10 @@ def cell_truth(clip: Clip, size: tuple[int, int], frame: int, following: int | N
         if after is not None:
             lengths[..., 2:4] = _ground_step(clip, frame, following, (rows, columns))
         canvas = place_map(clip, frame, (rows * DETAIL, columns * DETAIL))
+        covered = {place: (canvas == place).reshape(rows, DETAIL, columns, DETAIL).mean((1, 3)) for place in before}
+        most = np.max(list(covered.values()), axis=0, initial=LEAST_SHARE)
         for place, (x, y, becomes) in before.items():
-            covered = (canvas == place).reshape(rows, DETAIL, columns, DETAIL).mean((1, 3))
-            others = [(canvas == other).reshape(rows, DETAIL, columns, DETAIL).mean((1, 3)) for other in before]
-            inside = (covered >= LEAST_SHARE) & (covered >= np.max(others, 0))
+            inside = covered[place] >= most
             words[inside, :4] = _named(shot.figures[place], becomes)
             for row, column in zip(*inside.nonzero(), strict=True):
                 lengths[row, column, :2] = x - column - 0.5, y - row - 0.5

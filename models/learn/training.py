@@ -78,6 +78,7 @@ def default_stages() -> tuple[Stage, ...]:
     """What things are and what happens to them, then where, and then everything in every mode.
 
     The tower goes ahead in both parts: what it does not tell, the text model does not learn in any reasonable time.
+    The steps are those that the committed pair was given.
     """
     looks = Course(
         forms={"still": 3, "rgb": 3, "keyframes": 1, "thumbnail": 1}, contents={"static": 1, "moving": 2},
