@@ -14,7 +14,7 @@ from .evaluation import BASELINE
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222;"
-    "background:#fff}table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .7rem;text-align:right;"
+    "background:#fff}table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .55rem;text-align:right;"
     "border-bottom:1px solid #ddd}img{max-width:100%;display:block;margin-top:1rem}"
     "td{white-space:nowrap}th:first-child,td:first-child,td.words{text-align:left}td.words{white-space:normal}"
     "details{margin:.5rem 0}"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from codeclens.__main__ import main
 from codeclens.models.errors import InputError
-from codeclens.models.learn.cells import CellCourse
+from codeclens.models.learn.cells import KINDS, CellCourse, cell_batches
 from codeclens.models.learn.lessons import Course, make_example
 from codeclens.models.learn.scenes import SPLITS, split_of
 from codeclens.models.learn.scoring import accuracy
@@ -24,6 +24,7 @@ from codeclens.models.learn.training import (
     weights_of,
 )
 from codeclens.models.qwen3vl import load_qwen3vl
+from codeclens.models.qwen3vl.vision import patches_of
 
 BRIEF = Course(sizes={(64, 64): 1}, frames=(2, 4), questions=2, most_figures=2)
 PLAN = TrainingPlan(
@@ -180,6 +181,26 @@ def test_wrong_words_are_one_line(tmp_path, capsys, words, message):
     assert main(["train-tiny", str(tmp_path / "out"), *words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error and not (tmp_path / "out").exists()
+
+
+def test_a_tower_taught_by_cells_names_colours_of_figures_it_has_not_seen():
+    course = CellCourse(sizes={(64, 64): 1}, contents={"static": 1}, most_figures=1)
+    plan = TrainingPlan(
+        size="nano", rate=3e-3, warmup=10, corpus_clips=20, stem_clips=10, vocabulary=330,
+        stages=(Stage(160, 24, course, fall=40),),
+    )  # fmt: skip
+    training = Training.begin(plan)
+    losses = [training.advance(cell_batches(plan.seeds_at(step), course)) for step in range(plan.steps)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    vision, first, right = training.model.vision, SPLITS["validation"][0], []
+    for batch in cell_batches(range(first, first + 60), course):
+        if batch.pictures.shape[2] == 64:
+            still = batch.pictures.shape[1] == 1
+            with torch.no_grad():
+                told = training.head(vision(*patches_of(batch.pictures.flatten(0, 1), vision.config, still))[0])
+            figures = batch.words[:, 1] >= 0
+            right += (told[:, : len(KINDS["colour"])].argmax(1) == batch.words[:, 0])[figures].tolist()
+    assert sum(right) > 0.5 * len(right) > 30
 
 
 def test_a_minute_of_training_reduces_the_loss_and_sees_colours():
