@@ -6,7 +6,7 @@ knows shapes and patterns within minutes, and the text model has something to lo
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from ..code.encoding import shrink
 from ..qwen3vl.vision import patches_of
 from ..video.tokens import thumbnail_size
 from .rendering import brightness, look, poses, render_frame, what_is_shown
-from .scenes import COLOURS, CONTENTS, GROUNDS, PATTERNS, SHAPES, SIZES, Clip, sample_clip
+from .scenes import COLOURS, CONTENTS, GROUNDS, PATTERNS, SHAPES, SIZES, Clip, Figure, sample_clip
 from .truth import place_map
 
 CELL = 32
@@ -25,7 +25,7 @@ CELL = 32
 DETAIL = 16
 """Points along a side at which a cell is looked at for figures."""
 
-LEAST_SHARE = 1 / 16
+LEAST_SHARE = 1 / 32
 """Share of a cell that a figure covers at least to stand in it."""
 
 DARKEST = 0.4
@@ -40,9 +40,10 @@ KINDS = {
 }
 """What is told in words; the colour says, too, whether there is a figure."""
 
-LENGTHS = 6
-"""What is told in numbers, (x, y) each: in cells, where the figure's centre is and how far the figure, or the ground,
-moves; and, in shorter sides from the middle of the picture, where the figure stands in it."""
+LENGTHS = 8
+"""What is told in numbers. (x, y) each: in cells, where the figure's centre is and how far the figure, or the ground,
+moves; and, in shorter sides from the middle of the picture, where the figure stands in it. Then how bright the cell is
+in the first and in the last picture, from -1 to 1."""
 
 OUTPUTS = sum(len(words) for words in KINDS.values()) + LENGTHS
 
@@ -55,7 +56,8 @@ class CellCourse:
         sizes: (H, W) of whole pictures, with weights; multiples of 32. Thumbnails of them are shown, too.
         contents: weight of each of ``scenes.CONTENTS``.
         look_fps: how often a second a pair of frames is looked at.
-        places: whether it is told where in the picture a figure stands.
+        off_palette: share of the figures whose colour has no name. Of these everything else is told, so that what is
+            known of a shape does not lean on the colours that it was shown in.
     """
 
     sizes: dict[tuple[int, int], float] = field(
@@ -64,7 +66,7 @@ class CellCourse:
     contents: dict[str, float] = field(default_factory=lambda: dict(zip(CONTENTS, (1, 4, 3, 1, 1), strict=True)))
     look_fps: tuple[float, ...] = (2, 3, 4, 4, 6, 8)
     most_figures: int = 4
-    places: bool = False
+    off_palette: float = 0.25
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ class CellBatch:
     Attributes:
         pictures: uint8 [n, f, H, W, 3], f = 1 for stills and 2 for pairs.
         words: int64 [cells, len(KINDS)], the place of each word among ``KINDS``; -1 where nothing is told.
-        lengths: float32 [cells, 6], see ``LENGTHS``; NaN where nothing is told.
+        lengths: float32 [cells, LENGTHS]; NaN where nothing is told.
     """
 
     pictures: torch.Tensor
@@ -96,8 +98,6 @@ def cell_batches(seeds: Sequence[int], course: CellCourse) -> list[CellBatch]:
     groups: dict[tuple, list] = {}
     for seed in seeds:
         for picture, words, lengths in _pictures(seed, course):
-            if not course.places:
-                lengths[:, 4:] = np.nan
             groups.setdefault(picture.shape, []).append((picture, words, lengths))
     batches = []
     for group in groups.values():
@@ -117,21 +117,45 @@ def _pictures(seed: int, course: CellCourse):
     fps = draw.choice(course.look_fps)
     aspect = (size[1] / min(size), size[0] / min(size))
     clip = sample_clip(seed, content, seconds=8 / fps, fps=fps, aspect=aspect, most_figures=course.most_figures)
+    clip = _repainted(clip, draw, course.off_palette)
     first, third = draw.randrange(clip.frames - 1), draw.randrange(clip.frames)
     pair = np.stack([render_frame(clip, size, frame) for frame in (first, first + 1)])
     small = thumbnail_size(size)
-    yield pair, *cell_truth(clip, size, first, first + 1)
+    yield _told(pair, *cell_truth(clip, size, first, first + 1))
     if draw.random() < 0.3:
-        yield shrink(pair, small), *cell_truth(clip, small, first, first + 1)
+        yield _told(shrink(pair, small), *cell_truth(clip, small, first, first + 1))
     else:
-        yield shrink(pair[:1], small), *cell_truth(clip, small, first)
-    yield render_frame(clip, size, third)[None], *cell_truth(clip, size, third)
+        yield _told(shrink(pair[:1], small), *cell_truth(clip, small, first))
+    yield _told(render_frame(clip, size, third)[None], *cell_truth(clip, size, third))
+
+
+def _repainted(clip: Clip, draw, share: float) -> Clip:
+    """The clip with a share of its figures in colours that have no name but stand out from every ground."""
+
+    def repainted(figure: Figure) -> Figure:
+        while draw.random() < share:
+            colour = tuple(draw.randrange(256) for _ in range(3))
+            if max(abs(channel - 122) for channel in colour) > 70:
+                return replace(figure, colour="#{:02x}{:02x}{:02x}".format(*colour))
+        return figure
+
+    shots = (replace(shot, figures=tuple(map(repainted, shot.figures))) for shot in clip.shots)
+    return replace(clip, shots=tuple(shots))
+
+
+def _told(picture: np.ndarray, words: np.ndarray, lengths: np.ndarray):
+    """The same with how bright each cell is in the first and in the last of the picture's frames."""
+    frames, height, width, _ = picture.shape
+    bright = picture.reshape(frames, height // CELL, CELL, width // CELL, CELL, 3).mean((2, 4, 5)) / 127.5 - 1
+    lengths[:, 6], lengths[:, 7] = bright[0].ravel(), bright[-1].ravel()
+    return picture, words, lengths
 
 
 def cell_truth(clip: Clip, size: tuple[int, int], frame: int, following: int | None = None):
     """What each cell of a frame of ``size`` (H, W) shows, row by row, and how it moves until ``following``.
 
-    Returns (words int64 [cells, 5], lengths float32 [cells, 6]), see ``CellBatch``.
+    Returns (words int64 [cells, len(KINDS)], lengths float32 [cells, LENGTHS]), see ``CellBatch``. How bright it is
+    must be read from the pictures, and is left open.
     """
     rows, columns = size[0] // CELL, size[1] // CELL
     words = np.full((rows, columns, len(KINDS)), -1)
@@ -153,7 +177,7 @@ def cell_truth(clip: Clip, size: tuple[int, int], frame: int, following: int | N
             words[inside, :4] = _named(shot.figures[place], becomes)
             for row, column in zip(*inside.nonzero(), strict=True):
                 lengths[row, column, :2] = x - column - 0.5, y - row - 0.5
-            lengths[inside, 4:] = (x - columns / 2) / min(rows, columns), (y - rows / 2) / min(rows, columns)
+            lengths[inside, 4:6] = (x - columns / 2) / min(rows, columns), (y - rows / 2) / min(rows, columns)
             if after is not None:
                 step = (after[place][0] - x, after[place][1] - y) if place in after else np.nan
                 lengths[inside, 2:4] = step
@@ -184,9 +208,10 @@ def _ground_step(clip: Clip, frame: int, following: int, cells: tuple[int, int])
 def _named(figure, becomes: str | None) -> tuple[int, int, int, int]:
     colour = becomes if becomes in COLOURS else figure.colour
     shape = becomes if becomes in SHAPES else figure.shape
+    named = KINDS["colour"].index(colour) if colour in COLOURS else -1
     told = figure.size == "large" and shape in ("circle", "square", "ring")
     pattern = PATTERNS.index(figure.pattern) if told else -1
-    return KINDS["colour"].index(colour), SHAPES.index(shape), pattern, KINDS["size"].index(figure.size)
+    return named, SHAPES.index(shape), pattern, KINDS["size"].index(figure.size)
 
 
 def cell_loss(vision, head: torch.nn.Linear, batch: CellBatch) -> torch.Tensor:

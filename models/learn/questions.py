@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from .scenes import CAMERAS, COLOURS, FAULTS, GROUNDS, PATTERNS, SHAPES, Clip
+from .scenes import CAMERAS, COLOURS, FAULTS, GROUNDS, HELD_OUT, PATTERNS, SHAPES, Clip, split_of
 from .truth import Event, FigureTruth, Truth
 
 ACTIONS = {
@@ -123,7 +123,7 @@ class _Scene:
     """A clip, its truth, and what the questions have in common."""
 
     def __init__(self, clip: Clip, truth: Truth):
-        self.clip, self.truth = clip, truth
+        self.clip, self.truth, self.split = clip, truth, split_of(clip.seed)
         self.seconds = [frame / clip.fps for frame in truth.frames]
         self.damaged = {fault.figure for fault in clip.faults if fault.figure is not None}
         self.changed = {fault.figure for fault in clip.faults if fault.kind in ("morph", "vanish")}
@@ -134,6 +134,10 @@ class _Scene:
         self.names = Counter(figure.name for figure in truth.figures)
         self.clear = [figure for figure in truth.figures if self.is_clear(figure) and self.names[figure.name] == 1]
         self.all_clear = all(self.is_clear(figure) for figure in truth.figures)
+
+    def may_be_named(self, colour: str, shape: str) -> bool:
+        """Whether a pair may stand in a wrong answer: those kept for the test are not denied before it either."""
+        return self.split == "test" or (colour, shape) not in HELD_OUT
 
     def shown(self, shot: int) -> list[int]:
         """Places among the frames looked at that belong to a shot."""
@@ -148,6 +152,11 @@ class _Scene:
     def whole(self, figure: FigureTruth) -> bool:
         """Whether the figure is what it is from beginning to end."""
         return figure.shot != 0 or figure.place not in self.changed
+
+    def only_of_size(self, figure: FigureTruth) -> bool:
+        """Whether no other figure is as large or as small, in a clip without zoom."""
+        sizes = Counter(figure.size for figure in self.truth.figures)
+        return sizes[figure.size] == 1 and not set(self.truth.cameras) & {"in", "out"}
 
     def around(self, shot: int, seconds: float) -> int:
         """The smaller number of frames of a shot that are looked at on either side of a moment."""
@@ -205,25 +214,29 @@ def _yes_no(kind: str, question: str, answer: bool, topic: str = "") -> Question
 
 
 def ask_colour(scene: _Scene, draw) -> Iterator[Question]:
-    """The colour of the only object of a shape."""
+    """The colour of the only object of a shape, or of a size."""
     shapes = Counter(figure.shape for figure in scene.truth.figures)
-    for figure in scene.clear:
-        if shapes[figure.shape] != 1 or not scene.whole(figure):
-            continue
-        wording = _pick(draw, "What colour is the {}?", "Which colour does the {} have?").format(figure.shape)
-        yield _ask(draw, "colour", wording, figure.colour, COLOURS)
-        colour = draw.choice([figure.colour, draw.choice([other for other in COLOURS if other != figure.colour])])
-        yield _yes_no("colour", f"Is the {figure.shape} {colour}?", colour == figure.colour)
+    for figure in filter(scene.whole, scene.clear):
+        others = [colour for colour in COLOURS if scene.may_be_named(colour, figure.shape)]
+        if shapes[figure.shape] == 1:
+            wording = _pick(draw, "What colour is the {}?", "Which colour does the {} have?").format(figure.shape)
+            yield _ask(draw, "colour", wording, figure.colour, others)
+            colour = draw.choice([figure.colour, draw.choice([other for other in others if other != figure.colour])])
+            yield _yes_no("colour", f"Is the {figure.shape} {colour}?", colour == figure.colour)
+        if scene.only_of_size(figure):
+            yield _ask(draw, "colour", f"What colour is the {figure.size} object?", figure.colour, others)
 
 
 def ask_shape(scene: _Scene, draw) -> Iterator[Question]:
-    """The shape of the only object of a colour."""
+    """The shape of the only object of a colour, or of a size."""
     colours = Counter(figure.colour for figure in scene.truth.figures)
-    for figure in scene.clear:
-        if colours[figure.colour] != 1 or not scene.whole(figure):
-            continue
-        wording = _pick(draw, "What shape is the {} object?", "Which shape does the {} object have?")
-        yield _ask(draw, "shape", wording.format(figure.colour), figure.shape, SHAPES)
+    for figure in filter(scene.whole, scene.clear):
+        others = [shape for shape in SHAPES if scene.may_be_named(figure.colour, shape)]
+        if colours[figure.colour] == 1:
+            wording = _pick(draw, "What shape is the {} object?", "Which shape does the {} object have?")
+            yield _ask(draw, "shape", wording.format(figure.colour), figure.shape, others)
+        if scene.only_of_size(figure):
+            yield _ask(draw, "shape", f"What shape is the {figure.size} object?", figure.shape, others)
 
 
 def ask_size(scene: _Scene, draw) -> Iterator[Question]:
@@ -269,7 +282,8 @@ def ask_existence(scene: _Scene, draw) -> Iterator[Question]:
     if draw.random() < 0.5:
         yield _yes_no("existence", f"Is there {_with_article(figure.name)}?", True)
         return
-    names = [f"{figure.colour} {shape}" for shape in SHAPES] + [f"{colour} {figure.shape}" for colour in COLOURS]
+    pairs = [(figure.colour, shape) for shape in SHAPES] + [(colour, figure.shape) for colour in COLOURS]
+    names = [" ".join(pair) for pair in pairs if scene.may_be_named(*pair)]
     names = [name for name in names if name not in scene.names]
     yield _yes_no("existence", f"Is there {_with_article(draw.choice(names))}?", False)
 
@@ -435,7 +449,8 @@ def ask_cuts(scene: _Scene, draw) -> Iterator[Question]:
         figure = draw.choice(after)
         later = {other.name for other in scene.truth.figures if other.shot == 1}
         others = {other.name for other in scene.truth.figures} - later
-        others |= {f"{figure.colour} {draw.choice(SHAPES)}", f"{draw.choice(list(COLOURS))} {figure.shape}"} - later
+        like = (figure.colour, draw.choice(SHAPES)), (draw.choice(list(COLOURS)), figure.shape)
+        others |= {" ".join(pair) for pair in like if scene.may_be_named(*pair)} - later
         listed = _choices(draw, figure.name, sorted(others), 3)
         if len(listed) > 1:
             wording = f"What is seen after the {shots[1].opening}? Choose: {_listed(listed)}."

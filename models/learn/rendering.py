@@ -246,9 +246,9 @@ def paint_figure(picture: np.ndarray, figure: Figure, pose, becomes: str | None 
     alpha = np.clip(np.float32(0.5) - distance * np.float32(radius), 0, 1)
     rim = distance > -max(0.09, 1.2 / radius)
     shade = surface(figure.pattern, u, v) * np.where(rim, np.float32(0.5), np.float32(1))
-    body = np.array(COLOURS[colour], np.float32)
+    body = np.array(COLOURS.get(colour) or tuple(bytes.fromhex(colour[1:])), np.float32)
     under = picture[top:bottom, left:right]
-    if colour == "black":
+    if body.max() < 64:
         # Black cannot be shaded darker: its pattern and its rim are grey.
         painted = body + (1 - shade)[..., None] * np.float32(130)
     else:

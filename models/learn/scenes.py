@@ -60,6 +60,7 @@ class Figure:
     """One object.
 
     Attributes:
+        colour: one of ``COLOURS``, or one without a name as "#rrggbb".
         motion: what it does, one of ``MOTIONS``.
         legs: its path in order of time; it rests before, between and behind them. Positions are centres.
         angle, spin: turns at the clip's beginning and turns a second, clockwise.

@@ -51,8 +51,8 @@ def test_a_figure_is_told_where_its_pixels_are(size):
         assert np.isnan(lengths[..., 2:4]).all()
         centre = np.array(figure.position(0)) * min(rows, columns)
         place = np.array(figure.position(0)) - np.array(aspect) / 2
-        np.testing.assert_allclose(lengths[share > 0.09, 4:], np.tile(place, ((share > 0.09).sum(), 1)), atol=1e-5)
-        assert np.isnan(lengths[share == 0, 4:]).all()
+        np.testing.assert_allclose(lengths[share > 0.09, 4:6], np.tile(place, ((share > 0.09).sum(), 1)), atol=1e-5)
+        assert np.isnan(lengths[share == 0, 4:6]).all()
         for row, column in np.argwhere(share > 0.09):
             np.testing.assert_allclose(lengths[row, column, :2] + (column + 0.5, row + 0.5), centre, atol=1e-5)
             told_of += 1
@@ -133,11 +133,37 @@ def test_batches_hold_one_shape_each_and_follow_from_their_seeds():
         assert frames == 1 or batch.lengths[:, 2:4].isfinite().any()
         assert torch.equal(batch.pictures, again.pictures) and torch.equal(batch.words, again.words)
         assert torch.equal(batch.lengths.nan_to_num(), again.lengths.nan_to_num())
-        assert batch.lengths[:, :2].isfinite().any() and not batch.lengths[:, 4:].isfinite().any()
-    told = cell_batches(seeds, CellCourse(places=True))
-    for batch, again in zip(batches, told, strict=True):
-        assert torch.equal(batch.pictures, again.pictures)
-        assert torch.equal(again.lengths[:, 4:].isfinite(), again.lengths[:, :2].isfinite())
+        told = batch.lengths.isfinite()
+        assert told[:, :2].any() and torch.equal(told[:, 4:6], told[:, :2]) and told[:, 6:].all()
+
+
+def test_brightness_is_that_of_the_pixels():
+    for batch in cell_batches(range(6), CellCourse()):
+        for place, at in ((6, 0), (7, -1)):
+            for number, frames in enumerate(batch.pictures.float()):
+                cells = frames[at].unfold(0, CELL, CELL).unfold(1, CELL, CELL).mean((2, 3, 4)).flatten()
+                told = batch.lengths[number * len(cells) : (number + 1) * len(cells), place]
+                torch.testing.assert_close(told, cells / 127.5 - 1, atol=1e-5, rtol=0)
+
+
+def test_colours_without_a_name_are_not_told_but_shapes_are():
+    course = CellCourse(sizes={(128, 128): 1}, contents={"static": 1}, most_figures=1, off_palette=1.0)
+    for batch in cell_batches(range(12), course):
+        figures = batch.words[:, 1] >= 0
+        assert figures.any() and (batch.words[figures, 0] == -1).all() and (batch.words[~figures, 0] == NONE).all()
+    named = cell_batches(range(12), replace(course, off_palette=0.0))
+    assert all((batch.words[:, 0] >= 0).all() for batch in named)
+    half = cell_batches(range(60), replace(course, off_palette=0.5))
+    colours = torch.cat([batch.words[batch.words[:, 1] >= 0, 0] for batch in half])
+    assert 0.25 < (colours == -1).float().mean() < 0.75
+
+
+def test_a_colour_without_a_name_is_painted_as_it_is_given():
+    clip = sample_clip(3, "static", seconds=1, fps=4, most_figures=1)
+    figure = replace(clip.shots[0].figures[0], shape="square", pattern="plain", radius=0.22, colour="#c81450")
+    clip = replace(clip, shots=(replace(clip.shots[0], figures=(figure,)),))
+    x, y = (round(128 * place) for place in figure.position(0))
+    np.testing.assert_allclose(render_frame(clip, (128, 128), 0)[y, x], (0.97 * 200, 0.97 * 20, 0.97 * 80), atol=3)
 
 
 def test_loss_of_an_ignorant_head_is_known_in_closed_form():

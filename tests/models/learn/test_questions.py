@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from codeclens.models.learn.questions import KINDS, write_caption, write_questions
 from codeclens.models.learn.rendering import render
-from codeclens.models.learn.scenes import COLOURS, FAULTS, SHAPES, sample_clip
+from codeclens.models.learn.scenes import COLOURS, FAULTS, HELD_OUT, SHAPES, SPLITS, sample_clip
 from codeclens.models.learn.synthetic import looked_at
 from codeclens.models.learn.truth import truth_of
 
@@ -61,6 +61,9 @@ def derive(clip, frames, question):
     """The answer as the description has it."""
     kind, words = question.kind, question.question.split(" Choose:")[0]
     figures = figures_of(clip)
+    if kind in ("colour", "shape") and "object" in words and {"small", "large"} & set(words.split()):
+        (figure,) = [figure for figure in figures if (figure.radius > 0.15) == ("large" in words)]
+        return figure.colour if kind == "colour" else figure.shape
     if kind == "colour":
         (figure,) = [figure for figure in figures if f" {figure.shape}" in words]
         stated = [colour for colour in COLOURS if f" {colour}?" in words]
@@ -223,3 +226,18 @@ def test_truth_becomes_json(asked):
         again = json.loads(json.dumps(truth.to_json()))
         assert again["frames"] == frames and len(again["figures"]) == len(truth.figures)
         assert [question.to_json()["answer"] for question in questions] == [q.answer for q in questions]
+
+
+def test_pairs_kept_for_the_test_are_not_denied_before_it():
+    """Neither asked after nor offered: a model must not learn that there are none."""
+    denied = {"train": 0, "test": 0}
+    for split in denied:
+        for seed in range(SPLITS[split][0], SPLITS[split][0] + 150):
+            clip = sample_clip(seed)
+            for question in write_questions(clip, truth_of(clip, looked_at(clip, 4))):
+                texts = [question.question, *question.choices]
+                if question.kind == "colour" and question.form == "yes/no":
+                    shape, colour = re.fullmatch(r"Is the (\w+) (\w+)\?", question.question).groups()
+                    texts.append(f"{colour} {shape}")
+                denied[split] += any(f"{colour} {shape}" in text for colour, shape in HELD_OUT for text in texts)
+    assert denied["train"] == 0 and denied["test"] > 100
