@@ -2,6 +2,7 @@
 
 import textwrap
 
+from .cells import CellCourse
 from .scenes import COLOURS, HELD_OUT, PATTERNS, SHAPES
 from .training import Training
 
@@ -20,9 +21,9 @@ not a general vision model.
 * Start: the patch stem from the principal components of rendered patches, half whitened; the position table from waves;
   everything else from noise of seed {seed}.
 * Steps: {step} of {steps}; {alone} of these move the vision tower alone, which is told what stands in each token's cell
-  (figures and ground, where, and how they move), the others move everything by the language loss on answers alone.
-  Muon ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for the rest, with warm-up and a linear fall. Same
-  plan, machine and number of threads: same weights.
+  (figures and ground, where, how bright, and how they move), the others move {moved} by the language loss on
+  answers alone. Muon ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for the rest,
+  with warm-up and a linear fall. Same plan, machine and number of threads: same weights.
 * Last losses (mean over {last} steps): {loss:.4f}.
 
 ## Measured
@@ -51,6 +52,7 @@ UNFINISHED = "**The training was not finished when this was exported.**\n\n"
 def model_card(name: str, training: Training, measured: dict, losses: list[float], clips: int, split: str) -> str:
     """Markdown from a training and its accuracy (see ``scoring.accuracy``) on ``clips`` clips of ``split``."""
     plan, config = training.plan, training.model.config
+    by_language = [stage for stage in plan.stages if not isinstance(stage.course, CellCourse)]
     kinds = [kind for kind in measured if kind != "all"] + ["all"] * ("all" in measured)
     rows = [
         f"| {kind} | {100 * measured[kind][0] / measured[kind][1]:.1f} % | {measured[kind][1]} | "
@@ -69,6 +71,7 @@ def model_card(name: str, training: Training, measured: dict, losses: list[float
         step=training.step,
         steps=plan.steps,
         alone=plan.steps_alone,
+        moved="everything" if any(stage.tower for stage in by_language) else "the text model alone",
         rate=plan.rate,
         matrix_rate=plan.matrix_rate,
         seed=plan.seed,

@@ -160,7 +160,7 @@ def compare_with_llama(clip: Path, model: Path, mmproj: Path, ours: dict, fps: f
         for image in images:
             command += ["--image", str(image)]
         began = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         wall = time.perf_counter() - began
     if done.returncode:
         print(f"llama.cpp: failed, {done.stderr.strip().splitlines()[-1]}")

@@ -214,7 +214,9 @@ class Watched(NamedTuple):
 
 
 def run_watched(command: list) -> Watched:
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+    # A model of random weights says bytes that are no text.
+    opened = {"mode": "w+", "encoding": "utf-8", "errors": "replace"}
+    with tempfile.TemporaryFile(**opened) as output, tempfile.TemporaryFile(**opened) as errors:
         started, peak, spent = time.perf_counter(), 0, None
         process = psutil.Popen([str(word) for word in command], stdout=output, stderr=errors, stdin=subprocess.DEVNULL)
         while process.poll() is None:
