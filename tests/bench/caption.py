@@ -29,6 +29,8 @@ from support.machine import describe_machine
 
 MODES = {"thumbnail": [], "rgb": ["--mode", "rgb"], "per_frame": ["--every-frame"]}
 OUT = 64
+PATIENCE = 8
+"""How many times as long as thumbnails llama.cpp may take before it is stopped."""
 
 
 def main() -> None:
@@ -159,8 +161,13 @@ def compare_with_llama(clip: Path, model: Path, mmproj: Path, ours: dict, fps: f
         command += ["-n", str(OUT), "--ignore-eos", "--temp", "0", "-p", "Describe this video.", "--no-warmup"]
         for image in images:
             command += ["--image", str(image)]
-        began = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        began, patience = time.perf_counter(), PATIENCE * ours["wall"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=patience)
+        except subprocess.TimeoutExpired:
+            print(f"llama.cpp, {len(images)} frames as images: stopped after {patience:.1f} s, not done")
+            print(f"end to end: thumbnail is more than {PATIENCE:g}x as fast as llama.cpp")
+            return
         wall = time.perf_counter() - began
     if done.returncode:
         print(f"llama.cpp: failed, {done.stderr.strip().splitlines()[-1]}")
