@@ -5,12 +5,14 @@ import sys
 
 from .models.commands import demo, gvc, kernels, learn, qwen, talk, video
 from .models.errors import InputError
+from .models.memory import keep_freed_memory
 
 FAMILIES = (demo, video, talk, qwen, kernels, gvc, learn)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 wrong input (one line on standard error), 130 interrupted."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(prog="codeclens", description="Look at a video the way a codec does.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for family in FAMILIES:

@@ -56,8 +56,10 @@ def test_node_says_what_the_library_says_and_writes_the_page(comfyui, prompt, qw
     assert shown.splitlines()[0] == table(expected).splitlines()[0]
     pages = list((comfyui.base / "output" / "codeclens").glob("evaluation_*.html"))
     report = json.loads(pages[0].with_suffix(".json").read_text())
+    # Random weights leave near ties, which two processes of other thread counts may break in two ways.
+    near = 2.5 / sum(bool(task.choices) for task in read_tasks(index))
     for mode in MODES:
-        assert report["modes"][mode]["accuracy"] == expected["modes"][mode]["accuracy"]
+        assert report["modes"][mode]["accuracy"] == pytest.approx(expected["modes"][mode]["accuracy"], abs=near)
         assert report["modes"][mode]["tokens"] == expected["modes"][mode]["tokens"]
     assert pages[0].read_text(encoding="utf-8").startswith("<!doctype html>")
 
