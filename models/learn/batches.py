@@ -30,6 +30,8 @@ class Batch:
         visual_rows: int64 [m], where the tokens of ``pictures`` belong, in their order.
         answer_rows: int64 [a], tokens that predict a token of an answer; ``targets`` int64 [a], which.
         branch: int64 [a], number of the question that each target belongs to, over the whole batch.
+        cells, wholes: what the tokens of ``visual_rows``, and those in ``behind_rows`` int64 [n] behind each picture,
+            are told (:mod:`.changes`).
     """
 
     ids: torch.Tensor
@@ -40,6 +42,9 @@ class Batch:
     answer_rows: torch.Tensor
     targets: torch.Tensor
     branch: torch.Tensor
+    cells: torch.Tensor
+    wholes: torch.Tensor
+    behind_rows: torch.Tensor
 
     @property
     def count(self) -> int:
@@ -86,9 +91,9 @@ def collate(examples: Sequence[Example], tokenizer: Tokenizer, answers: Sequence
     branches = torch.from_numpy(of)
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     mask = (seen & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
-    pictures, visual_rows = _pictures(examples, rows, length)
     answer_rows, tokens, branch = torch.tensor(targets, dtype=torch.int64).reshape(-1, 3).T
-    return Batch(ids.flatten(), positions.flatten(1), mask, pictures, visual_rows, answer_rows, tokens, branch)
+    shown = _pictures(examples, rows, length)
+    return Batch(ids.flatten(), positions.flatten(1), mask, *shown[:2], answer_rows, tokens, branch, *shown[2:])
 
 
 def _row(example: Example, pairs, tokenizer: Tokenizer) -> _Row:
@@ -113,20 +118,21 @@ def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
     return tokenizer.encode(text)
 
 
-def _pictures(examples, rows: list[_Row], length: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """All pictures by shape, and the rows of their tokens in that order."""
-    groups: dict[tuple, tuple[list, list]] = {}
+def _pictures(examples, rows: list[_Row], length: int) -> tuple:
+    """All pictures by shape; in that order the rows of their tokens; what these, and the rows behind, are told."""
+    groups: dict[tuple, list] = {}
     for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
         at = 0
-        for picture in example.pictures:
+        for picture, whole in zip(example.pictures, example.wholes, strict=True):
             tokens = (picture.shape[1] // 32) * (picture.shape[2] // 32)
-            shown, places = groups.setdefault(picture.shape, ([], []))
-            shown.append(torch.from_numpy(picture))
-            places.append(number * length + row.prompt.visual_index[at : at + tokens])
+            places = number * length + row.prompt.visual_index[at : at + tokens]
+            cells = torch.from_numpy(example.cells[at : at + tokens])
+            shown = torch.from_numpy(picture), places, cells, torch.from_numpy(whole), places[-1:] + 1
+            groups.setdefault(picture.shape, []).append(shown)
             at += tokens
-    return [torch.stack(shown) for shown, _ in groups.values()], torch.cat(
-        [place for _, places in groups.values() for place in places]
-    )
+    shown, places, cells, wholes, behind = zip(*(one for group in groups.values() for one in group), strict=True)
+    pictures = [torch.stack([one[0] for one in group]) for group in groups.values()]
+    return pictures, torch.cat(places), torch.cat(cells), torch.stack(wholes), torch.cat(behind)
 
 
 def attend(query, key, value, causal: bool = False, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -165,6 +171,11 @@ def answer_losses(model, attention: BatchAttention, batch: Batch) -> torch.Tenso
 
     ``model`` is a :class:`.tiny.TinyQwen3VL` whose text model attends with ``attention``.
     """
+    return losses_and_halfway(model, attention, batch)[0]
+
+
+def losses_and_halfway(model, attention: BatchAttention, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`answer_losses`, and the hidden states [B * L, D] halfway through the text model's layers."""
     patches, grids = [], []
     for group in batch.pictures:
         cut, grid = patches_of(group.flatten(0, 1), model.config.vision, still=group.shape[1] == 1)
@@ -174,6 +185,12 @@ def answer_losses(model, attention: BatchAttention, batch: Batch) -> torch.Tenso
     embeds = model.text.embed(batch.ids)
     embeds = embeds.index_copy(0, batch.visual_rows, tokens.to(embeds.dtype))
     attention.mask = batch.mask
-    hidden = model.text(embeds, batch.positions, None, deepstack, batch.visual_rows)
+    halfway = []
+    layer = model.text.layers[len(model.text.layers) // 2 - 1]
+    hook = layer.register_forward_hook(lambda layer, given, states: halfway.append(states))
+    try:
+        hidden = model.text(embeds, batch.positions, None, deepstack, batch.visual_rows)
+    finally:
+        hook.remove()
     logits = model.text.logits(hidden[batch.answer_rows])
-    return F.cross_entropy(logits.float(), batch.targets, reduction="none")
+    return F.cross_entropy(logits.float(), batch.targets, reduction="none"), halfway[0]

@@ -22,8 +22,9 @@ not a general vision model.
   everything else from noise of seed {seed}.
 * Steps: {step} of {steps}; {alone} of these move the vision tower alone, which is told what stands in each token's cell
   (figures and ground, where, how bright, and how they move), the others move {moved} by the language loss on
-  answers alone. Muon ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for the rest,
-  with warm-up and a linear fall. Same plan, machine and number of threads: same weights.
+  answers and, halfway through its layers, by what it is told has changed since the picture before. Muon
+  ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for the rest, with warm-up and a linear fall. Same plan,
+  machine and number of threads: same weights.
 * Last losses (mean over {last} steps): {loss:.4f}.
 
 ## Measured

@@ -169,11 +169,8 @@ def cell_truth(clip: Clip, size: tuple[int, int], frame: int, following: int | N
         after = None if following is None else _poses(clip, following, (rows, columns))
         if after is not None:
             lengths[..., 2:4] = _ground_step(clip, frame, following, (rows, columns))
-        canvas = place_map(clip, frame, (rows * DETAIL, columns * DETAIL))
-        covered = {place: (canvas == place).reshape(rows, DETAIL, columns, DETAIL).mean((1, 3)) for place in before}
-        most = np.max(list(covered.values()), axis=0, initial=LEAST_SHARE)
-        for place, (x, y, becomes) in before.items():
-            inside = covered[place] >= most
+        for place, inside in figures_in_cells(clip, frame, (rows, columns)).items():
+            x, y, becomes = before[place]
             words[inside, :4] = _named(shot.figures[place], becomes)
             for row, column in zip(*inside.nonzero(), strict=True):
                 lengths[row, column, :2] = x - column - 0.5, y - row - 0.5
@@ -182,6 +179,19 @@ def cell_truth(clip: Clip, size: tuple[int, int], frame: int, following: int | N
                 step = (after[place][0] - x, after[place][1] - y) if place in after else np.nan
                 lengths[inside, 2:4] = step
     return words.reshape(-1, len(KINDS)), lengths.reshape(-1, LENGTHS)
+
+
+def figures_in_cells(clip: Clip, frame: int, cells: tuple[int, int]) -> dict[int, np.ndarray]:
+    """Where each figure of a frame's shot stands, by its place: bool [rows, columns].
+
+    It stands in the cells of which it covers more than others do, and enough.
+    """
+    rows, columns = cells
+    areas: dict[int, int] = {}
+    canvas = place_map(clip, frame, (rows * DETAIL, columns * DETAIL), areas)
+    covered = {place: (canvas == place).reshape(rows, DETAIL, columns, DETAIL).mean((1, 3)) for place in areas}
+    most = np.max(list(covered.values()), axis=0, initial=LEAST_SHARE)
+    return {place: share >= most for place, share in covered.items()}
 
 
 def _poses(clip: Clip, frame: int, cells: tuple[int, int]) -> dict[int, tuple]:

@@ -9,6 +9,7 @@ from ..code.encoding import shrink
 from ..code.modes import STAMPS, group_frames
 from ..qwen3vl.prompt import Picture
 from ..video.gop import plan_from_costs
+from .changes import changes, untold
 from .questions import Question, write_caption, write_questions
 from .rendering import render_frame
 from .scenes import CONTENTS, SPLITS, Clip, sample_clip
@@ -35,6 +36,7 @@ class Course:
         frames: fewest and most frames of a clip that are looked at.
         look_fps: how often a second a clip is looked at.
         kinds: kinds of question, all where empty; "caption" is one of them.
+        often: weight of a kind among those that a clip has, 1 where it is not named.
         questions: at most so many of one clip.
     """
 
@@ -46,6 +48,7 @@ class Course:
     frames: tuple[int, int] = (4, 16)
     look_fps: tuple[float, ...] = (2, 3, 4, 4, 6, 8)
     kinds: tuple[str, ...] = ()
+    often: dict[str, float] = field(default_factory=dict)
     questions: int = 6
     most_figures: int = 4
 
@@ -55,7 +58,8 @@ class Example:
     """One clip as it is shown, and what is asked.
 
     ``pictures`` uint8 [f, H, W, 3] each, f = 1 for stills and 2 for pairs, stand for the ``Picture`` parts in order;
-    other parts are text. Every question is asked on its own behind the same pictures.
+    other parts are text. Every question is asked on its own behind the same pictures. ``cells`` and ``wholes`` are what
+    :mod:`.changes` tells of the tokens and of the pictures.
     """
 
     seed: int
@@ -64,6 +68,8 @@ class Example:
     parts: list[str | Picture]
     pictures: list[np.ndarray]
     questions: list[Question]
+    cells: np.ndarray
+    wholes: np.ndarray
 
 
 def make_example(seed: int, course: Course, form: str | None = None) -> Example:
@@ -81,10 +87,10 @@ def make_example(seed: int, course: Course, form: str | None = None) -> Example:
     every = [round(number * native / fps) for number in range(count)]
     every = [frame for frame in every if frame < clip.frames]
     if form == "still":
-        parts, pictures, seen = _still(draw, clip, every, size)
+        parts, pictures, seen, told = _still(draw, clip, every, size)
     else:
-        parts, pictures, seen = _video(draw, clip, every, size, form)
-    return Example(seed, form, content, parts, pictures, draw_questions(draw, clip, seen, course))
+        parts, pictures, seen, told = _video(draw, clip, every, size, form)
+    return Example(seed, form, content, parts, pictures, draw_questions(draw, clip, seen, course), *told)
 
 
 def _weighted(draw, weights: dict):
@@ -93,11 +99,12 @@ def _weighted(draw, weights: dict):
 
 def _still(draw, clip: Clip, frames: list[int], size):
     frame = draw.choice(frames)
-    return [Picture(size[0] // 32, size[1] // 32)], [render_frame(clip, size, frame)[None]], [frame]
+    rows, columns = size[0] // 32, size[1] // 32
+    return [Picture(rows, columns)], [render_frame(clip, size, frame)[None]], [frame], untold(rows * columns, 1)
 
 
 def _video(draw, clip: Clip, frames: list[int], size, form: str):
-    """Parts, pictures and the frames that can be seen in a mode, under a plan drawn at random."""
+    """Parts, pictures, the frames that can be seen and what they tell in a mode, under a plan drawn at random."""
     opening = [next(at for at, frame in enumerate(frames) if frame >= shot.first) for shot in clip.shots
                if shot.first <= frames[-1]]  # fmt: skip
     # Key frames stand for every way to show whole pictures alone: sparse, dense, or all there are.
@@ -113,22 +120,26 @@ def _video(draw, clip: Clip, frames: list[int], size, form: str):
         seconds = float(pts[group.frames[0]] + pts[group.frames[-1]]) / 2
         parts.append(Picture(group.size[0] // 32, group.size[1] // 32, seconds if group.stamped else None))
         pictures.append(shrink(np.stack([rendered[at] for at in group.frames]), group.size))
-    return parts, pictures, [frames[at] for at in rendered]
+    first = [group.frames[0] for group in groups]
+    grids = [(part.rows, part.columns) for part in parts]
+    told = changes(clip, [frames[at] for at in first], grids, [rendered[at] for at in first])
+    return parts, pictures, [frames[at] for at in rendered], told
 
 
 def draw_questions(draw, clip: Clip, frames: list[int], course: Course) -> list[Question]:
-    """At most as many questions as the course asks, of as many different kinds as possible."""
+    """At most as many questions as the course asks, each of a kind drawn by its weight."""
     truth = truth_of(clip, frames)
     asked: dict[str, list[Question]] = {}
     for question in write_questions(clip, truth, draw.randrange(1 << 30)):
         asked.setdefault(question.kind, []).append(question)
     asked[CAPTION] = [Question(CAPTION, "open", draw.choice(DESCRIBE), write_caption(clip, truth), ())]
-    kinds = [kind for kind in asked if not course.kinds or kind in course.kinds]
-    draw.shuffle(kinds)
+    weights = {kind: course.often.get(kind, 1.0) for kind in asked if not course.kinds or kind in course.kinds}
     chosen = []
-    while kinds and len(chosen) < course.questions:
-        chosen += [asked[kind].pop() for kind in kinds[: course.questions - len(chosen)]]
-        kinds = [kind for kind in kinds if asked[kind]]
+    while weights and len(chosen) < course.questions:
+        kind = _weighted(draw, weights)
+        chosen.append(asked[kind].pop())
+        if not asked[kind]:
+            del weights[kind]
     return chosen
 
 

@@ -17,7 +17,7 @@ from ..qwen3vl.vision import VisionModel
 
 WIDTHS = {
     "nano": {"text": (3, 96, 256, 3, 1), "vision": (3, 96, 256, 3, (0, 1))},
-    "mini": {"text": (4, 256, 640, 8, 4), "vision": (4, 192, 512, 6, (1, 2))},
+    "mini": {"text": (6, 256, 640, 8, 4), "vision": (4, 192, 512, 6, (1, 2))},
     "small": {"text": (6, 256, 640, 8, 4), "vision": (6, 192, 512, 6, (1, 3))},
 }
 """Text model: (layers, width, inner width, heads, key heads); vision tower: (layers, width, inner width, heads, layers

@@ -22,8 +22,10 @@ from safetensors.torch import save_file
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from .batches import Batch, BatchAttention, answer_losses, attend, collate
+from .batches import Batch, BatchAttention, attend, collate, losses_and_halfway
 from .cells import OUTPUTS, CellBatch, CellCourse, cell_batches, cell_loss
+from .changes import change_loss, make_heads
+from .curriculum import Stage, default_stages
 from .lessons import Course, Example, corpus, make_example
 from .scenes import SPLITS
 from .stem import whiten_stem
@@ -41,69 +43,11 @@ STEM_STEP = 1 << 20
 ROWS_AT_ONCE = 8
 """Rows that are read together; a step's rows are sorted by length first, so that little is padded."""
 
+CHANGES = 0.3
+"""What the sum of the errors about changes weighs beside the answers' mean loss."""
+
 SAVE_EVERY = 300
 """Seconds between checkpoints."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A part of the training.
-
-    Attributes:
-        rows: clips a step.
-        course: what these are drawn from.
-        tower: how fast the vision tower moves, as a share of what everything else does; it rests where 0.
-        fall: steps at the end over which the learning rates fall to nothing.
-    """
-
-    steps: int
-    rows: int
-    course: Course | CellCourse
-    tower: float = 1.0
-    fall: int = 0
-
-
-LOOKS = ("position", "shape", "pattern", "colour", "size", "existence", "count")
-"""Kinds of question that one picture answers."""
-
-
-def default_stages() -> tuple[Stage, ...]:
-    """What every cell shows, for the tower alone; then, for the text model, what things are, where they go, what goes
-    wrong, what happens when; and then everything in every mode, at last in clips of any length.
-
-    What the tower does not tell, the text model does not learn in any reasonable time. A kind of question is learned
-    fastest alone, but what is not asked meanwhile is forgotten. These are the steps that the committed pair was given.
-    """
-    looks = Course(
-        forms={"still": 3, "rgb": 3, "keyframes": 1, "thumbnail": 1}, contents={"static": 1, "moving": 2},
-        frames=(2, 5), look_fps=(2, 3, 4), kinds=LOOKS, questions=6, most_figures=3,
-    )  # fmt: skip
-    paths = Course(
-        forms={"rgb": 3, "keyframes": 3, "thumbnail": 1}, contents={"moving": 1}, frames=(4, 9),
-        look_fps=(2, 3, 4), kinds=("position", "direction", "speed"), questions=5, most_figures=2,
-    )  # fmt: skip
-    faults = Course(
-        forms={"rgb": 3, "keyframes": 3, "thumbnail": 1}, contents={"moving": 1, "fault": 8}, frames=(6, 16),
-        look_fps=(3, 4, 4), kinds=("fault",), questions=6, most_figures=3,
-    )  # fmt: skip
-    events = Course(
-        forms={"rgb": 3, "keyframes": 3, "thumbnail": 1}, contents={"moving": 1, "cuts": 1}, frames=(8, 18),
-        look_fps=(3, 4, 4), kinds=("motion", "order", "when"), questions=6, most_figures=3,
-    )  # fmt: skip
-    forms = {"rgb": 3, "keyframes": 3, "thumbnail": 3, "still": 0.5}
-    everything = Course(forms=forms, frames=(4, 12), questions=8)
-    long = Course(forms=forms, frames=(8, 24), look_fps=(3, 4, 4, 4, 6), questions=8)
-    return (
-        Stage(2000, 64, CellCourse(), fall=500),
-        Stage(600, 64, CellCourse(off_palette=0.5), tower=0.5, fall=300),
-        Stage(300, 32, looks, tower=0.0),
-        Stage(200, 40, paths, tower=0.0),
-        Stage(180, 24, faults, tower=0.0),
-        Stage(100, 40, paths, tower=0.0),
-        Stage(75, 24, events, tower=0.0),
-        Stage(440, 16, everything, tower=0.0),
-        Stage(190, 16, long, tower=0.0, fall=190),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +127,13 @@ class TrainingPlan:
 class Training:
     """A model in training and what it is trained with.
 
-    ``tokenizer_metadata`` as GGUF stores it. ``head`` reads from the tower's tokens what their cells show; it is not
-    part of the model.
+    ``tokenizer_metadata`` as GGUF stores it. ``heads`` are no part of the model: ``tower`` reads from the tower's
+    tokens what their cells show, the others from the text model's hidden states what changes (:mod:`.changes`).
     """
 
     plan: TrainingPlan
     model: TinyQwen3VL
-    head: torch.nn.Linear
+    heads: torch.nn.ModuleDict
     attention: BatchAttention
     optimizers: tuple[torch.optim.Optimizer, ...]
     tokenizer_metadata: dict
@@ -210,17 +154,18 @@ class Training:
             first = plan.seeds_at(STEM_STEP)[0]
             examples = [make_example(first + number, Course()) for number in range(plan.stem_clips)]
             whiten_stem(model.vision.patch_embedding, examples, model.config.vision)
-        head = TrainingOperations.Linear(model.config.vision.output_size, OUTPUTS)
-        for parameter in head.parameters():
+        heads = make_heads(model.config.text.hidden_size)
+        heads["tower"] = TrainingOperations.Linear(model.config.vision.output_size, OUTPUTS)
+        for parameter in heads.parameters():
             torch.nn.init.zeros_(parameter)
-        training = cls(plan, model.to(device), head.to(device), attention, (), metadata, tokenizer)
+        training = cls(plan, model.to(device), heads.to(device), attention, (), metadata, tokenizer)
         training.optimizers = _optimizers(training.modules, plan)
         return training
 
     @property
     def modules(self) -> torch.nn.ModuleDict:
         """Everything with weights that training moves."""
-        return torch.nn.ModuleDict({"model": self.model, "head": self.head})
+        return torch.nn.ModuleDict({"model": self.model, "heads": self.heads})
 
     def advance(self, batches: Sequence[Batch] | Sequence[CellBatch]) -> float:
         """One step on ``batches``; returns their mean loss, every question, or every cell, weighing the same."""
@@ -249,9 +194,10 @@ class Training:
 
     def _loss(self, batch: Batch | CellBatch) -> torch.Tensor:
         if isinstance(batch, CellBatch):
-            return cell_loss(self.model.vision, self.head, batch)
-        losses = answer_losses(self.model, self.attention, batch)
-        return (losses * weights_of(batch)).sum() / batch.count
+            return cell_loss(self.model.vision, self.heads["tower"], batch)
+        losses, halfway = losses_and_halfway(self.model, self.attention, batch)
+        answers = (losses * weights_of(batch)).sum() / batch.count
+        return answers + CHANGES * change_loss(self.heads, halfway, batch)
 
     def save(self, path: Path) -> None:
         """Write weights, the optimiser's state and the plan to ``path``, whole or not at all."""

@@ -14,16 +14,16 @@ def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(16 << 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-first, second = faults(), faults()
-print(first, second)
+print(*(faults() for _ in range(30)))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc, which this is about")
-def test_the_second_tensor_finds_its_pages_ready():
+def test_later_tensors_find_their_pages_ready():
+    """After some calls, in which the holes that they leave settle."""
     kept, plain = (
         [int(word) for word in subprocess.check_output([sys.executable, "-c", FAULTS.format(keep=keep)]).split()]
         for keep in ("keep_freed_memory()", "keep_freed_memory")
     )
-    assert kept[0] > 100 and plain[1] > 100
-    assert kept[1] < 0.1 * plain[1]
+    assert kept[0] > 100 and min(plain) > 100
+    assert sum(kept[-8:]) < 0.1 * sum(plain[-8:])

@@ -10,6 +10,7 @@ from codeclens.models.code.encoding import encode_video, shrink
 from codeclens.models.code.layout import lay_out_segments
 from codeclens.models.code.visual_code import Segment
 from codeclens.models.learn.batches import BatchAttention, answer_losses, collate
+from codeclens.models.learn.changes import untold
 from codeclens.models.learn.lessons import CAPTION, FORMS, Course, Example, corpus, make_example
 from codeclens.models.learn.questions import Question
 from codeclens.models.learn.rendering import render
@@ -103,7 +104,8 @@ def example_of(code, shown, plan):
         Question("colour", "open", "What colour is the circle?", "red", ("red", "blue")),
         Question("fault", "yes/no", "Does the video flicker?", "no", ("yes", "no")),
     ]
-    return Example(8, code.mode, "moving", parts, pictures, questions)
+    tokens = sum(part.rows * part.columns for part in parts)
+    return Example(8, code.mode, "moving", parts, pictures, questions, *untold(tokens, len(parts)))
 
 
 def test_examples_are_laid_out_as_a_visual_code_is(tokenizer):

@@ -209,7 +209,9 @@ def test_a_tower_taught_by_cells_names_colours_of_figures_it_has_not_seen():
         if batch.pictures.shape[2] == 64:
             still = batch.pictures.shape[1] == 1
             with torch.no_grad():
-                told = training.head(vision(*patches_of(batch.pictures.flatten(0, 1), vision.config, still))[0])
+                told = training.heads["tower"](
+                    vision(*patches_of(batch.pictures.flatten(0, 1), vision.config, still))[0]
+                )
             figures = batch.words[:, 1] >= 0
             right += (told[:, : len(KINDS["colour"])].argmax(1) == batch.words[:, 0])[figures].tolist()
     assert sum(right) > 0.5 * len(right) > 30
