@@ -184,7 +184,7 @@ def test_the_text_model_learns_what_it_is_told():
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
     untrained = [parameter for parameter in model.text.layers[-1].parameters() if parameter.grad is not None]
     assert not untrained
