@@ -16,6 +16,7 @@ from .cells import DARKEST, figures_in_cells
 from .rendering import brightness, look, poses, what_is_shown
 from .scenes import CAMERAS, FAULTS, MOTIONS, Clip
 from .tiny import TrainingOperations
+from .truth import LEAST_STEP
 
 LEAST_RADIUS = 0.03
 """Radius in shorter sides below which a growing or shrinking figure is not there."""
@@ -23,9 +24,12 @@ LEAST_RADIUS = 0.03
 STEPS, PATHS, ZOOMS, LIGHTS = 8.0, 2.0, 8.0, 8.0
 """What lengths in shorter sides, logarithms of zoom and differences of brightness are told times, to be near 1."""
 
-CELL_VALUES = ("motion", "turns", "jitters", "morphed", "new", "step x", "step y", "path x", "path y", "speed")
+CELL_VALUES = (
+    "motion", "turns", "jitters", "morphed", "new", "rests", "moved", "step x", "step y", "path x", "path y", "speed",
+)  # fmt: skip
 """What a cell's token is told about the figure in it: what it does as far as can be seen by then, as a place among
-``MOTIONS``; four yes or no; how far it went since the picture before and since it was first seen; shorter sides a
+``MOTIONS``; six yes or no, of which the last two are whether it stands where it stood in the picture before, and
+whether it ever did not; how far it went since the picture before and since it was first seen; shorter sides a
 second."""
 
 PICTURE_VALUES = (
@@ -37,7 +41,7 @@ before; how far the ground moved; how many figures there are, and how many shots
 
 CELL_OUTPUTS = len(MOTIONS) + len(CELL_VALUES) - 1
 PICTURE_OUTPUTS = len(CAMERAS) + len(PICTURE_VALUES) - 1
-CELL_ANSWERS, PICTURE_ANSWERS = 4, len(FAULTS) + 2
+CELL_ANSWERS, PICTURE_ANSWERS = 6, len(FAULTS) + 2
 """How many of the values are yes or no; they follow the first, and the rest are numbers."""
 
 
@@ -62,12 +66,13 @@ def changes(clip: Clip, frames: Sequence[int], grids: Sequence[tuple[int, int]],
     """
     cells, wholes = [], []
     origins: dict[tuple[int, int], np.ndarray] = {}
+    moved: set[tuple[int, int]] = set()
     before = None
     for frame, grid, picture in zip(frames, grids, pictures, strict=True):
         now = _Seen(clip, frame, picture)
         for key, place in now.places.items():
             origins.setdefault(key, place)
-        cells.append(_of_cells(clip, now, before, origins, grid))
+        cells.append(_of_cells(clip, now, before, origins, moved, grid))
         wholes.append(_of_picture(clip, now, before, frames))
         before = now
     return np.concatenate(cells), np.stack(wholes)
@@ -95,7 +100,7 @@ class _Seen:
         }
 
 
-def _of_cells(clip: Clip, now: _Seen, before: _Seen | None, origins, grid: tuple[int, int]) -> np.ndarray:
+def _of_cells(clip: Clip, now: _Seen, before: _Seen | None, origins, moved: set, grid: tuple[int, int]) -> np.ndarray:
     values = np.full((*grid, len(CELL_VALUES)), np.nan, np.float32)
     if before is None or now.dark:
         return values.reshape(-1, len(CELL_VALUES))
@@ -105,20 +110,26 @@ def _of_cells(clip: Clip, now: _Seen, before: _Seen | None, origins, grid: tuple
         if key not in now.places:
             continue
         told = np.full(len(CELL_VALUES), np.nan, np.float32)
-        told[7:9] = PATHS * (now.places[key] - origins[key])
+        path = now.places[key] - origins[key]
+        told[9:11] = PATHS * path
         if same_shot:
-            told[:5] = _figure(clip, now, place)
+            told[:4] = _figure(clip, now, place)
             told[4] = key not in before.places
         if same_shot and key in before.places:
             step = now.places[key] - before.places[key]
-            told[5:7] = STEPS * step
-            told[9] = PATHS * np.hypot(*step) * clip.fps / (now.frame - before.frame)
+            length = np.hypot(*step)
+            told[5] = length < LEAST_STEP
+            told[6] = key in moved or length >= LEAST_STEP
+            told[7:9] = STEPS * step
+            told[11] = PATHS * length * clip.fps / (now.frame - before.frame)
+            if length >= LEAST_STEP:
+                moved.add(key)
         values[inside] = told
     return values.reshape(-1, len(CELL_VALUES))
 
 
 def _figure(clip: Clip, now: _Seen, place: int) -> tuple:
-    """Motion, turns, jitters and morphed of a figure, and a place left open."""
+    """Motion, turns, jitters and morphed of a figure."""
     figure, seconds = now.shot.figures[place], now.shown / clip.fps
     motion = figure.motion
     if figure.moment is not None and seconds < figure.moment:
@@ -131,7 +142,7 @@ def _figure(clip: Clip, now: _Seen, place: int) -> tuple:
         motion = MOTIONS.index(motion)
     turns = np.nan if figure.shape in ("circle", "ring") else figure.spin != 0
     jitters = any(fault.kind == "jitter" and fault.figure == place and fault.first < now.frame for fault in clip.faults)
-    return motion, turns, jitters, place in now.morphed, np.nan
+    return motion, turns, jitters, place in now.morphed
 
 
 def _of_picture(clip: Clip, now: _Seen, before: _Seen | None, frames: Sequence[int]) -> np.ndarray:

@@ -66,7 +66,7 @@ def default_stages() -> tuple[Stage, ...]:
     hundred steps is forgotten.
 
     These are the stages of the committed pair. While it was trained, changes weighed a third as much up to step 3112,
-    and up to step 3621 a seldom yes no more than a no.
+    up to step 3621 a seldom yes no more than a no, and it was not told which figures rest or have moved.
     """
     looks = Course(
         forms={"still": 2, "rgb": 3, "keyframes": 2, "thumbnail": 1}, contents={"static": 1, "moving": 2},

@@ -22,7 +22,7 @@ from codeclens.models.learn.lessons import Course, corpus, make_example
 from codeclens.models.learn.rendering import render_frame
 from codeclens.models.learn.scenes import CAMERAS, FAULTS, MOTIONS, sample_clip
 from codeclens.models.learn.tiny import TinyQwen3VL, tiny_config
-from codeclens.models.learn.truth import truth_of
+from codeclens.models.learn.truth import LEAST_STEP, truth_of
 from codeclens.models.learn.vocabulary import learn_vocabulary, tokenizer_of
 
 GRID = 4, 4
@@ -62,6 +62,9 @@ def test_a_figure_goes_where_the_scene_moves_it():
                 np.testing.assert_allclose(cells[f"step {name}"][frame][inside], STEPS * step[axis], atol=1e-4)
                 np.testing.assert_allclose(cells[f"path {name}"][frame][inside], PATHS * path[axis], atol=1e-4)
             np.testing.assert_allclose(cells["speed"][frame][inside], PATHS * 4 * np.hypot(*step), atol=1e-3)
+            steps = np.hypot(*np.diff(places[: frame + 1], axis=0).T)
+            assert (cells["rests"][frame][inside] == (steps[-1] < LEAST_STEP)).all()
+            assert (cells["moved"][frame][inside] == (steps >= LEAST_STEP).any()).all()
             seen += inside.sum()
         assert (wholes["figures"] == 0.5).all()
     assert seen > 100
