@@ -89,15 +89,13 @@ class _Seen:
         self.view = look(clip, self.shot, self.shown / clip.fps)
         self.dark = brightness(clip, frame, self.faults) < DARKEST
         size = clip.aspect[1], clip.aspect[0]
-        standing = poses(clip, self.shot, size, self.shown, self.view, self.faults)
+        standing = list(poses(clip, self.shot, size, self.shown, self.view, self.faults))
         self.places = {
             (self.number, place): np.array((x, y))
             for place, (x, y, radius, _), _ in standing
             if radius >= LEAST_RADIUS and 0 <= x <= size[1] and 0 <= y <= size[0]
         }
-        self.morphed = {
-            place for place, _, becomes in poses(clip, self.shot, size, self.shown, self.view, self.faults) if becomes
-        }
+        self.morphed = {place for place, _, becomes in standing if becomes}
 
 
 def _of_cells(clip: Clip, now: _Seen, before: _Seen | None, origins, moved: set, grid: tuple[int, int]) -> np.ndarray:
