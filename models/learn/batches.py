@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from ..qwen3vl.prompt import Prompt, asking, lay_out, opening
 from ..qwen3vl.tokenizer import Tokenizer
 from ..qwen3vl.vision import patches_of
+from .changes import MENTION_VALUES
 from .lessons import Example
 
 
@@ -32,6 +33,8 @@ class Batch:
         branch: int64 [a], number of the question that each target belongs to, over the whole batch.
         cells, wholes: what the tokens of ``visual_rows``, and those in ``behind_rows`` int64 [n] behind each picture,
             are told (:mod:`.changes`).
+        mention_rows: int64 [k], the last tokens of the events that questions name; ``mentions`` float32 [k, values],
+            what they are told.
     """
 
     ids: torch.Tensor
@@ -45,6 +48,8 @@ class Batch:
     cells: torch.Tensor
     wholes: torch.Tensor
     behind_rows: torch.Tensor
+    mention_rows: torch.Tensor
+    mentions: torch.Tensor
 
     @property
     def count(self) -> int:
@@ -67,6 +72,7 @@ class _Row:
     positions: torch.Tensor
     of: np.ndarray
     answers: list[tuple[int, int, int]]
+    mentions: list[tuple[int, np.ndarray]]
 
 
 def collate(examples: Sequence[Example], tokenizer: Tokenizer, answers: Sequence | None = None) -> Batch:
@@ -79,7 +85,7 @@ def collate(examples: Sequence[Example], tokenizer: Tokenizer, answers: Sequence
     ids = torch.full((len(rows), length), filler)
     positions = torch.zeros(3, len(rows), length, dtype=torch.int64)
     of = np.zeros((len(rows), length), np.int64)
-    targets, first = [], 0
+    targets, mentions, first = [], [], 0
     for number, row in enumerate(rows):
         count = len(row.ids)
         ids[number, :count] = torch.tensor(row.ids)
@@ -87,29 +93,47 @@ def collate(examples: Sequence[Example], tokenizer: Tokenizer, answers: Sequence
         of[number, :count] = row.of
         of[number, count:] = -1
         targets += [(number * length + at - 1, token, first + branch) for at, token, branch in row.answers]
+        mentions += [(number * length + at, told) for at, told in row.mentions]
         first += len(answers[number])
     branches = torch.from_numpy(of)
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     mask = (seen & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
     answer_rows, tokens, branch = torch.tensor(targets, dtype=torch.int64).reshape(-1, 3).T
     shown = _pictures(examples, rows, length)
-    return Batch(ids.flatten(), positions.flatten(1), mask, *shown[:2], answer_rows, tokens, branch, *shown[2:])
+    named = torch.tensor([at for at, _ in mentions], dtype=torch.int64)
+    told = (
+        torch.from_numpy(np.stack([told for _, told in mentions])) if mentions else torch.zeros(0, len(MENTION_VALUES))
+    )
+    return Batch(
+        ids.flatten(), positions.flatten(1), mask, *shown[:2], answer_rows, tokens, branch, *shown[2:], named, told
+    )
 
 
 def _row(example: Example, pairs, tokenizer: Tokenizer) -> _Row:
     prompt = lay_out([opening(), *example.parts], tokenizer)
     ids, positions, of = list(prompt.ids), [prompt.positions], [0] * len(prompt.ids)
     end = tokenizer.token_id("<|im_end|>")
-    answers = []
+    answers, mentions = [], []
     for number, (question, answer) in enumerate(pairs):
         asked = _encoded(tokenizer, asking(question))
         said = [*_encoded(tokenizer, answer), end]
+        mentions += [(len(ids) + at, told) for at, told in _mentions(question, example.moments, tokenizer)]
         start = len(ids) + len(asked)
         answers += [(start + at, token, number) for at, token in enumerate(said)]
         ids += asked + said
         positions.append((prompt.next_position + torch.arange(len(asked) + len(said))).expand(3, -1))
         of += [number + 1] * (len(asked) + len(said))
-    return _Row(prompt, ids, torch.cat(positions, dim=1), np.array(of), answers)
+    return _Row(prompt, ids, torch.cat(positions, dim=1), np.array(of), answers, mentions)
+
+
+def _mentions(question: str, moments: dict[str, np.ndarray], tokenizer: Tokenizer) -> list[tuple[int, np.ndarray]]:
+    """The last token of the words of each event that ``question`` names, and what it is told."""
+    found = ((question.find(words), words) for words in moments)
+    return [
+        (len(_encoded(tokenizer, question[: start + len(words)])) - 1, moments[words])
+        for start, words in found
+        if start >= 0
+    ]
 
 
 @functools.lru_cache(maxsize=1 << 15)
@@ -171,11 +195,12 @@ def answer_losses(model, attention: BatchAttention, batch: Batch) -> torch.Tenso
 
     ``model`` is a :class:`.tiny.TinyQwen3VL` whose text model attends with ``attention``.
     """
-    return losses_and_halfway(model, attention, batch)[0]
+    return losses_and_states(model, attention, batch)[0]
 
 
-def losses_and_halfway(model, attention: BatchAttention, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """:func:`answer_losses`, and the hidden states [B * L, D] halfway through the text model's layers."""
+def losses_and_states(model, attention: BatchAttention, batch: Batch) -> tuple[torch.Tensor, ...]:
+    """:func:`answer_losses`, and the hidden states [B * L, D] halfway through the text model's layers and before the
+    last of them."""
     patches, grids = [], []
     for group in batch.pictures:
         cut, grid = patches_of(group.flatten(0, 1), model.config.vision, still=group.shape[1] == 1)
@@ -185,12 +210,16 @@ def losses_and_halfway(model, attention: BatchAttention, batch: Batch) -> tuple[
     embeds = model.text.embed(batch.ids)
     embeds = embeds.index_copy(0, batch.visual_rows, tokens.to(embeds.dtype))
     attention.mask = batch.mask
-    halfway = []
-    layer = model.text.layers[len(model.text.layers) // 2 - 1]
-    hook = layer.register_forward_hook(lambda layer, given, states: halfway.append(states))
+    states = []
+    half = len(model.text.layers) // 2
+    hooks = [
+        layer.register_forward_hook(lambda layer, given, left: states.append(left))
+        for layer in (model.text.layers[half - 1], model.text.layers[-2])
+    ]
     try:
         hidden = model.text(embeds, batch.positions, None, deepstack, batch.visual_rows)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     logits = model.text.logits(hidden[batch.answer_rows])
-    return F.cross_entropy(logits.float(), batch.targets, reduction="none"), halfway[0]
+    return F.cross_entropy(logits.float(), batch.targets, reduction="none"), *states

@@ -22,9 +22,9 @@ not a general vision model.
   everything else from noise of seed {seed}.
 * Steps: {step} of {steps}; {alone} of these move the vision tower alone, which is told what stands in each token's cell
   (figures and ground, where, how bright, and how they move), the others move {moved} by the language loss on
-  answers and, halfway through its layers, by what it is told has changed since the picture before. Muon
-  ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for the rest, with warm-up and a linear fall. Same plan,
-  machine and number of threads: same weights.
+  answers and by what it is told: halfway through its layers what has changed since the picture before, and before the
+  last when the events are that a question names. Muon ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for
+  the rest, with warm-up and a linear fall. Same plan, machine and number of threads: same weights.
 * Last losses (mean over {last} steps): {loss:.4f}.
 
 ## Measured
@@ -54,11 +54,11 @@ def model_card(name: str, training: Training, measured: dict, losses: list[float
     """Markdown from a training and its accuracy (see ``scoring.accuracy``) on ``clips`` clips of ``split``."""
     plan, config = training.plan, training.model.config
     by_language = [stage for stage in plan.stages if not isinstance(stage.course, CellCourse)]
-    kinds = [kind for kind in measured if kind != "all"] + ["all"] * ("all" in measured)
+    kinds = [kind for kind in measured if kind != "all"]
     rows = [
         f"| {kind} | {100 * measured[kind][0] / measured[kind][1]:.1f} % | {measured[kind][1]} | "
         f"{100 * measured[kind][2] / measured[kind][1]:.1f} % |"
-        for kind in kinds
+        for kind in [*kinds, *(["all"] if "all" in measured else [])]
     ]
     return TEMPLATE.format(
         name=name,

@@ -3,9 +3,11 @@
 What a thing is stands in its token already; where it went, whether the picture froze, how many shots there were, only
 comes of comparing tokens, and answers of a word teach that very slowly. So the hidden states halfway through the text
 model are told it directly: those of a cell's token about the figure in it, those of the token behind a picture about
-the picture. The layers behind find there what questions ask for.
+the picture. The layers behind find there what questions ask for; before the last of them, the tokens that name an event
+in a question are told when it is.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,32 +18,44 @@ from .cells import DARKEST, figures_in_cells
 from .rendering import brightness, look, poses, what_is_shown
 from .scenes import CAMERAS, FAULTS, MOTIONS, Clip
 from .tiny import TrainingOperations
-from .truth import LEAST_STEP
+from .truth import LEAST_STEP, Truth
 
 LEAST_RADIUS = 0.03
 """Radius in shorter sides below which a growing or shrinking figure is not there."""
 
-STEPS, PATHS, ZOOMS, LIGHTS = 8.0, 2.0, 8.0, 8.0
-"""What lengths in shorter sides, logarithms of zoom and differences of brightness are told times, to be near 1."""
+STEPS, PATHS, ZOOMS, LIGHTS, AGES = 8.0, 2.0, 8.0, 8.0, 0.5
+"""What lengths in shorter sides, logarithms of zoom, differences of brightness and seconds are told times, to be near
+1."""
 
 CELL_VALUES = (
-    "motion", "turns", "jitters", "morphed", "new", "rests", "moved", "step x", "step y", "path x", "path y", "speed",
+    "motion", "turns", "jitters", "morphed", "new", "rests", "moved", "happens", "step x", "step y", "path x", "path y",
+    "speed", "age", "time",
 )  # fmt: skip
 """What a cell's token is told about the figure in it: what it does as far as can be seen by then, as a place among
-``MOTIONS``; six yes or no, of which the last two are whether it stands where it stood in the picture before, and
-whether it ever did not; how far it went since the picture before and since it was first seen; shorter sides a
-second."""
+``MOTIONS``; seven yes or no, of which the last three are whether it stands where it stood in the picture before,
+whether it ever did not, and whether what it does at a moment, such as stop, came just now; how far it went since the
+picture before and since it was first seen; shorter sides a second; how long ago that moment was, 0 where it is to come.
+Every cell's is told the time."""
 
 PICTURE_VALUES = (
-    "camera", *FAULTS, "cut", "repeats", "change", "light", "pan x", "pan y", "zoom", "figures", "shots",
+    "camera", *FAULTS, "cut", "repeats", "happens", "change", "light", "pan x", "pan y", "zoom", "figures", "shots",
+    "cut age", "gone age",
 )  # fmt: skip
 """What the token behind a picture is told: what the camera does, as a place among ``CAMERAS``; yes or no for each fault
-seen by then, for a new shot and for the same picture again; how different and how much brighter it is than the one
-before; how far the ground moved; how many figures there are, and how many shots there were."""
+seen by then, for a new shot, for the same picture again and for the moment of a figure; how different and how much
+brighter it is than the one before; how far the ground moved; how many figures there are, and how many shots there were;
+how long ago the shot began, 0 in the first, and how long ago a figure last disappeared in it, 0 where none has."""
+
+MENTION_VALUES = ("moment", "age", "share")
+"""What the last token of an event's words in a question is told: when it is, how long before the last frame, and which
+share of the time between the first and the last lies before it, from -1 to 1."""
+
+MENTIONS = 12.0
+"""What the mean error about a mention weighs beside the mean errors of all that cells and pictures are told."""
 
 CELL_OUTPUTS = len(MOTIONS) + len(CELL_VALUES) - 1
 PICTURE_OUTPUTS = len(CAMERAS) + len(PICTURE_VALUES) - 1
-CELL_ANSWERS, PICTURE_ANSWERS = 6, len(FAULTS) + 2
+CELL_ANSWERS, PICTURE_ANSWERS = 7, len(FAULTS) + 3
 """How many of the values are yes or no; they follow the first, and the rest are numbers."""
 
 
@@ -78,6 +92,24 @@ def changes(clip: Clip, frames: Sequence[int], grids: Sequence[tuple[int, int]],
     return np.concatenate(cells), np.stack(wholes)
 
 
+def moments(truth: Truth, fps: float) -> dict[str, np.ndarray]:
+    """What the mention of each event can be told, by its words: float32 [len(MENTION_VALUES)]."""
+    first, last = truth.frames[0] / fps, truth.frames[-1] / fps
+    words = Counter(event.text for event in truth.events)
+    return {
+        event.text: np.array(
+            [
+                AGES * event.seconds,
+                AGES * (last - event.seconds),
+                2 * (event.seconds - first) / max(last - first, 1 / fps) - 1,
+            ],
+            np.float32,
+        )
+        for event in truth.events
+        if words[event.text] == 1
+    }
+
+
 class _Seen:
     """A frame as it is shown, and where its figures stand: ``places`` (x, y) in shorter sides by (shot, place)."""
 
@@ -100,6 +132,7 @@ class _Seen:
 
 def _of_cells(clip: Clip, now: _Seen, before: _Seen | None, origins, moved: set, grid: tuple[int, int]) -> np.ndarray:
     values = np.full((*grid, len(CELL_VALUES)), np.nan, np.float32)
+    time = values[..., 14] = AGES * now.frame / clip.fps
     if before is None or now.dark:
         return values.reshape(-1, len(CELL_VALUES))
     same_shot = now.number == before.number and not before.dark
@@ -108,18 +141,22 @@ def _of_cells(clip: Clip, now: _Seen, before: _Seen | None, origins, moved: set,
         if key not in now.places:
             continue
         told = np.full(len(CELL_VALUES), np.nan, np.float32)
+        told[14] = time
         path = now.places[key] - origins[key]
-        told[9:11] = PATHS * path
+        told[10:12] = PATHS * path
         if same_shot:
             told[:4] = _figure(clip, now, place)
+            moment = now.shot.figures[place].moment
+            told[7] = _happens(clip, moment, before, now)
+            told[13] = np.nan if np.isnan(told[0]) else _age(moment, now.shown / clip.fps)
             told[4] = key not in before.places
         if same_shot and key in before.places:
             step = now.places[key] - before.places[key]
             length = np.hypot(*step)
             told[5] = length < LEAST_STEP
             told[6] = key in moved or length >= LEAST_STEP
-            told[7:9] = STEPS * step
-            told[11] = PATHS * length * clip.fps / (now.frame - before.frame)
+            told[8:10] = STEPS * step
+            told[12] = PATHS * length * clip.fps / (now.frame - before.frame)
             if length >= LEAST_STEP:
                 moved.add(key)
         values[inside] = told
@@ -143,21 +180,34 @@ def _figure(clip: Clip, now: _Seen, place: int) -> tuple:
     return motion, turns, jitters, place in now.morphed
 
 
+def _happens(clip: Clip, moment: float | None, before: _Seen, now: _Seen) -> bool:
+    return moment is not None and before.shown / clip.fps < moment <= now.shown / clip.fps
+
+
+def _age(moment: float | None, seconds: float) -> float:
+    return 0.0 if moment is None else AGES * max(0.0, seconds - moment)
+
+
 def _of_picture(clip: Clip, now: _Seen, before: _Seen | None, frames: Sequence[int]) -> np.ndarray:
     told = np.full(len(PICTURE_VALUES), np.nan, np.float32)
-    told[-2:] = len(now.places) / 2, now.number
+    told[15:17] = len(now.places) / 2, now.number
     if before is None:
         return told
     difference = (now.picture - before.picture) / 255
     told[1:7] = [_seen_by_now(clip, kind, now.frame, frames) for kind in FAULTS]
     told[7] = now.number != before.number
     told[8] = not difference.any()
-    told[9] = 4 * np.abs(difference).mean() ** 0.5
-    told[10] = LIGHTS * difference.mean()
+    told[10] = 4 * np.abs(difference).mean() ** 0.5
+    told[11] = LIGHTS * difference.mean()
     if now.number == before.number and not now.dark and not before.dark:
         told[0] = CAMERAS.index(now.shot.camera.kind)
+        told[9] = any(_happens(clip, figure.moment, before, now) for figure in now.shot.figures)
         (x, y, zoom), (u, v, later) = before.view, now.view
-        told[11:14] = STEPS * (x - u), STEPS * (y - v), ZOOMS * np.log(later / zoom)
+        told[12:15] = STEPS * (x - u), STEPS * (y - v), ZOOMS * np.log(later / zoom)
+    seconds = now.shown / clip.fps
+    told[17] = _age(now.shot.first / clip.fps, seconds) if now.number else 0.0
+    gone = [figure.moment for figure in now.shot.figures if figure.motion == "disappears" and figure.moment < seconds]
+    told[18] = _age(max(gone, default=None), seconds)
     return told
 
 
@@ -172,15 +222,23 @@ def _seen_by_now(clip: Clip, kind: str, frame: int, frames: Sequence[int]) -> bo
 
 
 def make_heads(width: int) -> torch.nn.ModuleDict:
-    """Layers from hidden states of ``width`` to what the tokens of cells and those behind pictures are told."""
-    outputs = {"cells": CELL_OUTPUTS, "wholes": PICTURE_OUTPUTS}
+    """Layers from hidden states of ``width`` to what the tokens of cells, those behind pictures and those that name an
+    event are told."""
+    outputs = {"cells": CELL_OUTPUTS, "wholes": PICTURE_OUTPUTS, "mentions": len(MENTION_VALUES)}
     return torch.nn.ModuleDict({name: TrainingOperations.Linear(width, count) for name, count in outputs.items()})
 
 
-def change_loss(heads: torch.nn.ModuleDict, states: torch.Tensor, batch) -> torch.Tensor:
-    """The mean error of what ``heads`` read from hidden states [n, D] of a ``batches.Batch``."""
-    cells = _loss(heads["cells"](states[batch.visual_rows]), batch.cells, len(MOTIONS), CELL_ANSWERS)
-    return cells + _loss(heads["wholes"](states[batch.behind_rows]), batch.wholes, len(CAMERAS), PICTURE_ANSWERS)
+def change_loss(heads: torch.nn.ModuleDict, halfway: torch.Tensor, late: torch.Tensor, batch) -> torch.Tensor:
+    """The mean error of what ``heads`` read from hidden states [n, D] of a ``batches.Batch``.
+
+    ``halfway`` are those that the first half of the layers leaves, ``late`` those that the last but one leaves.
+    """
+    cells = _loss(heads["cells"](halfway[batch.visual_rows]), batch.cells, len(MOTIONS), CELL_ANSWERS)
+    wholes = _loss(heads["wholes"](halfway[batch.behind_rows]), batch.wholes, len(CAMERAS), PICTURE_ANSWERS)
+    if not len(batch.mentions):
+        return cells + wholes
+    named = heads["mentions"](late[batch.mention_rows]).float()
+    return cells + wholes + MENTIONS * F.smooth_l1_loss(named, batch.mentions, beta=0.25)
 
 
 def _loss(outputs: torch.Tensor, told: torch.Tensor, words: int, answers: int) -> torch.Tensor:

@@ -9,11 +9,11 @@ from ..code.encoding import shrink
 from ..code.modes import STAMPS, group_frames
 from ..qwen3vl.prompt import Picture
 from ..video.gop import plan_from_costs
-from .changes import changes, untold
+from .changes import changes, moments, untold
 from .questions import Question, write_caption, write_questions
 from .rendering import render_frame
 from .scenes import CONTENTS, SPLITS, Clip, sample_clip
-from .truth import truth_of
+from .truth import Truth, truth_of
 
 DESCRIBE = (
     "Describe the video.",
@@ -38,6 +38,9 @@ class Course:
         kinds: kinds of question, all where empty; "caption" is one of them.
         often: weight of a kind among those that a clip has, 1 where it is not named.
         questions: at most so many of one clip.
+        whole: shares of the frames that "keyframes" shows whole, one of them drawn for each clip.
+        needs: how likely a clip is passed over, of which no question of a kind can be asked.
+        motions, faults: weights of what figures do and of what is wrong; all the same where empty.
     """
 
     sizes: dict[tuple[int, int], float] = field(
@@ -51,6 +54,11 @@ class Course:
     often: dict[str, float] = field(default_factory=dict)
     questions: int = 6
     most_figures: int = 4
+    fewest_figures: int = 1
+    whole: tuple[float, ...] = (0.15, 0.4, 1.0)
+    needs: dict[str, float] = field(default_factory=dict)
+    motions: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Example:
 
     ``pictures`` uint8 [f, H, W, 3] each, f = 1 for stills and 2 for pairs, stand for the ``Picture`` parts in order;
     other parts are text. Every question is asked on its own behind the same pictures. ``cells`` and ``wholes`` are what
-    :mod:`.changes` tells of the tokens and of the pictures.
+    :mod:`.changes` tells of the tokens and of the pictures, ``moments`` what it tells of events, by their words.
     """
 
     seed: int
@@ -70,6 +78,7 @@ class Example:
     questions: list[Question]
     cells: np.ndarray
     wholes: np.ndarray
+    moments: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def make_example(seed: int, course: Course, form: str | None = None) -> Example:
@@ -83,55 +92,69 @@ def make_example(seed: int, course: Course, form: str | None = None) -> Example:
     aspect = (size[1] / min(size), size[0] / min(size))
     # Duplicated frames only show where none is left out.
     native = fps if content == "fault" and drawn < 0.4 else draw.choice((1, 2, 3)) * fps
-    clip = sample_clip(seed, content, seconds=count / fps, fps=native, aspect=aspect, most_figures=course.most_figures)
+    clip = sample_clip(
+        seed, content, seconds=count / fps, fps=native, aspect=aspect,
+        most_figures=course.most_figures, fewest_figures=course.fewest_figures,
+        fault=_weighted(draw, course.faults) if course.faults else None, motions=course.motions,
+    )  # fmt: skip
     every = [round(number * native / fps) for number in range(count)]
     every = [frame for frame in every if frame < clip.frames]
-    if form == "still":
-        parts, pictures, seen, told = _still(draw, clip, every, size)
-    else:
-        parts, pictures, seen, told = _video(draw, clip, every, size, form)
-    return Example(seed, form, content, parts, pictures, draw_questions(draw, clip, seen, course), *told)
+    groups = [] if form == "still" else _grouped(draw, clip, every, size, form, course.whole)
+    seen = sorted({every[at] for group in groups for at in group.frames}) or [draw.choice(every)]
+    truth = truth_of(clip, seen)
+    questions = draw_questions(draw, clip, truth, course)
+    if not questions:
+        return Example(seed, form, content, [], [], [], *untold(0, 0))
+    parts, pictures, told = _video(clip, every, size, groups) if groups else _still(clip, seen[0], size)
+    return Example(seed, form, content, parts, pictures, questions, *told, moments(truth, clip.fps))
 
 
 def _weighted(draw, weights: dict):
     return draw.choices(list(weights), list(weights.values()))[0]
 
 
-def _still(draw, clip: Clip, frames: list[int], size):
-    frame = draw.choice(frames)
-    rows, columns = size[0] // 32, size[1] // 32
-    return [Picture(rows, columns)], [render_frame(clip, size, frame)[None]], [frame], untold(rows * columns, 1)
-
-
-def _video(draw, clip: Clip, frames: list[int], size, form: str):
-    """Parts, pictures, the frames that can be seen and what they tell in a mode, under a plan drawn at random."""
+def _grouped(draw, clip: Clip, frames: list[int], size, form: str, shares: tuple[float, ...]):
+    """How a mode shows ``frames``, under a plan drawn at random."""
     opening = [next(at for at, frame in enumerate(frames) if frame >= shot.first) for shot in clip.shots
                if shot.first <= frames[-1]]  # fmt: skip
     # Key frames stand for every way to show whole pictures alone: sparse, dense, or all there are.
-    share = draw.choice((0.15, 0.4, 1.0)) if form == "keyframes" else 0.15
+    share = draw.choice(shares) if form == "keyframes" else 0.15
     whole = {at for at in opening if draw.random() < 0.9} | {at for at in range(len(frames)) if draw.random() < share}
     pts = np.array(frames) / clip.fps
     plan = plan_from_costs(np.zeros(len(frames)), "frames", index=np.array(frames), pts=pts, size=size, frames=whole)
     stamps = "every" if draw.random() < 0.8 else draw.choice(STAMPS[1:])
-    groups = group_frames(plan, form, stamps=stamps, pair_thumbnails=form == "thumbnail" and draw.random() < 0.3)
+    return group_frames(plan, form, stamps=stamps, pair_thumbnails=form == "thumbnail" and draw.random() < 0.3)
+
+
+def _still(clip: Clip, frame: int, size):
+    """Parts, pictures and what they tell of one frame outside time."""
+    rows, columns = size[0] // 32, size[1] // 32
+    return [Picture(rows, columns)], [render_frame(clip, size, frame)[None]], untold(rows * columns, 1)
+
+
+def _video(clip: Clip, frames: list[int], size, groups):
+    """Parts, pictures and what they tell of ``frames`` as ``groups`` show them."""
     rendered = {at: render_frame(clip, size, frames[at]) for at in sorted({at for g in groups for at in g.frames})}
     parts, pictures = [], []
     for group in groups:
-        seconds = float(pts[group.frames[0]] + pts[group.frames[-1]]) / 2
+        seconds = (frames[group.frames[0]] / clip.fps + frames[group.frames[-1]] / clip.fps) / 2
         parts.append(Picture(group.size[0] // 32, group.size[1] // 32, seconds if group.stamped else None))
         pictures.append(shrink(np.stack([rendered[at] for at in group.frames]), group.size))
     first = [group.frames[0] for group in groups]
-    grids = [(part.rows, part.columns) for part in parts]
-    told = changes(clip, [frames[at] for at in first], grids, [rendered[at] for at in first])
-    return parts, pictures, [frames[at] for at in rendered], told
+    told = changes(
+        clip, [frames[at] for at in first], [(part.rows, part.columns) for part in parts],
+        [rendered[at] for at in first],
+    )  # fmt: skip
+    return parts, pictures, told
 
 
-def draw_questions(draw, clip: Clip, frames: list[int], course: Course) -> list[Question]:
-    """At most as many questions as the course asks, each of a kind drawn by its weight."""
-    truth = truth_of(clip, frames)
+def draw_questions(draw, clip: Clip, truth: Truth, course: Course) -> list[Question]:
+    """At most as many questions as the course asks, each of a kind drawn by its weight; none of a clip passed over."""
     asked: dict[str, list[Question]] = {}
     for question in write_questions(clip, truth, draw.randrange(1 << 30)):
         asked.setdefault(question.kind, []).append(question)
+    if any(draw.random() < chance for kind, chance in course.needs.items() if kind not in asked):
+        return []
     asked[CAPTION] = [Question(CAPTION, "open", draw.choice(DESCRIBE), write_caption(clip, truth), ())]
     weights = {kind: course.often.get(kind, 1.0) for kind in asked if not course.kinds or kind in course.kinds}
     chosen = []

@@ -392,11 +392,11 @@ def ask_order(scene: _Scene, draw) -> Iterator[Question]:
         if second.seconds - first.seconds >= TIME_BETWEEN
     ]
     for first, second in draw.sample(pairs, min(4, len(pairs))):
-        word, answer = draw.choice((("first", first), ("last", second)))
-        choices = [first.text, second.text]
-        draw.shuffle(choices)
-        wording = f"What happens {word}: {choices[0]} or {choices[1]}?"
-        yield Question("order", "choice", wording, answer.text, tuple(choices))
+        for word, answer in (("first", first), ("last", second)):
+            choices = [first.text, second.text]
+            draw.shuffle(choices)
+            wording = f"What happens {word}: {choices[0]} or {choices[1]}?"
+            yield Question("order", "choice", wording, answer.text, tuple(choices))
 
 
 def ask_when(scene: _Scene, draw) -> Iterator[Question]:

@@ -196,6 +196,8 @@ def sample_clip(
     aspect: tuple[float, float] = (1.0, 1.0),
     fault: str | None = None,
     most_figures: int = 4,
+    fewest_figures: int = 1,
+    motions: dict[str, float] | None = None,
 ) -> Clip:
     """Draw the clip of a seed; the seed's split decides which pairs of colour and shape it may show.
 
@@ -204,6 +206,8 @@ def sample_clip(
         seconds: length, drawn from 2 to 6 where None; fps: drawn from 8, 12 and 24.
         aspect: (width, height) in shorter sides, one of which is 1.
         fault: one of ``FAULTS`` for the content "fault", drawn where None.
+        fewest_figures, most_figures: of a shot.
+        motions: weight of each of ``MOTIONS`` wherever all of them may be drawn; the same for all where None.
     """
     split = split_of(seed)
     if content not in (None, *CONTENTS):
@@ -214,9 +218,9 @@ def sample_clip(
     content = content or draw.choices(CONTENTS, (1, 4, 2, 2, 3))[0]
     fps = fps or draw.choice((8, 12, 24))
     frames = max(1, round((seconds or draw.uniform(2, 6)) * fps))
-    shots = []
+    figures, shots = (fewest_figures, most_figures), []
     for first, stop, opening in _draw_shots(draw, content, frames, fps):
-        shots.append(_draw_shot(draw, split, content, (first, stop, opening), fps, aspect, most_figures))
+        shots.append(_draw_shot(draw, split, content, (first, stop, opening), fps, aspect, figures, motions))
     if split == "test":
         shots[0] = _with_held_out(draw, shots[0])
     clip = Clip(seed, content, fps, frames, aspect, tuple(shots))
@@ -239,7 +243,7 @@ def _draw_shots(draw, content: str, frames: int, fps: float) -> list[tuple[int, 
     return list(zip(starts, [*starts[1:], frames], openings, strict=True))
 
 
-def _draw_shot(draw, split, content, extent, fps, aspect, most_figures) -> Shot:
+def _draw_shot(draw, split, content, extent, fps, aspect, counts, weights) -> Shot:
     first, stop, opening = extent
     span = first / fps, stop / fps
     camera = Camera()
@@ -250,11 +254,12 @@ def _draw_shot(draw, split, content, extent, fps, aspect, most_figures) -> Shot:
     motions = {"static": ("still",), "camera": ("still", "still", "moves")}.get(content, MOTIONS)
     if span[1] - span[0] < 1.4:
         motions = ("still", "moves") if content != "static" else motions
-    count = draw.randint(1, most_figures)
+    count = draw.randint(*counts)
     names = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in HELD_OUT]
     figures = []
     for place, (colour, shape) in enumerate(draw.sample(names, count)):
-        motion = draw.choice(motions)
+        weighed = weights and motions is MOTIONS
+        motion = draw.choices(list(weights), list(weights.values()))[0] if weighed else draw.choice(motions)
         if content == "fault" and place == 0:
             motion = "moves"
         crossing = motion not in ("still", "appears", "disappears") and draw.random() < 0.3

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from .batches import Batch, BatchAttention, attend, collate, losses_and_halfway
+from .batches import Batch, BatchAttention, attend, collate, losses_and_states
 from .cells import OUTPUTS, CellBatch, CellCourse, cell_batches, cell_loss
 from .changes import change_loss, make_heads
 from .curriculum import Stage, default_stages
@@ -195,9 +195,9 @@ class Training:
     def _loss(self, batch: Batch | CellBatch) -> torch.Tensor:
         if isinstance(batch, CellBatch):
             return cell_loss(self.model.vision, self.heads["tower"], batch)
-        losses, halfway = losses_and_halfway(self.model, self.attention, batch)
+        losses, *states = losses_and_states(self.model, self.attention, batch)
         answers = (losses * weights_of(batch)).sum() / batch.count
-        return answers + CHANGES * change_loss(self.heads, halfway, batch)
+        return answers + CHANGES * change_loss(self.heads, *states, batch)
 
     def save(self, path: Path) -> None:
         """Write weights, the optimiser's state and the plan to ``path``, whole or not at all."""

@@ -1,6 +1,7 @@
 """A batch is what conversations read: every question as if it were the first, in the very prompt of models/code."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -173,3 +174,51 @@ def test_only_the_kinds_of_the_course_are_asked():
         kinds = tuple(draw.sample(("colour", "shape", "count", "motion"), 2))
         example = make_example(seed, Course(kinds=kinds))
         assert {question.kind for question in example.questions} <= set(kinds)
+
+
+def test_clips_without_a_needed_question_are_passed_over():
+    course = Course(
+        contents={"moving": 1}, forms={"keyframes": 1}, frames=(12, 16), whole=(1.0,), questions=40, fewest_figures=3
+    )
+    passed = 0
+    for seed in range(25):
+        all_of_it, needed = make_example(seed, course), make_example(seed, replace(course, needs={"order": 1.0}))
+        if any(question.kind == "order" for question in all_of_it.questions):
+            assert {q.question for q in needed.questions} == {q.question for q in all_of_it.questions}
+        else:
+            assert not needed.questions and not needed.pictures and not len(needed.cells)
+            passed += 1
+    assert 0 < passed < 25
+    some = [make_example(seed, replace(course, needs={"order": 0.5})) for seed in range(25)]
+    assert 0 < sum(not example.questions for example in some) < passed
+
+
+def test_key_frames_can_be_all_there_are():
+    course = Course(contents={"static": 1}, forms={"keyframes": 1}, frames=(9, 9), whole=(1.0,))
+    assert all(len(make_example(seed, course).parts) == 9 for seed in range(5))
+
+
+def test_faults_can_be_weighed():
+    course = Course(contents={"fault": 1}, frames=(16, 16), look_fps=(4,), kinds=("fault",), faults={"flicker": 1})
+    topics = {q.topic for seed in range(12) for q in make_example(seed, course).questions if q.answer == "yes"}
+    assert topics - {""} == {"flicker"}
+
+
+def test_mentions_are_the_last_tokens_of_the_events_that_questions_name(tokenizer):
+    course = Course(contents={"moving": 1, "cuts": 1}, frames=(10, 14), kinds=("order", "when"), questions=20)
+    examples = [example for example in (make_example(seed, course) for seed in range(12)) if example.questions]
+    batch = collate(examples, tokenizer)
+    length = batch.mask.shape[-1]
+    expected = []
+    for number, example in enumerate(examples):
+        ids = batch.ids[number * length : (number + 1) * length].tolist()
+        for question in example.questions:
+            for words, told in example.moments.items():
+                if words in question.question:
+                    expected.append((number, words, told))
+    assert len(expected) == len(batch.mention_rows) > 20
+    for row, values in zip(batch.mention_rows.tolist(), batch.mentions, strict=True):
+        number, at = divmod(row, length)
+        said = tokenizer.decode(batch.ids[number * length : row + 1].tolist())
+        ids = [words for other, words, told in expected if other == number and (values.numpy() == told).all()]
+        assert any(said.endswith(words) for words in ids)

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from codeclens.models.learn.batches import BatchAttention, attend, collate, losses_and_halfway
+from codeclens.models.learn.batches import BatchAttention, attend, collate, losses_and_states
 from codeclens.models.learn.changes import (
+    AGES,
     CELL_OUTPUTS,
     CELL_VALUES,
+    MENTION_VALUES,
     PATHS,
     PICTURE_OUTPUTS,
     PICTURE_VALUES,
@@ -17,8 +19,9 @@ from codeclens.models.learn.changes import (
     change_loss,
     changes,
     make_heads,
+    moments,
 )
-from codeclens.models.learn.lessons import Course, corpus, make_example
+from codeclens.models.learn.lessons import CAPTION, Course, corpus, make_example
 from codeclens.models.learn.rendering import render_frame
 from codeclens.models.learn.scenes import CAMERAS, FAULTS, MOTIONS, sample_clip
 from codeclens.models.learn.tiny import TinyQwen3VL, tiny_config
@@ -76,12 +79,17 @@ def test_motions_are_told_from_their_moment_on():
     for seed in range(60):
         clip = moving(seed)
         figure = clip.shots[0].figures[0]
-        cells, _, _ = told(clip)
+        cells, wholes, _ = told(clip)
         for frame in range(1, clip.frames):
             found = {MOTIONS[int(number)] for number in cells["motion"][frame] if np.isfinite(number)}
             passed = figure.moment is None or frame / 4 >= figure.moment
             if figure.motion in (*before, "moves", "still"):
                 assert found == {figure.motion if passed else before[figure.motion]}
+                ages = cells["age"][frame][np.isfinite(cells["age"][frame])]
+                assert ages == pytest.approx(AGES * (frame / 4 - figure.moment) if passed and figure.moment else 0)
+                just = passed and figure.moment is not None and (frame - 1) / 4 < figure.moment
+                assert (cells["happens"][frame][np.isfinite(cells["age"][frame])] == just).all()
+                assert wholes["happens"][frame] == just
                 seen.add((figure.motion, passed))
     assert len(seen) == 8
 
@@ -113,6 +121,8 @@ def test_shots_are_counted_and_nothing_is_compared_across_a_cut():
         cells, wholes, _ = told(clip)
         number = [clip.shots.index(clip.shot_at(frame)) for frame in range(clip.frames)]
         assert wholes["shots"].tolist() == number
+        opened = [AGES * (frame - clip.shots[shot].first) / 4 if shot else 0 for frame, shot in enumerate(number)]
+        assert wholes["cut age"][1:] == pytest.approx(opened[1:])
         cut = np.diff(number) > 0
         assert (wholes["cut"][1:] == cut).all() and cut.any()
         assert np.isnan(wholes["camera"][1:][cut]).all() and np.isnan(wholes["zoom"][1:][cut]).all()
@@ -138,9 +148,39 @@ def test_what_appears_is_new_once():
     assert not there[0] and there[-1] and news[0] == 1 and not any(news[1:])
 
 
+def test_what_disappears_is_told_for_how_long():
+    clips = (moving(seed) for seed in range(300))
+    clip = next(clip for clip in clips if clip.shots[0].figures[0].motion == "disappears")
+    _, wholes, _ = told(clip)
+    moment = clip.shots[0].figures[0].moment
+    assert wholes["gone age"][1:] == pytest.approx([AGES * max(0, n / 4 - moment) for n in range(1, clip.frames)])
+    assert wholes["gone age"][-1] > 0 and wholes["figures"][-1] == 0
+
+
+def test_events_are_told_when_they_are_by_their_words():
+    seen = 0
+    for seed in range(20):
+        clip = sample_clip(seed, "cuts", seconds=4, fps=8)
+        frames = list(range(1, clip.frames, 2))
+        found = moments(truth_of(clip, frames), clip.fps)
+        for shot in clip.shots[1:]:
+            if sum(other.opening == shot.opening for other in clip.shots) == 1:
+                moment, age, share = found[f"the {shot.opening}"]
+                seconds = shot.first / 8
+                assert moment == pytest.approx(AGES * seconds) and age == pytest.approx(
+                    AGES * (frames[-1] / 8 - seconds)
+                )
+                assert share == pytest.approx(np.interp(seconds, [frames[0] / 8, frames[-1] / 8], [-1, 1]))
+                seen += 1
+            else:
+                assert f"the {shot.opening}" not in found
+    assert seen > 10
+
+
 def test_the_first_picture_and_a_still_are_told_of_nothing_before():
     cells, wholes, _ = told(moving(1))
-    assert all(np.isnan(values[0]).all() for values in cells.values())
+    assert all(np.isnan(values[0]).all() for name, values in cells.items() if name != "time")
+    assert (cells["time"] == AGES * np.arange(len(wholes["shots"]))[:, None] / 4).all()
     assert {name for name, values in wholes.items() if np.isfinite(values[0])} == {"figures", "shots"}
     example = make_example(5, Course(), form="still")
     assert np.isnan(example.cells).all() and np.isnan(example.wholes).all()
@@ -176,22 +216,24 @@ def test_a_seldom_yes_weighs_as_much_as_many_noes():
 
 
 def test_the_text_model_learns_what_it_is_told():
-    """Every batch is of clips not seen before, and their loss falls; no layer behind the halfway is moved by it."""
+    """Every batch is of clips not seen before, and their loss falls; without the name of an event, no layer behind the
+    halfway is moved."""
     course = Course(
         sizes={(64, 64): 1}, forms={"keyframes": 1}, contents={"fault": 1}, frames=(4, 6), look_fps=(4,),
-        most_figures=1,
+        most_figures=1, kinds=(CAPTION,),
     )  # fmt: skip
     tokenizer = tokenizer_of(learn_vocabulary(corpus(40), 330))
     attention = BatchAttention()
     model = TinyQwen3VL(tiny_config("nano", tokenizer.size), 0, attention, attend)
     heads = make_heads(model.config.text.hidden_size)
-    assert [heads[name].out_features for name in ("cells", "wholes")] == [CELL_OUTPUTS, PICTURE_OUTPUTS]
+    outputs = [heads[name].out_features for name in ("cells", "wholes", "mentions")]
+    assert outputs == [CELL_OUTPUTS, PICTURE_OUTPUTS, len(MENTION_VALUES)]
     moved = [*model.text.layers.parameters(), *model.vision.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(moved, lr=2e-3)
     losses = []
     for step in range(60):
         batch = batch_of(range(1000 * step, 1000 * step + 16), course, tokenizer)
-        loss = change_loss(heads, losses_and_halfway(model, attention, batch)[1], batch)
+        loss = change_loss(heads, *losses_and_states(model, attention, batch)[1:], batch)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

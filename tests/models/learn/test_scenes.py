@@ -1,5 +1,7 @@
 """Seeds, splits and what they may show."""
 
+from collections import Counter
+
 import pytest
 from codeclens.models.errors import InputError
 from codeclens.models.learn.scenes import (
@@ -87,6 +89,18 @@ def test_faults_lie_inside_the_clip(kind):
             clip = sample_clip(seed, "fault", fault=kind, seconds=seconds, fps=fps)
             (fault,) = clip.faults
             assert fault.kind == kind and 0 < fault.first < fault.stop <= clip.frames
+
+
+def test_what_figures_do_and_how_many_there_are_can_be_weighed():
+    wanted = {"stops": 1.0, "appears": 3.0, "moves": 0.0}
+    clips = [sample_clip(seed, "moving", motions=wanted, fewest_figures=2, most_figures=2) for seed in range(150)]
+    done = Counter(figure.motion for clip in clips for figure in clip.shots[0].figures)
+    assert set(done) == {"stops", "appears"} and done["appears"] / done.total() == pytest.approx(0.75, abs=0.1)
+    assert all(len(clip.shots[0].figures) <= 2 for clip in clips)
+    assert sum(len(clip.shots[0].figures) == 2 for clip in clips) > 100  # a second one may find no room
+    still = sample_clip(0, "static", motions=wanted)
+    assert all(figure.motion == "still" for figure in still.shots[0].figures)
+    assert sample_clip(7, "moving", motions={}) == sample_clip(7, "moving")
 
 
 @pytest.mark.parametrize("wrong", [{"content": "dance"}, {"fault": "rust"}])

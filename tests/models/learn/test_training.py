@@ -174,6 +174,7 @@ def test_command_trains_resumes_and_exports_a_pair_that_loads(tmp_path, capsys):
     capsys.readouterr()
     page = (tmp_path / card).read_text()
     assert "not finished" not in page and "Steps: 2 of 2" in page and "| all |" in page
+    assert ", all." not in page
     model = load_qwen3vl(text)
     assert str(mmproj) == str(model.files[1].path)
     assert main(words) == 2
