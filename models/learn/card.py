@@ -37,6 +37,7 @@ Answers chosen by likelihood among the choices, on {checked} clips of the {split
 
 {warning}Learned well (nine of ten or better): {well}.
 Not learned (within a tenth of a guesser): {not_learned}.
+Asked too seldom to tell (fewer than {enough} times): {seldom}.
 
 ## What it was shown
 
@@ -47,6 +48,9 @@ Not learned (within a tenth of a guesser): {not_learned}.
 Anything else: photographs, people, text, languages other than the English of its few hundred words. Asked about these
 it answers with something that it was shown.
 """
+ENOUGH = 20
+"""Answers from which a kind of question is said to be learned, or not."""
+
 UNFINISHED = "**The training was not finished when this was exported.**\n\n"
 
 
@@ -55,6 +59,7 @@ def model_card(name: str, training: Training, measured: dict, losses: list[float
     plan, config = training.plan, training.model.config
     by_language = [stage for stage in plan.stages if not isinstance(stage.course, CellCourse)]
     kinds = [kind for kind in measured if kind != "all"]
+    told = [kind for kind in kinds if measured[kind][1] >= ENOUGH]
     rows = [
         f"| {kind} | {100 * measured[kind][0] / measured[kind][1]:.1f} % | {measured[kind][1]} | "
         f"{100 * measured[kind][2] / measured[kind][1]:.1f} % |"
@@ -82,8 +87,10 @@ def model_card(name: str, training: Training, measured: dict, losses: list[float
         split=split,
         rows="\n".join(rows),
         warning=UNFINISHED if training.step < plan.steps else "",
-        well=_listed(kind for kind in kinds if measured[kind][0] >= 0.9 * measured[kind][1]),
-        not_learned=_listed(kind for kind in kinds if measured[kind][0] - measured[kind][2] < 0.1 * measured[kind][1]),
+        well=_listed(kind for kind in told if measured[kind][0] >= 0.9 * measured[kind][1]),
+        not_learned=_listed(kind for kind in told if measured[kind][0] - measured[kind][2] < 0.1 * measured[kind][1]),
+        enough=ENOUGH,
+        seldom=_listed(kind for kind in kinds if kind not in told),
         shown=textwrap.fill(_shown(), 120),
     )
 

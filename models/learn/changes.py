@@ -130,41 +130,47 @@ class _Seen:
         self.morphed = {place for place, _, becomes in standing if becomes}
 
 
+def _in_order(names: Sequence[str], told: dict[str, float]) -> np.ndarray:
+    """The values of ``names``: float32, NaN where nothing is told."""
+    return np.array([told.get(name, np.nan) for name in names], np.float32)
+
+
 def _of_cells(clip: Clip, now: _Seen, before: _Seen | None, origins, moved: set, grid: tuple[int, int]) -> np.ndarray:
-    values = np.full((*grid, len(CELL_VALUES)), np.nan, np.float32)
-    time = values[..., 14] = AGES * now.frame / clip.fps
+    time = {"time": AGES * now.frame / clip.fps}
+    values = np.tile(_in_order(CELL_VALUES, time), (*grid, 1))
     if before is None or now.dark:
         return values.reshape(-1, len(CELL_VALUES))
-    same_shot = now.number == before.number and not before.dark
     for place, inside in figures_in_cells(clip, now.frame, grid).items():
-        key = now.number, place
-        if key not in now.places:
-            continue
-        told = np.full(len(CELL_VALUES), np.nan, np.float32)
-        told[14] = time
-        path = now.places[key] - origins[key]
-        told[10:12] = PATHS * path
-        if same_shot:
-            told[:4] = _figure(clip, now, place)
-            moment = now.shot.figures[place].moment
-            told[7] = _happens(clip, moment, before, now)
-            told[13] = np.nan if np.isnan(told[0]) else _age(moment, now.shown / clip.fps)
-            told[4] = key not in before.places
-        if same_shot and key in before.places:
-            step = now.places[key] - before.places[key]
-            length = np.hypot(*step)
-            told[5] = length < LEAST_STEP
-            told[6] = key in moved or length >= LEAST_STEP
-            told[8:10] = STEPS * step
-            told[12] = PATHS * length * clip.fps / (now.frame - before.frame)
-            if length >= LEAST_STEP:
-                moved.add(key)
-        values[inside] = told
+        if (now.number, place) in now.places:
+            told = _of_figure(clip, now, before, origins, moved, place)
+            values[inside] = _in_order(CELL_VALUES, time | told)
     return values.reshape(-1, len(CELL_VALUES))
 
 
-def _figure(clip: Clip, now: _Seen, place: int) -> tuple:
-    """Motion, turns, jitters and morphed of a figure."""
+def _of_figure(clip: Clip, now: _Seen, before: _Seen, origins, moved: set, place: int) -> dict[str, float]:
+    key = now.number, place
+    path = PATHS * (now.places[key] - origins[key])
+    told = {"path x": path[0], "path y": path[1]}
+    if now.number != before.number or before.dark:
+        return told
+    moment = now.shot.figures[place].moment
+    told |= _figure(clip, now, place)
+    told |= {"new": key not in before.places, "happens": _happens(clip, moment, before, now)}
+    if not np.isnan(told["motion"]):
+        told["age"] = _age(moment, now.shown / clip.fps)
+    if key in before.places:
+        step = now.places[key] - before.places[key]
+        length = np.hypot(*step)
+        if length >= LEAST_STEP:
+            moved.add(key)
+        told |= {"rests": length < LEAST_STEP, "moved": key in moved}
+        told |= {"step x": STEPS * step[0], "step y": STEPS * step[1]}
+        told["speed"] = PATHS * length * clip.fps / (now.frame - before.frame)
+    return told
+
+
+def _figure(clip: Clip, now: _Seen, place: int) -> dict[str, float]:
+    """What can be told of a figure by the frame alone, knowing the clip."""
     figure, seconds = now.shot.figures[place], now.shown / clip.fps
     motion = figure.motion
     if figure.moment is not None and seconds < figure.moment:
@@ -177,7 +183,7 @@ def _figure(clip: Clip, now: _Seen, place: int) -> tuple:
         motion = MOTIONS.index(motion)
     turns = np.nan if figure.shape in ("circle", "ring") else figure.spin != 0
     jitters = any(fault.kind == "jitter" and fault.figure == place and fault.first < now.frame for fault in clip.faults)
-    return motion, turns, jitters, place in now.morphed
+    return {"motion": motion, "turns": turns, "jitters": jitters, "morphed": place in now.morphed}
 
 
 def _happens(clip: Clip, moment: float | None, before: _Seen, now: _Seen) -> bool:
@@ -189,25 +195,34 @@ def _age(moment: float | None, seconds: float) -> float:
 
 
 def _of_picture(clip: Clip, now: _Seen, before: _Seen | None, frames: Sequence[int]) -> np.ndarray:
-    told = np.full(len(PICTURE_VALUES), np.nan, np.float32)
-    told[15:17] = len(now.places) / 2, now.number
-    if before is None:
-        return told
+    told = {"figures": len(now.places) / 2, "shots": now.number}
+    if before is not None:
+        told |= _since(clip, now, before) | {kind: _seen_by_now(clip, kind, now.frame, frames) for kind in FAULTS}
+    return _in_order(PICTURE_VALUES, told)
+
+
+def _since(clip: Clip, now: _Seen, before: _Seen) -> dict[str, float]:
+    """What has changed since the picture before."""
     difference = (now.picture - before.picture) / 255
-    told[1:7] = [_seen_by_now(clip, kind, now.frame, frames) for kind in FAULTS]
-    told[7] = now.number != before.number
-    told[8] = not difference.any()
-    told[10] = 4 * np.abs(difference).mean() ** 0.5
-    told[11] = LIGHTS * difference.mean()
-    if now.number == before.number and not now.dark and not before.dark:
-        told[0] = CAMERAS.index(now.shot.camera.kind)
-        told[9] = any(_happens(clip, figure.moment, before, now) for figure in now.shot.figures)
-        (x, y, zoom), (u, v, later) = before.view, now.view
-        told[12:15] = STEPS * (x - u), STEPS * (y - v), ZOOMS * np.log(later / zoom)
     seconds = now.shown / clip.fps
-    told[17] = _age(now.shot.first / clip.fps, seconds) if now.number else 0.0
     gone = [figure.moment for figure in now.shot.figures if figure.motion == "disappears" and figure.moment < seconds]
-    told[18] = _age(max(gone, default=None), seconds)
+    told = {
+        "cut": now.number != before.number,
+        "repeats": not difference.any(),
+        "change": 4 * np.abs(difference).mean() ** 0.5,
+        "light": LIGHTS * difference.mean(),
+        "cut age": _age(now.shot.first / clip.fps, seconds) if now.number else 0.0,
+        "gone age": _age(max(gone, default=None), seconds),
+    }
+    if now.number == before.number and not now.dark and not before.dark:
+        (x, y, zoom), (u, v, later) = before.view, now.view
+        told |= {
+            "camera": CAMERAS.index(now.shot.camera.kind),
+            "happens": any(_happens(clip, figure.moment, before, now) for figure in now.shot.figures),
+            "pan x": STEPS * (x - u),
+            "pan y": STEPS * (y - v),
+            "zoom": ZOOMS * np.log(later / zoom),
+        }
     return told
 
 

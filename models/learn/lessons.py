@@ -39,7 +39,7 @@ class Course:
         often: weight of a kind among those that a clip has, 1 where it is not named.
         questions: at most so many of one clip.
         whole: shares of the frames that "keyframes" shows whole, one of them drawn for each clip.
-        needs: how likely a clip is passed over, of which no question of a kind can be asked.
+        needs: by kind of question, how likely a clip is passed over of which none can be asked.
         motions, faults: weights of what figures do and of what is wrong; all the same where empty.
     """
 
@@ -82,7 +82,10 @@ class Example:
 
 
 def make_example(seed: int, course: Course, form: str | None = None) -> Example:
-    """The example of a seed. ``form`` overrules the course: evaluation shows the same clip in several."""
+    """The example of a seed, empty where nothing is asked of its clip.
+
+    ``form`` overrules the course: evaluation shows the same clip in several.
+    """
     draw = random.Random(f"lesson {seed}")
     content = _weighted(draw, course.contents)
     form, drawn = form or _weighted(draw, course.forms), draw.random()

@@ -209,16 +209,16 @@ def test_mentions_are_the_last_tokens_of_the_events_that_questions_name(tokenize
     examples = [example for example in (make_example(seed, course) for seed in range(12)) if example.questions]
     batch = collate(examples, tokenizer)
     length = batch.mask.shape[-1]
-    expected = []
-    for number, example in enumerate(examples):
-        ids = batch.ids[number * length : (number + 1) * length].tolist()
-        for question in example.questions:
-            for words, told in example.moments.items():
-                if words in question.question:
-                    expected.append((number, words, told))
+    expected = [
+        (number, words, told)
+        for number, example in enumerate(examples)
+        for question in example.questions
+        for words, told in example.moments.items()
+        if words in question.question
+    ]
     assert len(expected) == len(batch.mention_rows) > 20
     for row, values in zip(batch.mention_rows.tolist(), batch.mentions, strict=True):
-        number, at = divmod(row, length)
+        number = row // length
         said = tokenizer.decode(batch.ids[number * length : row + 1].tolist())
-        ids = [words for other, words, told in expected if other == number and (values.numpy() == told).all()]
-        assert any(said.endswith(words) for words in ids)
+        named = [words for other, words, told in expected if other == number and (values.numpy() == told).all()]
+        assert any(said.endswith(words) for words in named)

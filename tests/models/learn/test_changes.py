@@ -165,12 +165,10 @@ def test_events_are_told_when_they_are_by_their_words():
         found = moments(truth_of(clip, frames), clip.fps)
         for shot in clip.shots[1:]:
             if sum(other.opening == shot.opening for other in clip.shots) == 1:
-                moment, age, share = found[f"the {shot.opening}"]
-                seconds = shot.first / 8
-                assert moment == pytest.approx(AGES * seconds) and age == pytest.approx(
-                    AGES * (frames[-1] / 8 - seconds)
-                )
-                assert share == pytest.approx(np.interp(seconds, [frames[0] / 8, frames[-1] / 8], [-1, 1]))
+                seconds, last = shot.first / 8, frames[-1] / 8
+                share = np.interp(seconds, [frames[0] / 8, last], [-1, 1])
+                expected = [AGES * seconds, AGES * (last - seconds), share]
+                assert found[f"the {shot.opening}"] == pytest.approx(expected, abs=1e-5)
                 seen += 1
             else:
                 assert f"the {shot.opening}" not in found

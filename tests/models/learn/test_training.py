@@ -7,6 +7,7 @@ import pytest
 import torch
 from codeclens.__main__ import main
 from codeclens.models.errors import InputError
+from codeclens.models.learn.card import model_card
 from codeclens.models.learn.cells import KINDS, CellCourse, cell_batches
 from codeclens.models.learn.lessons import Course, make_example
 from codeclens.models.learn.scenes import SPLITS, split_of
@@ -165,6 +166,15 @@ def test_a_shortened_plan_keeps_its_proportions(steps):
     assert all(0 < plan.pace_at(step) <= 1 for step in range(steps))
 
 
+def test_a_card_judges_only_kinds_that_were_asked_often_enough():
+    measured = {"order": (4, 4, 2.0), "colour": (30, 30, 7.5), "size": (16, 30, 15.0), "all": (50, 64, 24.5)}
+    page = model_card("Name", Training.begin(PLAN), measured, [1.0], 5, "validation").splitlines()
+    assert "Learned well (nine of ten or better): colour." in page
+    assert "Not learned (within a tenth of a guesser): size." in page
+    assert "Asked too seldom to tell (fewer than 20 times): order." in page
+    assert "| order | 100.0 % | 4 | 50.0 % |" in page and "| all | 78.1 % | 64 | 38.3 % |" in page
+
+
 def test_command_trains_resumes_and_exports_a_pair_that_loads(tmp_path, capsys):
     words = ["train-tiny", str(tmp_path), "--size", "nano", "--steps", "2", "--check", "2"]
     assert main([*words, "--minutes", "0"]) == 0
@@ -174,7 +184,7 @@ def test_command_trains_resumes_and_exports_a_pair_that_loads(tmp_path, capsys):
     capsys.readouterr()
     page = (tmp_path / card).read_text()
     assert "not finished" not in page and "Steps: 2 of 2" in page and "| all |" in page
-    assert ", all." not in page
+    assert ", all." not in page and "Asked too seldom" in page
     model = load_qwen3vl(text)
     assert str(mmproj) == str(model.files[1].path)
     assert main(words) == 2
