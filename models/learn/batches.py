@@ -30,11 +30,14 @@ class Batch:
         pictures: uint8 [n, f, H, W, 3] for each size and number of frames.
         visual_rows: int64 [m], where the tokens of ``pictures`` belong, in their order.
         answer_rows: int64 [a], tokens that predict a token of an answer; ``targets`` int64 [a], which.
-        branch: int64 [a], number of the question that each target belongs to, over the whole batch.
+        branch: int64 [a], number of the question that each target belongs to, over the whole batch; ``weights`` float32
+            [a], what the target weighs in it (:func:`token_weights`).
         cells, wholes: what the tokens of ``visual_rows``, and those in ``behind_rows`` int64 [n] behind each picture,
             are told (:mod:`.changes`).
-        mention_rows: int64 [k], the last tokens of the events that questions name; ``mentions`` float32 [k, values],
-            what they are told.
+        mention_rows: int64 [k], the last tokens of the events that questions name; ``mentions`` float32
+            [k, values + 1], what they are told.
+        choosing_rows: int64 [c], tokens that predict which of two events an answer names; ``second`` float32 [c],
+            whether it is the one that the question names behind the other.
     """
 
     ids: torch.Tensor
@@ -45,11 +48,14 @@ class Batch:
     answer_rows: torch.Tensor
     targets: torch.Tensor
     branch: torch.Tensor
+    weights: torch.Tensor
     cells: torch.Tensor
     wholes: torch.Tensor
     behind_rows: torch.Tensor
     mention_rows: torch.Tensor
     mentions: torch.Tensor
+    choosing_rows: torch.Tensor
+    second: torch.Tensor
 
     @property
     def count(self) -> int:
@@ -71,69 +77,97 @@ class _Row:
     ids: list[int]
     positions: torch.Tensor
     of: np.ndarray
-    answers: list[tuple[int, int, int]]
+    answers: list[tuple[int, int, int, float]]
     mentions: list[tuple[int, np.ndarray]]
+    choosing: list[tuple[int, float]]
 
 
 def collate(examples: Sequence[Example], tokenizer: Tokenizer, answers: Sequence | None = None) -> Batch:
     """The batch of ``examples`` with each question's answer, or with ``answers``: (question, answer) pairs for each."""
     if answers is None:
-        answers = [[(question.question, question.answer) for question in example.questions] for example in examples]
-    rows = [_row(example, pairs, tokenizer) for example, pairs in zip(examples, answers, strict=True)]
+        asked = [[(one.question, one.answer, one.choices) for one in example.questions] for example in examples]
+    else:
+        asked = [[(*pair, ()) for pair in pairs] for pairs in answers]
+    rows = [_row(example, questions, tokenizer) for example, questions in zip(examples, asked, strict=True)]
     length = max(len(row.ids) for row in rows)
     filler = tokenizer.token_id("<|endoftext|>")
     ids = torch.full((len(rows), length), filler)
     positions = torch.zeros(3, len(rows), length, dtype=torch.int64)
     of = np.zeros((len(rows), length), np.int64)
-    targets, mentions, first = [], [], 0
+    targets, mentions, choosing, first = [], [], [], 0
     for number, row in enumerate(rows):
         count = len(row.ids)
         ids[number, :count] = torch.tensor(row.ids)
         positions[:, number, :count] = row.positions
         of[number, :count] = row.of
         of[number, count:] = -1
-        targets += [(number * length + at - 1, token, first + branch) for at, token, branch in row.answers]
+        targets += [(number * length + at - 1, token, first + branch) for at, token, branch, _ in row.answers]
         mentions += [(number * length + at, told) for at, told in row.mentions]
-        first += len(answers[number])
+        choosing += [(number * length + at, second) for at, second in row.choosing]
+        first += len(asked[number])
     branches = torch.from_numpy(of)
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     mask = (seen & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
     answer_rows, tokens, branch = torch.tensor(targets, dtype=torch.int64).reshape(-1, 3).T
+    weights = torch.tensor([weight for row in rows for *_, weight in row.answers])
     shown = _pictures(examples, rows, length)
     named = torch.tensor([at for at, _ in mentions], dtype=torch.int64)
-    told = (
-        torch.from_numpy(np.stack([told for _, told in mentions])) if mentions else torch.zeros(0, len(MENTION_VALUES))
-    )
+    told = torch.tensor(np.array([told for _, told in mentions], np.float32).reshape(-1, len(MENTION_VALUES) + 1))
+    at, second = torch.tensor(choosing).reshape(-1, 2).T
     return Batch(
-        ids.flatten(), positions.flatten(1), mask, *shown[:2], answer_rows, tokens, branch, *shown[2:], named, told
-    )
+        ids.flatten(), positions.flatten(1), mask, *shown[:2], answer_rows, tokens, branch, weights, *shown[2:], named,
+        told, at.long(), second,
+    )  # fmt: skip
 
 
-def _row(example: Example, pairs, tokenizer: Tokenizer) -> _Row:
+def _row(example: Example, questions, tokenizer: Tokenizer) -> _Row:
     prompt = lay_out([opening(), *example.parts], tokenizer)
     ids, positions, of = list(prompt.ids), [prompt.positions], [0] * len(prompt.ids)
     end = tokenizer.token_id("<|im_end|>")
-    answers, mentions = [], []
-    for number, (question, answer) in enumerate(pairs):
+    answers, mentions, choosing = [], [], []
+    for number, (question, answer, choices) in enumerate(questions):
         asked = _encoded(tokenizer, asking(question))
         said = [*_encoded(tokenizer, answer), end]
         mentions += [(len(ids) + at, told) for at, told in _mentions(question, example.moments, tokenizer)]
         start = len(ids) + len(asked)
-        answers += [(start + at, token, number) for at, token in enumerate(said)]
+        weights = token_weights(said, [[*_encoded(tokenizer, choice), end] for choice in choices])
+        answers += [(start + at, token, number, weights[at]) for at, token in enumerate(said)]
+        if choices and answer in example.moments:
+            second = max(choices, key=question.find)
+            choosing.append((start + int(np.argmax(weights)) - 1, float(answer == second)))
         ids += asked + said
         positions.append((prompt.next_position + torch.arange(len(asked) + len(said))).expand(3, -1))
         of += [number + 1] * (len(asked) + len(said))
-    return _Row(prompt, ids, torch.cat(positions, dim=1), np.array(of), answers, mentions)
+    return _Row(prompt, ids, torch.cat(positions, dim=1), np.array(of), answers, mentions, choosing)
+
+
+def token_weights(answer: list[int], choices: list[list[int]]) -> list[float]:
+    """What each token of an answer weighs, 1 in all.
+
+    One half falls on all alike, the other on those at which the answer parts from other choices: the rest of "the red
+    circle stops" says nothing about which of two events it is.
+    """
+    parting = [
+        any(other[:at] == answer[:at] and other[at : at + 1] not in ([], [token]) for other in choices)
+        for at, token in enumerate(answer)
+    ]
+    alike = 1 / len(answer)
+    if not any(parting):
+        return [alike] * len(answer)
+    return [0.5 * alike + 0.5 * parts / sum(parting) for parts in parting]
 
 
 def _mentions(question: str, moments: dict[str, np.ndarray], tokenizer: Tokenizer) -> list[tuple[int, np.ndarray]]:
     """The last token of the words of each event that ``question`` names, and what it is told."""
-    found = ((question.find(words), words) for words in moments)
-    return [
-        (len(_encoded(tokenizer, question[: start + len(words)])) - 1, moments[words])
-        for start, words in found
-        if start >= 0
-    ]
+    named = sorted((question.find(words), words) for words in moments if words in question)
+    told, before = [], np.nan
+    for start, words in named:
+        seconds = moments[words][0]
+        later = np.nan if np.isnan(before) else seconds > before
+        last = len(_encoded(tokenizer, question[: start + len(words)])) - 1
+        told.append((last, np.append(moments[words], np.float32(later))))
+        before = seconds
+    return told
 
 
 @functools.lru_cache(maxsize=1 << 15)
@@ -199,8 +233,8 @@ def answer_losses(model, attention: BatchAttention, batch: Batch) -> torch.Tenso
 
 
 def losses_and_states(model, attention: BatchAttention, batch: Batch) -> tuple[torch.Tensor, ...]:
-    """:func:`answer_losses`, and the hidden states [B * L, D] halfway through the text model's layers and before the
-    last of them."""
+    """:func:`answer_losses`, and the hidden states [B * L, D] halfway through the text model's layers, before the last
+    two and before the last of them."""
     patches, grids = [], []
     for group in batch.pictures:
         cut, grid = patches_of(group.flatten(0, 1), model.config.vision, still=group.shape[1] == 1)
@@ -211,10 +245,10 @@ def losses_and_states(model, attention: BatchAttention, batch: Batch) -> tuple[t
     embeds = embeds.index_copy(0, batch.visual_rows, tokens.to(embeds.dtype))
     attention.mask = batch.mask
     states = []
-    half = len(model.text.layers) // 2
+    layers = model.text.layers
     hooks = [
         layer.register_forward_hook(lambda layer, given, left: states.append(left))
-        for layer in (model.text.layers[half - 1], model.text.layers[-2])
+        for layer in (layers[len(layers) // 2 - 1], layers[-3], layers[-2])
     ]
     try:
         hidden = model.text(embeds, batch.positions, None, deepstack, batch.visual_rows)

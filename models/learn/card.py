@@ -22,9 +22,10 @@ not a general vision model.
   everything else from noise of seed {seed}.
 * Steps: {step} of {steps}; {alone} of these move the vision tower alone, which is told what stands in each token's cell
   (figures and ground, where, how bright, and how they move), the others move {moved} by the language loss on
-  answers and by what it is told: halfway through its layers what has changed since the picture before, and before the
-  last when the events are that a question names. Muon ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for
-  the rest, with warm-up and a linear fall. Same plan, machine and number of threads: same weights.
+  answers and by what it is told: halfway through its layers what has changed since the picture before; before the last
+  two when the events are that a question names, and before the last which of two comes first and which an answer names.
+  Muon ({matrix_rate:g}) for the layers' matrices, AdamW ({rate:g}) for the rest, with warm-up and a linear fall. Same
+  plan, machine and number of threads: same weights.
 * Last losses (mean over {last} steps): {loss:.4f}.
 
 ## Measured

@@ -3,8 +3,9 @@
 What a thing is stands in its token already; where it went, whether the picture froze, how many shots there were, only
 comes of comparing tokens, and answers of a word teach that very slowly. So the hidden states halfway through the text
 model are told it directly: those of a cell's token about the figure in it, those of the token behind a picture about
-the picture. The layers behind find there what questions ask for; before the last of them, the tokens that name an event
-in a question are told when it is.
+the picture. The layers behind find there what questions ask for: the tokens that name an event in a question are told
+when it is, and one layer later, where the question has named another, which of the two comes first; the token from
+which an answer has to name one of the two, which one that is.
 """
 
 from collections import Counter
@@ -48,10 +49,12 @@ how long ago the shot began, 0 in the first, and how long ago a figure last disa
 
 MENTION_VALUES = ("moment", "age", "share")
 """What the last token of an event's words in a question is told: when it is, how long before the last frame, and which
-share of the time between the first and the last lies before it, from -1 to 1."""
+share of the time between the first and the last lies before it, from -1 to 1. Behind them stands whether it is later
+than the event that the question named before, NaN where that one is the first."""
 
-MENTIONS = 12.0
-"""What the mean error about a mention weighs beside the mean errors of all that cells and pictures are told."""
+MENTIONS, PAIRS = 12.0, 4.0
+"""What the mean errors about the moments of events, and about which of two is later or is to be named, weigh beside
+the mean errors of all that cells and pictures are told."""
 
 CELL_OUTPUTS = len(MOTIONS) + len(CELL_VALUES) - 1
 PICTURE_OUTPUTS = len(CAMERAS) + len(PICTURE_VALUES) - 1
@@ -239,21 +242,36 @@ def _seen_by_now(clip: Clip, kind: str, frame: int, frames: Sequence[int]) -> bo
 def make_heads(width: int) -> torch.nn.ModuleDict:
     """Layers from hidden states of ``width`` to what the tokens of cells, those behind pictures and those that name an
     event are told."""
-    outputs = {"cells": CELL_OUTPUTS, "wholes": PICTURE_OUTPUTS, "mentions": len(MENTION_VALUES)}
+    outputs = {
+        "cells": CELL_OUTPUTS,
+        "wholes": PICTURE_OUTPUTS,
+        "mentions": len(MENTION_VALUES),
+        "later": 1,
+        "second": 1,
+    }
     return torch.nn.ModuleDict({name: TrainingOperations.Linear(width, count) for name, count in outputs.items()})
 
 
-def change_loss(heads: torch.nn.ModuleDict, halfway: torch.Tensor, late: torch.Tensor, batch) -> torch.Tensor:
+def change_loss(heads: torch.nn.ModuleDict, halfway, found, late, batch) -> torch.Tensor:
     """The mean error of what ``heads`` read from hidden states [n, D] of a ``batches.Batch``.
 
-    ``halfway`` are those that the first half of the layers leaves, ``late`` those that the last but one leaves.
+    ``halfway`` are those that the first half of the layers leaves, ``found`` those that the last but two leaves and
+    ``late`` those that the last but one leaves.
     """
     cells = _loss(heads["cells"](halfway[batch.visual_rows]), batch.cells, len(MOTIONS), CELL_ANSWERS)
     wholes = _loss(heads["wholes"](halfway[batch.behind_rows]), batch.wholes, len(CAMERAS), PICTURE_ANSWERS)
     if not len(batch.mentions):
         return cells + wholes
-    named = heads["mentions"](late[batch.mention_rows]).float()
-    return cells + wholes + MENTIONS * F.smooth_l1_loss(named, batch.mentions, beta=0.25)
+    told, later = batch.mentions[:, :-1], batch.mentions[:, -1]
+    error = MENTIONS * F.smooth_l1_loss(heads["mentions"](found[batch.mention_rows]).float(), told, beta=0.25)
+    second = later.isfinite()
+    if second.any():
+        ranked = heads["later"](late[batch.mention_rows[second]]).float()[:, 0]
+        error = error + PAIRS * F.binary_cross_entropy_with_logits(ranked, later[second])
+    if len(batch.second):
+        chosen = heads["second"](late[batch.choosing_rows]).float()[:, 0]
+        error = error + PAIRS * F.binary_cross_entropy_with_logits(chosen, batch.second)
+    return cells + wholes + error
 
 
 def _loss(outputs: torch.Tensor, told: torch.Tensor, words: int, answers: int) -> torch.Tensor:

@@ -15,7 +15,8 @@ class Stage:
         rows: clips a step.
         course: what these are drawn from.
         tower: how fast the vision tower moves, as a share of what everything else does; it rests where 0.
-        fall: steps at the end over which the learning rates fall to nothing.
+        fall: steps at the end over which the learning rates fall to nothing; where it is longer than the stage, they
+            begin lower.
     """
 
     steps: int
@@ -54,16 +55,18 @@ def default_stages() -> tuple[Stage, ...]:
     """What every cell shows, for the tower alone; for the text model, what things are, where one of them goes, where
     several go, everything in every mode; then what happens when, and which of two things first.
 
-    What the tower does not tell, the text model does not learn in any reasonable time; what comes of comparing
-    pictures it learns from short clips of few figures, being told (:mod:`.changes`); and what is not asked for a few
-    hundred steps is forgotten.
+    What the tower does not tell, the text model does not learn in any reasonable time; what comes of comparing pictures
+    it learns from short clips of few figures, the layers that have to know being told (:mod:`.changes`); and what is
+    not asked for a few hundred steps is forgotten.
 
     These are the stages of the committed pair. They were chosen while it was trained, by what it answered on the
     validation split, and what it was told grew on the way: changes weighed a third as much up to step 3112, a seldom
     yes no more than a no up to 3621; which figures rest or have moved was told from 4771 on, how long ago something was
-    from 5130, the time from 5567, what happens just now from 5814, and when the events are that questions name from
-    6232 (a layer earlier and a quarter as heavy up to 6401). One question was asked of an order instead of two up to
-    5030. The rates had fallen to 0.73 by step 6231, and to 0.85 by 6400.
+    from 5130, the time from 5567, what happens just now from 5814; when the events are that questions name from 6232 (a
+    quarter as heavy up to 6401, a layer later from there to 6977), which of two is the later from 6978, and which one
+    an answer names from 7385 (from 7226 to there, when that one is). Of an order one question was asked up to 5030, two
+    up to 7225, three from then on. Up to 6977 all tokens of an answer weighed the same, and clips with faults were
+    passed over like any others. The rates had fallen to 0.73 by step 6231, and to 0.85 by 6400.
     """
     tower = (Stage(2000, 64, CellCourse(), fall=500), Stage(600, 64, CellCourse(off_palette=0.5), tower=0.5, fall=300))
     return (*tower, *_things_and_paths(), *_events())
@@ -135,9 +138,20 @@ def _events() -> tuple[Stage, ...]:
         when, often=_seldom(0.4, order=20.0, when=5.0, motion=1.0), needs={"order": 0.85}, questions=6,
         fewest_figures=2, most_figures=3,
     )  # fmt: skip
+    ordered = replace(
+        order, contents={"moving": 5, "cuts": 2, "fault": 1.2}, faults=FROZEN, motions=dict(EVENTFUL, moves=2),
+        often=_seldom(0.4, order=20.0, when=5.0, motion=1.0, fault=5.0),
+    )  # fmt: skip
+    lasting = replace(
+        lively, sizes={(128, 128): 5, (96, 96): 3, (128, 160): 0.5, (160, 128): 0.5, (256, 256): 0.03},
+        forms={"rgb": 4, "keyframes": 4, "thumbnail": 1.5, "still": 0.2}, whole=(0.15, 0.4, 1.0, 1.0, 1.0, 1.0),
+        frames=(6, 18), motions=dict(EVENTFUL, still=1, moves=2), often=dict(often, order=16.0), needs={"order": 0.75},
+        contents={"static": 0.5, "moving": 6, "camera": 1, "cuts": 2, "fault": 2.5},
+    )  # fmt: skip
     end = replace(named, frames=(6, 18), often=dict(often, order=14.0, when=6.0), needs={"order": 0.75})
     given = ((260, 20, events, 200), (283, 24, moments, 0), (500, 40, pairs, 0), (418, 20, lively, 0),
-             (169, 20, named, 0), (176, 56, when, 0), (140, 40, order, 0), (260, 22, end, 260))  # fmt: skip
+             (169, 20, named, 0), (176, 56, when, 0), (140, 40, order, 0), (260, 22, end, 260),
+             (507, 56, ordered, 0), (400, 28, lasting, 700))  # fmt: skip
     return tuple(Stage(steps, rows, course, tower=0.0, fall=fall) for steps, rows, course, fall in given)
 
 

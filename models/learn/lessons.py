@@ -39,7 +39,7 @@ class Course:
         often: weight of a kind among those that a clip has, 1 where it is not named.
         questions: at most so many of one clip.
         whole: shares of the frames that "keyframes" shows whole, one of them drawn for each clip.
-        needs: by kind of question, how likely a clip is passed over of which none can be asked.
+        needs: by kind of question, how likely a clip without faults is passed over of which none can be asked.
         motions, faults: weights of what figures do and of what is wrong; all the same where empty.
     """
 
@@ -156,7 +156,7 @@ def draw_questions(draw, clip: Clip, truth: Truth, course: Course) -> list[Quest
     asked: dict[str, list[Question]] = {}
     for question in write_questions(clip, truth, draw.randrange(1 << 30)):
         asked.setdefault(question.kind, []).append(question)
-    if any(draw.random() < chance for kind, chance in course.needs.items() if kind not in asked):
+    if not clip.faults and any(draw.random() < chance for kind, chance in course.needs.items() if kind not in asked):
         return []
     asked[CAPTION] = [Question(CAPTION, "open", draw.choice(DESCRIBE), write_caption(clip, truth), ())]
     weights = {kind: course.often.get(kind, 1.0) for kind in asked if not course.kinds or kind in course.kinds}

@@ -381,7 +381,7 @@ def _told_events(scene: _Scene) -> list[Event]:
 
 
 def ask_order(scene: _Scene, draw) -> Iterator[Question]:
-    """Which of two events comes first."""
+    """Which of two events comes first, or last, and whether two come in this order."""
     events = _told_events(scene)
     texts = Counter(event.text for event in events)
     events = [event for event in events if texts[event.text] == 1]
@@ -397,6 +397,9 @@ def ask_order(scene: _Scene, draw) -> Iterator[Question]:
             draw.shuffle(choices)
             wording = f"What happens {word}: {choices[0]} or {choices[1]}?"
             yield Question("order", "choice", wording, answer.text, tuple(choices))
+        told = draw.sample([first, second], 2)
+        wording = f"Do these happen in this order: {told[0].text}, {told[1].text}?"
+        yield _yes_no("order", wording, told[0] is first)
 
 
 def ask_when(scene: _Scene, draw) -> Iterator[Question]:
@@ -463,7 +466,9 @@ def ask_fault(scene: _Scene, draw) -> Iterator[Question]:
     if truth.hidden_faults or len(truth.frames) < 4:
         return
     absent = [kind for kind in FAULTS if kind not in truth.faults and _plainly_absent(scene, kind)]
-    asked = list(truth.faults) + draw.sample(absent, min(1, len(absent)))
+    # That nothing stood still is seldom plain, so it is said more often where it is.
+    seldom = [kind for kind in absent if kind in ("freeze", "duplicate")]
+    asked = list(truth.faults) + draw.sample(seldom if seldom and draw.random() < 0.5 else absent, min(1, len(absent)))
     for kind in asked:
         yield _yes_no("fault", _pick(draw, *FAULT_QUESTIONS[kind]), kind in truth.faults, kind)
     if len(absent) >= 3 and (truth.faults or len(absent) == len(FAULTS)):

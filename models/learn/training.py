@@ -196,7 +196,7 @@ class Training:
         if isinstance(batch, CellBatch):
             return cell_loss(self.model.vision, self.heads["tower"], batch)
         losses, *states = losses_and_states(self.model, self.attention, batch)
-        answers = (losses * weights_of(batch)).sum() / batch.count
+        answers = (losses * batch.weights).sum() / batch.count
         return answers + CHANGES * change_loss(self.heads, *states, batch)
 
     def save(self, path: Path) -> None:
@@ -278,11 +278,6 @@ def batches_of(examples: list[Example], tokenizer) -> list[Batch]:
     """Batches of at most ``ROWS_AT_ONCE`` rows of similar length."""
     ordered = sorted(examples, key=lambda example: (sum(p.rows * p.columns + 9 for p in example.parts), example.seed))
     return [collate(ordered[start : start + ROWS_AT_ONCE], tokenizer) for start in range(0, len(ordered), ROWS_AT_ONCE)]
-
-
-def weights_of(batch: Batch) -> torch.Tensor:
-    """One over the length of its answer for each target, so that every question weighs the same: float32 [a]."""
-    return 1.0 / torch.bincount(batch.branch)[batch.branch]
 
 
 def train(
@@ -392,7 +387,7 @@ def shortened(plan: TrainingPlan, steps: int) -> TrainingPlan:
         ends.append(ends[-1] + stage.steps)
     ends = [round(end * share) for end in ends]
     stages = tuple(
-        replace(stage, steps=stop - start, fall=min(stop - start, round(stage.fall * share)))
+        replace(stage, steps=stop - start, fall=round(stage.fall * share))
         for stage, start, stop in zip(plan.stages, ends[:-1], ends[1:], strict=True)
     )
     return replace(plan, stages=stages, warmup=max(1, round(plan.warmup * steps / plan.steps)))

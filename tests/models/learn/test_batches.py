@@ -10,7 +10,7 @@ from codeclens.models.code.conversation import Conversation
 from codeclens.models.code.encoding import encode_video, shrink
 from codeclens.models.code.layout import lay_out_segments
 from codeclens.models.code.visual_code import Segment
-from codeclens.models.learn.batches import BatchAttention, answer_losses, collate
+from codeclens.models.learn.batches import BatchAttention, answer_losses, collate, token_weights
 from codeclens.models.learn.changes import untold
 from codeclens.models.learn.lessons import CAPTION, FORMS, Course, Example, corpus, make_example
 from codeclens.models.learn.questions import Question
@@ -191,6 +191,9 @@ def test_clips_without_a_needed_question_are_passed_over():
     assert 0 < passed < 25
     some = [make_example(seed, replace(course, needs={"order": 0.5})) for seed in range(25)]
     assert 0 < sum(not example.questions for example in some) < passed
+    faulty = replace(course, contents={"fault": 1}, needs={"order": 1.0})
+    asked = [{question.kind for question in make_example(seed, faulty).questions} for seed in range(12)]
+    assert all(asked) and any("order" not in kinds for kinds in asked)
 
 
 def test_key_frames_can_be_all_there_are():
@@ -213,12 +216,63 @@ def test_mentions_are_the_last_tokens_of_the_events_that_questions_name(tokenize
         (number, words, told)
         for number, example in enumerate(examples)
         for question in example.questions
-        for words, told in example.moments.items()
+        for words, told in sorted(example.moments.items(), key=lambda moment: question.question.find(moment[0]))
         if words in question.question
     ]
     assert len(expected) == len(batch.mention_rows) > 20
-    for row, values in zip(batch.mention_rows.tolist(), batch.mentions, strict=True):
-        number = row // length
-        said = tokenizer.decode(batch.ids[number * length : row + 1].tolist())
-        named = [words for other, words, told in expected if other == number and (values.numpy() == told).all()]
-        assert any(said.endswith(words) for words in named)
+    for row, values, (number, words, told) in zip(batch.mention_rows.tolist(), batch.mentions, expected, strict=True):
+        assert row // length == number
+        assert tokenizer.decode(batch.ids[number * length : row + 1].tolist()).endswith(words)
+        np.testing.assert_array_equal(values[:-1], told)
+
+
+def test_the_second_event_that_a_question_names_is_told_whether_it_is_the_later(tokenizer):
+    course = Course(contents={"moving": 1, "cuts": 1}, frames=(10, 14), kinds=("order", "when"), questions=20)
+    said = []
+    for example in filter(lambda example: example.questions, (make_example(seed, course) for seed in range(12))):
+        for question in example.questions:
+            batch = collate([replace(example, questions=[question])], tokenizer)
+            later = batch.mentions[:, -1].tolist()
+            assert np.isnan(later[0]) and len(later) == (2 if question.kind == "order" else 1)
+            if question.kind == "order" and question.form == "yes/no":
+                assert later[1] == (question.answer == "yes")
+            elif question.kind == "order":
+                second = max(question.choices, key=question.question.find)
+                assert later[1] == ((question.answer == second) == ("last" in question.question))
+            said.append((question.kind, question.form, later[-1]))
+    assert {(form, later) for kind, form, later in said if kind == "order"} == {
+        (form, later) for form in ("choice", "yes/no") for later in (0.0, 1.0)
+    }
+
+
+def test_where_an_answer_names_one_of_two_events_it_is_told_which(tokenizer):
+    course = Course(
+        contents={"moving": 1, "cuts": 1}, frames=(10, 14), kinds=("order",), questions=20, fewest_figures=3
+    )
+    said = []
+    for example in filter(lambda example: example.questions, (make_example(seed, course) for seed in range(24))):
+        batch = collate([example], tokenizer)
+        asked = [question for question in example.questions if question.form == "choice"]
+        for row, second, question in zip(batch.choosing_rows.tolist(), batch.second.tolist(), asked, strict=True):
+            (rival,) = set(question.choices) - {question.answer}
+            assert second == (question.question.find(rival) < question.question.find(question.answer))
+            right, wrong = tokenizer.encode(question.answer), tokenizer.encode(rival)
+            parting = next(at for at, pair in enumerate(zip(right, wrong, strict=False)) if pair[0] != pair[1])
+            assert batch.ids[row + 1 - parting : row + 2].tolist() == right[: parting + 1]
+            said.append(second)
+    assert len(said) > 20 and set(said) == {0.0, 1.0}
+
+
+def test_tokens_at_which_an_answer_parts_from_others_weigh_half_of_it():
+    assert token_weights([5, 6, 7, 9], []) == pytest.approx([0.25] * 4)
+    assert token_weights([5, 6, 7, 9], [[5, 6, 7, 9], [5, 4, 7, 9]]) == pytest.approx([0.125, 0.625, 0.125, 0.125])
+    parts_twice = token_weights([5, 6, 7, 9], [[5, 4, 9], [5, 6, 3, 3, 9], [5, 6, 7, 9]])
+    assert parts_twice == pytest.approx([0.125, 0.375, 0.375, 0.125])
+    assert token_weights([5, 9], [[5, 6, 9], [5, 9]]) == pytest.approx([0.25, 0.75])
+
+
+def test_every_question_weighs_the_same(tokenizer):
+    batch = collate([make_example(seed, COURSE, "rgb") for seed in range(4)], tokenizer)
+    torch.testing.assert_close(
+        torch.zeros(batch.count).index_add(0, batch.branch, batch.weights), torch.ones(batch.count)
+    )

@@ -11,6 +11,8 @@ from codeclens.models.learn.changes import (
     CELL_OUTPUTS,
     CELL_VALUES,
     MENTION_VALUES,
+    MENTIONS,
+    PAIRS,
     PATHS,
     PICTURE_OUTPUTS,
     PICTURE_VALUES,
@@ -224,8 +226,8 @@ def test_the_text_model_learns_what_it_is_told():
     attention = BatchAttention()
     model = TinyQwen3VL(tiny_config("nano", tokenizer.size), 0, attention, attend)
     heads = make_heads(model.config.text.hidden_size)
-    outputs = [heads[name].out_features for name in ("cells", "wholes", "mentions")]
-    assert outputs == [CELL_OUTPUTS, PICTURE_OUTPUTS, len(MENTION_VALUES)]
+    outputs = [heads[name].out_features for name in ("cells", "wholes", "mentions", "later", "second")]
+    assert outputs == [CELL_OUTPUTS, PICTURE_OUTPUTS, len(MENTION_VALUES), 1, 1]
     moved = [*model.text.layers.parameters(), *model.vision.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(moved, lr=2e-3)
     losses = []
@@ -239,6 +241,34 @@ def test_the_text_model_learns_what_it_is_told():
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
     assert not any(parameter in optimizer.state for parameter in model.text.layers[-1].parameters())
     assert all(parameter in optimizer.state for parameter in model.text.layers[0].parameters())
+
+
+def test_mentions_weigh_what_is_said_of_them():
+    """Heads of nothing but biases: the errors in closed form, of the moments and, where two are named, of the order."""
+    course = Course(
+        sizes={(64, 64): 1}, forms={"rgb": 1}, contents={"moving": 1}, frames=(10, 14), look_fps=(4,), kinds=("order",),
+        fewest_figures=3, needs={"order": 1.0},
+    )  # fmt: skip
+    tokenizer = tokenizer_of(learn_vocabulary(corpus(40), 330))
+    examples = (make_example(seed, course) for seed in range(200))
+    batch = collate([next(example for example in examples if example.questions)], tokenizer)
+    heads = make_heads(8)
+    for parameter in heads.parameters():
+        torch.nn.init.zeros_(parameter)
+    torch.nn.init.constant_(heads["later"].bias, 0.5)
+    torch.nn.init.constant_(heads["second"].bias, 0.25)
+    states = [torch.zeros(len(batch.ids), 8)] * 3
+    loss = change_loss(heads, *states, batch).item()
+    later = batch.mentions[:, -1].numpy()
+    size = np.abs(batch.mentions[:, :-1].numpy())
+    moments = np.where(size < 0.25, 2 * size**2, size - 0.125).mean()
+    choices = np.mean([np.log1p(np.exp(-0.25 if said else 0.25)) for said in batch.second.tolist()])
+    batch.mention_rows, batch.mentions = batch.mention_rows[:0], batch.mentions[:0]
+    batch.choosing_rows, batch.second = batch.choosing_rows[:0], batch.second[:0]
+    order = np.mean([np.log1p(np.exp(-0.5 if said else 0.5)) for said in later[np.isfinite(later)]])
+    assert loss - change_loss(heads, *states, batch).item() == pytest.approx(
+        MENTIONS * moments + PAIRS * (order + choices), rel=1e-4
+    )
 
 
 def batch_of(seeds, course, tokenizer):

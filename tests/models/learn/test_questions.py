@@ -109,8 +109,11 @@ def derive(clip, frames, question):
         near = min(np.hypot(*np.subtract(back.position(t), front.position(t))) for t in times)
         return "yes" if near < 0.6 * (back.radius + front.radius) else "no"
     if kind == "order":
-        one, other = (moment_of(clip, choice) for choice in question.choices)
+        events = words.split(": ")[1].rstrip("?").split(", ") if question.form == "yes/no" else question.choices
+        one, other = (moment_of(clip, event) for event in events)
         assert abs(one - other) > 0.6
+        if question.form == "yes/no":
+            return "yes" if one < other else "no"
         return question.choices[int((one > other) == ("first" in words))]
     if kind == "when":
         seconds = moment_of(clip, words.split(": ")[1].rstrip("?"))

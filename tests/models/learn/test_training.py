@@ -23,7 +23,6 @@ from codeclens.models.learn.training import (
     lesson,
     shortened,
     train,
-    weights_of,
 )
 from codeclens.models.qwen3vl import load_qwen3vl
 from codeclens.models.qwen3vl.vision import patches_of
@@ -103,12 +102,6 @@ def test_checkpoints_are_not_mistaken(tmp_path, whole):
         train(tmp_path, PLAN, resume=True)
 
 
-def test_every_question_weighs_the_same():
-    batch = type("Batch", (), {"branch": torch.tensor([0, 0, 0, 1, 2, 2])})
-    summed = torch.zeros(3).index_add(0, batch.branch, weights_of(batch))
-    torch.testing.assert_close(summed, torch.ones(3))
-
-
 def test_the_default_plan_draws_only_training_seeds_once_each():
     plan = TrainingPlan()
     seen = [plan.seeds_at(step) for step in range(0, plan.steps, 500)] + [plan.seeds_at(plan.steps - 1)]
@@ -141,10 +134,11 @@ def test_rates_rise_after_each_fall_and_each_change_of_what_moves():
         Stage(2, 1, whole),
         Stage(4, 1, tower),
         Stage(4, 1, whole, fall=2),
+        Stage(4, 1, whole, fall=8),
     )
     plan = TrainingPlan(warmup=2, stages=stages)
     paces = [plan.pace_at(step) for step in range(plan.steps)]
-    expected = [0.5, 1, 1, 1, 2 / 3, 1 / 3, 0.5, 1, 1, 1, 1, 0.5, 1, 1, 1, 0.5, 1, 1, 0.5]
+    expected = [0.5, 1, 1, 1, 2 / 3, 1 / 3, 0.5, 1, 1, 1, 1, 0.5, 1, 1, 1, 0.5, 1, 1, 0.5, 0.5, 3 / 8, 2 / 8, 1 / 8]
     assert paces == pytest.approx(expected) and plan.steps_alone == 10
     assert 0 < TrainingPlan().pace_at(TrainingPlan().steps - 1) < 0.01
 

@@ -44,4 +44,4 @@ def test_answers_on_fixed_clips_have_not_changed(model, recorded):
 
 def test_more_answers_are_true_than_a_guesser_has(recorded):
     asked = [row for row in recorded if not row["question"].startswith("Describe")]
-    assert sum(row["answer"] == row["truth"] for row in asked) >= 0.65 * len(asked)
+    assert sum(row["answer"] == row["truth"] for row in asked) >= 0.7 * len(asked)
