@@ -113,10 +113,11 @@ def collate(examples: Sequence[Example], tokenizer: Tokenizer, answers: Sequence
     shown = _pictures(examples, rows, length)
     named = torch.tensor([at for at, _ in mentions], dtype=torch.int64)
     told = torch.tensor(np.array([told for _, told in mentions], np.float32).reshape(-1, len(MENTION_VALUES) + 1))
-    at, second = torch.tensor(choosing).reshape(-1, 2).T
+    choosing_rows = torch.tensor([at for at, _ in choosing], dtype=torch.int64)
+    second = torch.tensor([second for _, second in choosing])
     return Batch(
         ids.flatten(), positions.flatten(1), mask, *shown[:2], answer_rows, tokens, branch, weights, *shown[2:], named,
-        told, at.long(), second,
+        told, choosing_rows, second,
     )  # fmt: skip
 
 

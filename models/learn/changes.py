@@ -252,11 +252,13 @@ def make_heads(width: int) -> torch.nn.ModuleDict:
     return torch.nn.ModuleDict({name: TrainingOperations.Linear(width, count) for name, count in outputs.items()})
 
 
-def change_loss(heads: torch.nn.ModuleDict, halfway, found, late, batch) -> torch.Tensor:
+def change_loss(
+    heads: torch.nn.ModuleDict, halfway: torch.Tensor, found: torch.Tensor, late: torch.Tensor, batch
+) -> torch.Tensor:
     """The mean error of what ``heads`` read from hidden states [n, D] of a ``batches.Batch``.
 
-    ``halfway`` are those that the first half of the layers leaves, ``found`` those that the last but two leaves and
-    ``late`` those that the last but one leaves.
+    ``halfway`` are those that the first half of the layers leaves, ``found`` those before the last two layers and
+    ``late`` those before the last.
     """
     cells = _loss(heads["cells"](halfway[batch.visual_rows]), batch.cells, len(MOTIONS), CELL_ANSWERS)
     wholes = _loss(heads["wholes"](halfway[batch.behind_rows]), batch.wholes, len(CAMERAS), PICTURE_ANSWERS)

@@ -148,10 +148,15 @@ def _events() -> tuple[Stage, ...]:
         frames=(6, 18), motions=dict(EVENTFUL, still=1, moves=2), often=dict(often, order=16.0), needs={"order": 0.75},
         contents={"static": 0.5, "moving": 6, "camera": 1, "cuts": 2, "fault": 2.5},
     )  # fmt: skip
+    longer = replace(
+        lasting, sizes={(128, 128): 1}, forms={"rgb": 2, "keyframes": 5, "thumbnail": 1, "still": 0.2},
+        whole=(0.3, 1.0, 1.0, 1.0), frames=(10, 24), look_fps=(4,), often=dict(often, order=20.0),
+        needs={"order": 0.85},
+    )  # fmt: skip
     end = replace(named, frames=(6, 18), often=dict(often, order=14.0, when=6.0), needs={"order": 0.75})
     given = ((260, 20, events, 200), (283, 24, moments, 0), (500, 40, pairs, 0), (418, 20, lively, 0),
              (169, 20, named, 0), (176, 56, when, 0), (140, 40, order, 0), (260, 22, end, 260),
-             (507, 56, ordered, 0), (400, 28, lasting, 700))  # fmt: skip
+             (507, 56, ordered, 0), (400, 28, lasting, 700), (135, 20, longer, 300))  # fmt: skip
     return tuple(Stage(steps, rows, course, tower=0.0, fall=fall) for steps, rows, course, fall in given)
 
 
