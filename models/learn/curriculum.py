@@ -65,8 +65,9 @@ def default_stages() -> tuple[Stage, ...]:
     from 5130, the time from 5567, what happens just now from 5814; when the events are that questions name from 6232 (a
     quarter as heavy up to 6401, a layer later from there to 6977), which of two is the later from 6978, and which one
     an answer names from 7385 (from 7226 to there, when that one is). Of an order one question was asked up to 5030, two
-    up to 7225, three from then on. Up to 6977 all tokens of an answer weighed the same, and clips with faults were
-    passed over like any others. The rates had fallen to 0.73 by step 6231, and to 0.85 by 6400.
+    up to 7225, three from then on; the vocabulary was learned from the questions of the beginning. Up to 6977 all
+    tokens of an answer weighed the same, that nothing freezes was asked no more often than of other faults, and clips
+    with faults were passed over like any others. The rates had fallen to 0.73 by step 6231, and to 0.85 by 6400.
     """
     tower = (Stage(2000, 64, CellCourse(), fall=500), Stage(600, 64, CellCourse(off_palette=0.5), tower=0.5, fall=300))
     return (*tower, *_things_and_paths(), *_events())
