@@ -240,8 +240,8 @@ def _seen_by_now(clip: Clip, kind: str, frame: int, frames: Sequence[int]) -> bo
 
 
 def make_heads(width: int) -> torch.nn.ModuleDict:
-    """Layers from hidden states of ``width`` to what the tokens of cells, those behind pictures and those that name an
-    event are told."""
+    """Layers from hidden states of ``width`` to what the tokens of cells, those behind pictures, those that name an
+    event and those that choose one are told."""
     outputs = {
         "cells": CELL_OUTPUTS,
         "wholes": PICTURE_OUTPUTS,

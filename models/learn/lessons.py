@@ -12,7 +12,7 @@ from ..video.gop import plan_from_costs
 from .changes import changes, moments, untold
 from .questions import Question, write_caption, write_questions
 from .rendering import render_frame
-from .scenes import CONTENTS, SPLITS, Clip, sample_clip
+from .scenes import CONTENTS, SPLITS, Clip, sample_clip, weighted
 from .truth import Truth, truth_of
 
 DESCRIBE = (
@@ -87,9 +87,9 @@ def make_example(seed: int, course: Course, form: str | None = None) -> Example:
     ``form`` overrules the course: evaluation shows the same clip in several.
     """
     draw = random.Random(f"lesson {seed}")
-    content = _weighted(draw, course.contents)
-    form, drawn = form or _weighted(draw, course.forms), draw.random()
-    size = _weighted(draw, course.sizes)
+    content = weighted(draw, course.contents)
+    form, drawn = form or weighted(draw, course.forms), draw.random()
+    size = weighted(draw, course.sizes)
     fps = draw.choice(course.look_fps)
     count = draw.randint(*course.frames)
     aspect = (size[1] / min(size), size[0] / min(size))
@@ -98,7 +98,7 @@ def make_example(seed: int, course: Course, form: str | None = None) -> Example:
     clip = sample_clip(
         seed, content, seconds=count / fps, fps=native, aspect=aspect,
         most_figures=course.most_figures, fewest_figures=course.fewest_figures,
-        fault=_weighted(draw, course.faults) if course.faults else None, motions=course.motions,
+        fault=weighted(draw, course.faults) if course.faults else None, motions=course.motions,
     )  # fmt: skip
     every = [round(number * native / fps) for number in range(count)]
     every = [frame for frame in every if frame < clip.frames]
@@ -110,10 +110,6 @@ def make_example(seed: int, course: Course, form: str | None = None) -> Example:
         return Example(seed, form, content, [], [], [], *untold(0, 0))
     parts, pictures, told = _video(clip, every, size, groups) if groups else _still(clip, seen[0], size)
     return Example(seed, form, content, parts, pictures, questions, *told, moments(truth, clip.fps))
-
-
-def _weighted(draw, weights: dict):
-    return draw.choices(list(weights), list(weights.values()))[0]
 
 
 def _grouped(draw, clip: Clip, frames: list[int], size, form: str, shares: tuple[float, ...]):
@@ -162,7 +158,7 @@ def draw_questions(draw, clip: Clip, truth: Truth, course: Course) -> list[Quest
     weights = {kind: course.often.get(kind, 1.0) for kind in asked if not course.kinds or kind in course.kinds}
     chosen = []
     while weights and len(chosen) < course.questions:
-        kind = _weighted(draw, weights)
+        kind = weighted(draw, weights)
         chosen.append(asked[kind].pop())
         if not asked[kind]:
             del weights[kind]

@@ -187,6 +187,11 @@ def split_of(seed: int) -> str:
     raise InputError(f"the seed of a synthetic clip is {seed}; seeds are {ranges}")
 
 
+def weighted(draw, weights: dict):
+    """One of the keys, drawn by their weights."""
+    return draw.choices(list(weights), list(weights.values()))[0]
+
+
 def sample_clip(
     seed: int,
     content: str | None = None,
@@ -259,7 +264,7 @@ def _draw_shot(draw, split, content, extent, fps, aspect, counts, weights) -> Sh
     figures = []
     for place, (colour, shape) in enumerate(draw.sample(names, count)):
         weighed = weights and motions is MOTIONS
-        motion = draw.choices(list(weights), list(weights.values()))[0] if weighed else draw.choice(motions)
+        motion = weighted(draw, weights) if weighed else draw.choice(motions)
         if content == "fault" and place == 0:
             motion = "moves"
         crossing = motion not in ("still", "appears", "disappears") and draw.random() < 0.3
