@@ -3,9 +3,10 @@
 import argparse
 import sys
 
-from .models.commands import demo, gvc, kernels, learn, qwen, talk, video
+from .models.allocator import keep_freed_memory
+from .models.commands import demo, gvc, kernels, qwen, talk, video
+from .models.commands import training as learn
 from .models.errors import InputError
-from .models.memory import keep_freed_memory
 
 FAMILIES = (demo, video, talk, qwen, kernels, gvc, learn)
 

@@ -11,7 +11,7 @@ import sysconfig
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from .images import (
+from .cuda_images import (
     ARCHIVE,
     CAPABILITIES,
     FAMILIES,

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from . import images, launch
+from . import cuda_images as images
+from . import launch
 from .constraints import Aligned, Between, CapabilityAtLeast, Constraint, DtypeIn, OneOf, SizeBetween
 
 log = logging.getLogger(__name__)

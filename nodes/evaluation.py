@@ -10,11 +10,11 @@ from comfy_api.latest import io
 from ..models.code.encoding import BATCH_PATCHES
 from ..models.code.watching import Watching
 from ..models.errors import InputError
-from ..models.learn.comparison import summarise, table
-from ..models.learn.evaluation import MODES, evaluate, read_tasks
-from ..models.learn.evaluation_page import evaluation_page, lost_plans
-from ..models.learn.routing import route
-from ..models.video.reading import Sampling
+from ..models.evaluation.paired import MODES, evaluate, read_tasks
+from ..models.evaluation.report import evaluation_page, lost_plans
+from ..models.evaluation.router import route
+from ..models.evaluation.statistics import summarise, table
+from ..models.source.reading import Sampling
 from . import host
 from .qwen import model_input, require_vision
 

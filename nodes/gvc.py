@@ -18,13 +18,13 @@ from comfy_api.latest import InputImpl, Types, io, ui
 
 from ..models.errors import InputError
 from ..models.gvc.codec import drift_sentence
-from ..models.gvc.compare import compare, decibels, side_by_side, zip_frames
 from ..models.gvc.gops import cut_clips, plan_gops
 from ..models.gvc.resume import encode_resumable
 from ..models.gvc.stream import Stream, describe, read_stream, write_header, write_stream
 from ..models.gvc.video import CodedGop, Settings, decode_video, make_header
+from ..models.source.reading import Sampling
 from ..models.video.cuts import find_cuts
-from ..models.video.reading import Sampling
+from ..models.video.quality import compare, decibels, side_by_side, zip_frames
 from . import host
 from .gvc_model import HostModel
 

@@ -13,7 +13,7 @@ from comfy_api.latest import InputImpl, Types
 from server import PromptServer
 
 from ..models.errors import InputError
-from ..models.video.reading import VideoSource
+from ..models.source.reading import VideoSource
 from ..models.video.shots import Shot
 
 

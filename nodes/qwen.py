@@ -1,7 +1,7 @@
 """Nodes that load Qwen3-VL from GGUF files and use it alone: describe images, generate text.
 
 Socket of this family:
-    CODECLENS_QWEN3VL  :class:`codeclens.nodes.memory.HostedQwen3VL`, the model and the host's handles on it
+    CODECLENS_QWEN3VL  :class:`codeclens.nodes.model_placement.HostedQwen3VL`, the model and the host's handles on it
 """
 
 import os
@@ -11,11 +11,11 @@ from comfy_api.latest import io
 from ..models.code.conversation import Conversation
 from ..models.code.encoding import encode_images
 from ..models.errors import InputError
-from ..models.qwen3vl.generate import GREEDY, Sampling
-from ..models.qwen3vl.pictures import fit_picture
+from ..models.qwen.generate import GREEDY, Sampling
+from ..models.qwen.preprocessing import fit_picture
 from ..models.weights import FPS, NAME, SIDE, embedded_pair
 from . import host
-from .memory import HostedQwen3VL
+from .model_placement import HostedQwen3VL
 
 Qwen3VLSocket = io.Custom("CODECLENS_QWEN3VL")
 

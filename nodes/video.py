@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..models.drawing.views import PICTURES, most_moving, motion_view, timeline_view
 from ..models.errors import InputError
+from ..models.source.reading import Sampling, VideoSource, fit_size
 from ..models.video.cuts import cuts_of
 from ..models.video.extraction import VECTORS, extract
 from ..models.video.gop import CAP, GopPlan, plan_from_costs
 from ..models.video.primitives import Primitives
-from ..models.video.reading import Sampling, VideoSource, fit_size
 from ..models.video.shots import shots
 from ..models.video.tokens import MODES
-from ..models.video.views import PICTURES, most_moving, motion_view, timeline_view
 from . import host
 
 SampledVideoSocket = io.Custom("CODECLENS_SAMPLED_VIDEO")

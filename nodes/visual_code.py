@@ -14,15 +14,15 @@ from comfy_api.latest import io
 
 from ..models.code.answers import find_mentions
 from ..models.code.conversation import Answer, Conversation, converse
-from ..models.code.drawing import code_view
 from ..models.code.encoding import BATCH_PATCHES, encode_images, encode_video
 from ..models.code.modes import MODES, STAMPS
 from ..models.code.presets import list_presets, read_preset
 from ..models.code.visual_code import VisualCode
 from ..models.code.watching import Watching, fit_plan
+from ..models.drawing.code import code_view
 from ..models.errors import InputError
-from ..models.qwen3vl.pictures import fit_picture
-from ..models.video.reading import Sampling
+from ..models.qwen.preprocessing import fit_picture
+from ..models.source.reading import Sampling
 from . import host
 from .qwen import model_input, require_vision, sampling_of, writing_inputs
 from .video import PlanSocket, SampledVideoSocket

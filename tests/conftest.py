@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from codeclens.models.video.demo import write_demo
+from codeclens.models.synthetic.painted_clip import write_demo
 from hypothesis import settings
 from support.comfyui import ComfyServer, why_not
 

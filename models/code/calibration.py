@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from ..progress import Progress, no_progress
-from ..qwen3vl.cache import KVCache
-from ..qwen3vl.generate import Context, Sampling, generate
+from ..qwen.cache import KVCache
+from ..qwen.generate import Context, Sampling, generate
+from ..source.reading import Frames, VideoSource
+from ..source.reading import Sampling as FrameSampling
 from ..video.gop import plan_from_costs
 from ..video.primitives import primitives
-from ..video.reading import Frames, VideoSource
-from ..video.reading import Sampling as FrameSampling
 from . import cost
 from .cost import Calibration
 from .encoding import encode_pictures
@@ -64,7 +64,7 @@ def calibrate(model, clock: Callable[[], float] = time.perf_counter, progress: P
     through with them sooner. Nothing else should run meanwhile.
 
     Args:
-        model: a loaded :class:`..qwen3vl.Qwen3VL` with its vision tower, ready to run.
+        model: a loaded :class:`..qwen.Qwen3VL` with its vision tower, ready to run.
         clock: returns seconds.
         progress: told stages, before every run.
     """

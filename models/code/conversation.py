@@ -8,10 +8,10 @@ import torch
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from ..qwen3vl.cache import KVCache
-from ..qwen3vl.generate import Context, Generation, Sampling, generate
-from ..qwen3vl.json_schema import JsonConstraint
-from ..qwen3vl.prompt import NEXT_TURN, asking, opening, split_reasoning
+from ..qwen.cache import KVCache
+from ..qwen.generate import Context, Generation, Sampling, generate
+from ..qwen.json_schema import JsonConstraint
+from ..qwen.prompt import NEXT_TURN, asking, opening, split_reasoning
 from .layout import lay_out_segments, read_segments
 from .visual_code import Segment, VisualCode
 
@@ -63,7 +63,7 @@ class Conversation:
     reading of the video. A conversation that was cancelled while reading or writing is as it was before.
 
     Args:
-        model: a loaded :class:`codeclens.models.qwen3vl.gguf.Qwen3VL`.
+        model: a loaded :class:`codeclens.models.qwen.gguf.Qwen3VL`.
         segments: the pictures in order, each a segment or text between segments.
         system: the system prompt, if any.
         int8_cache: keep keys and values in 8 bits, half the memory.
@@ -120,7 +120,7 @@ class Conversation:
 
         Raises:
             InputError: question and answer do not fit the model's context; see also
-                :class:`codeclens.models.qwen3vl.json_schema.JsonConstraint`.
+                :class:`codeclens.models.qwen.json_schema.JsonConstraint`.
         """
         tokenizer = self.model.tokenizer
         reasons = tokenizer.thinks and thinking and schema is None

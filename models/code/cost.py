@@ -1,6 +1,6 @@
 """What it costs to read a video and to answer about it, from the plan alone: tokens, seconds, memory.
 
-Tokens follow exactly from the plan and the model's tokenizer, memory from :mod:`..qwen3vl.placement`. Seconds are sums
+Tokens follow exactly from the plan and the model's tokenizer, memory from :mod:`..qwen.placement`. Seconds are sums
 of terms that grow with the work, weighted by what this machine took for each (:mod:`.calibration`): a transformer's
 time is linear in its rows but for attention, which is linear in the pairs of rows that look at each other.
 """
@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..qwen3vl.generate import PREFILL_CHUNK
-from ..qwen3vl.placement import reading_bytes, seeing_bytes
-from ..qwen3vl.prompt import Picture, asking, lay_out, opening
+from ..qwen.generate import PREFILL_CHUNK
+from ..qwen.placement import reading_bytes, seeing_bytes
+from ..qwen.prompt import Picture, asking, lay_out, opening
 from ..video.gop import GopPlan, I
 from ..video.motion import BLOCK
 from .encoding import BATCH_PATCHES
@@ -106,7 +106,7 @@ def predict(
     Args:
         plan: the plan of the clip's frames.
         how: mode, stamps, pairs and pruning; of its policy only whether it needs a search. The plan stands for itself.
-        model: a loaded :class:`..qwen3vl.Qwen3VL` with its vision tower; only its configuration, tokenizer and dtype
+        model: a loaded :class:`..qwen.Qwen3VL` with its vision tower; only its configuration, tokenizer and dtype
             are asked, so it need not be ready to run.
         calibration: what this machine takes for the model.
         read_seconds: what reading the clip once takes, where that is known; else H.264 of the plan's own size is

@@ -11,8 +11,8 @@ import torch
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
+from ..source.reading import Frames
 from ..video.gop import GopPlan
-from ..video.reading import Frames
 from .modes import Group, group_frames
 from .pruning import prune
 from .visual_code import Segment, VisualCode
@@ -39,7 +39,7 @@ def encode_video(
     Args:
         frames: chunks of frames in order, at the plan's size; frames the plan does not keep are skipped.
         plan: which frames are whole pictures, and which are kept.
-        model: a loaded :class:`..qwen3vl.Qwen3VL` with its vision tower.
+        model: a loaded :class:`..qwen.Qwen3VL` with its vision tower.
         mode: see :func:`codeclens.models.code.modes.group_frames`, also for ``stamps`` and ``pair_thumbnails``.
         name: what the video is called in messages.
         drop: fraction of visual tokens to prune among the whole pictures (see :mod:`codeclens.models.code.pruning`).

@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 
 from ..progress import Progress
-from ..qwen3vl.generate import Context
-from ..qwen3vl.prompt import Picture, Prompt, lay_out
-from ..qwen3vl.tokenizer import Tokenizer
+from ..qwen.generate import Context
+from ..qwen.prompt import Picture, Prompt, lay_out
+from ..qwen.tokenizer import Tokenizer
 from .visual_code import Segment
 
 

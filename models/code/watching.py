@@ -9,9 +9,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
+from ..source.reading import Frames, Sampling, VideoSource, fit_size
 from ..video.gop import GopPlan, plan, plan_from_costs, spread
 from ..video.primitives import primitives
-from ..video.reading import Frames, Sampling, VideoSource, fit_size
 from .encoding import encode_video
 from .modes import group_frames
 from .visual_code import VisualCode

@@ -11,12 +11,12 @@ from ..code.calibration import cache_folder, calibrate, identity, load, save
 from ..code.cost import Calibration, Cost, every_frame, predict, search_seconds
 from ..code.presets import list_presets, read_preset
 from ..code.watching import Watching
+from ..drawing.canvas import clock_text, grouped
 from ..errors import InputError
 from ..progress import TerminalProgress
-from ..qwen3vl.loading import load_qwen3vl
-from ..qwen3vl.placement import best_device, compute_dtype, load_placed
+from ..qwen.loading import load_qwen3vl
+from ..qwen.placement import best_device, compute_dtype, load_placed
 from ..video.content import CONTENTS, content_of
-from ..video.drawing import clock_text, grouped
 from ..video.gop import GopPlan
 from .model import add_model_options, files_of
 

@@ -7,20 +7,20 @@ from pathlib import Path
 from ..code.conversation import Conversation, converse
 from ..code.visual_code import VisualCode
 from ..code.watching import Watching, watch
+from ..drawing.views import timeline_view
 from ..errors import InputError
-from ..learn.evaluation import plain
-from ..learn.lessons import DESCRIBE
-from ..learn.questions import Question, write_caption, write_questions
-from ..learn.scenes import Clip, sample_clip
-from ..learn.synthetic import looked_at, seeds_of, write_clip
-from ..learn.truth import truth_of
+from ..evaluation.paired import plain
 from ..progress import TerminalProgress
-from ..qwen3vl.generate import GREEDY
-from ..qwen3vl.placement import load_placed
+from ..qwen.generate import GREEDY
+from ..qwen.placement import load_placed
+from ..source.reading import Sampling, VideoSource
+from ..synthetic.clip_files import looked_at, seeds_of, write_clip
+from ..synthetic.ground_truth import truth_of
+from ..synthetic.painted_clip import write_demo
+from ..synthetic.questions import Question, write_caption, write_questions
+from ..synthetic.scenes import Clip, sample_clip
+from ..training.examples import DESCRIBE
 from ..video.cuts import cuts_of
-from ..video.demo import write_demo
-from ..video.reading import Sampling, VideoSource
-from ..video.views import timeline_view
 from ..weights import FPS, NAME, SIDE, embedded_pair
 from .video import add_commands as add_video_commands
 from .video import save_picture

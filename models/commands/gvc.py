@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from ..errors import InputError
-from ..gvc.compare import compare
 from ..gvc.stream import describe, read_stream
 from ..progress import TerminalProgress
-from ..video.reading import Sampling, VideoSource
+from ..source.reading import Sampling, VideoSource
+from ..video.quality import compare
 
 
 def add_commands(commands) -> None:

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from ..errors import InputError
-from ..qwen3vl import Qwen3VL
-from ..qwen3vl.generate import Sampling
-from ..qwen3vl.placement import load_placed
-from ..video.reading import Sampling as FrameSampling
+from ..qwen import Qwen3VL
+from ..qwen.generate import Sampling
+from ..qwen.placement import load_placed
+from ..source.reading import Sampling as FrameSampling
 from ..weights import FPS, NAME, SIDE, embedded_pair
 
 EMBEDDED = f"{NAME}, which comes with CodecLens and knows only clips like those of `codeclens synth`"

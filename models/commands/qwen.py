@@ -10,16 +10,16 @@ from ..code.conversation import Conversation
 from ..code.encoding import encode_images
 from ..errors import InputError
 from ..progress import TerminalProgress
-from ..qwen3vl.config import read_text_config, read_vision_config
-from ..qwen3vl.generate import GREEDY, Sampling
-from ..qwen3vl.gguf import GGUFFile, read_gguf
-from ..qwen3vl.loading import find_mmproj, load_qwen3vl
-from ..qwen3vl.pictures import fit_picture
-from ..qwen3vl.text import TextModel
-from ..qwen3vl.tokenizer import read_tokenizer
-from ..qwen3vl.trace import read_inputs, trace, write_outputs
-from ..qwen3vl.vision import VisionModel
-from ..qwen3vl.weights import text_tensors, vision_tensors
+from ..qwen.config import read_text_config, read_vision_config
+from ..qwen.generate import GREEDY, Sampling
+from ..qwen.gguf import GGUFFile, read_gguf
+from ..qwen.loading import find_mmproj, load_qwen3vl
+from ..qwen.preprocessing import fit_picture
+from ..qwen.text import TextModel
+from ..qwen.tokenizer import read_tokenizer
+from ..qwen.trace import read_inputs, trace, write_outputs
+from ..qwen.vision import VisionModel
+from ..qwen.weights import text_tensors, vision_tensors
 from .model import add_model_options, load_model
 
 

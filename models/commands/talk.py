@@ -10,9 +10,9 @@ from ..code.visual_code import VisualCode
 from ..code.watching import Watching, watch
 from ..errors import InputError
 from ..progress import TerminalProgress
-from ..qwen3vl import Qwen3VL
+from ..qwen import Qwen3VL
+from ..source.reading import VideoSource
 from ..video.gop import CAP
-from ..video.reading import VideoSource
 from .model import (
     add_looking_options,
     add_model_options,

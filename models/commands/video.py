@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ..drawing.canvas import clock_text, grouped, short_number
+from ..drawing.views import most_moving, motion_view, timeline_view
 from ..errors import InputError
 from ..progress import TerminalProgress
+from ..source.reading import Sampling, VideoSource, fit_size
 from ..video.cuts import Cuts, cuts_of
-from ..video.drawing import clock_text, grouped, short_number
 from ..video.extraction import VECTORS, extract
 from ..video.gop import CAP, POLICIES, GopPlan, auto_gamma, plan_from_costs
-from ..video.reading import Sampling, VideoSource, fit_size
 from ..video.shots import cut_times
 from ..video.tokens import MODES
-from ..video.views import most_moving, motion_view, timeline_view
 from .costs import Pricing, add_cost_options
 from .model import fps_of, side_of
 

@@ -19,8 +19,8 @@ from ..progress import Progress, no_progress
 from .codec import DecodingTrajectory, EncodingTrajectory, Trajectory
 from .flow import SIGMA_ONE, shifted_sigmas, snap_sigmas
 from .gops import Span, pad_clip
-from .images import FIRST, LAST, decode_image, encode_image
 from .rate import plan_schedule
+from .stills import FIRST, LAST, decode_image, encode_image
 from .stream import CorruptStream, Gop, Header, ReferenceImage, Stream, write_gop
 
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from .containers import ContainerReader
+from ..source.containers import ContainerReader
+from ..source.info import Losses
+from ..source.reading import Frames, VideoSource
 from .primitives import BLOCK, Primitives
-from .reading import Frames, VideoSource
-from .sources import Losses
 
 CODECS = ("h264", "mpeg4", "mpeg2video")
 

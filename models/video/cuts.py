@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..progress import Progress, no_progress
-from .reading import Sampling, VideoSource
+from ..source.reading import Sampling, VideoSource
 
 THUMBNAIL = (36, 64)
 """Height and width at which pictures are compared."""

@@ -1,9 +1,9 @@
 """Codec primitives of a video, whichever way the user asks for."""
 
 from ..progress import Progress, no_progress
+from ..source.reading import Sampling, VideoSource
 from .bitstream import bitstream_primitives, check_codec
 from .primitives import Primitives, primitives
-from .reading import Sampling, VideoSource
 
 VECTORS = ("search", "bitstream")
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
+from ..source.reading import Frames
 from .motion import BLOCK, PENALTY, search
-from .reading import Frames
 
 __all__ = ["BLOCK", "Primitives", "primitives"]
 

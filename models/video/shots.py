@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..source.reading import VideoSource
 from .cuts import Cuts
-from .reading import VideoSource
 
 
 @dataclass(frozen=True, slots=True)

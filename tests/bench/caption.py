@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from codeclens.models.video.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.reading import Sampling, VideoSource, fit_size
 from support.gguf_files import SHAPES, write_pair
 from support.machine import describe_machine
 

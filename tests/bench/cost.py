@@ -29,13 +29,13 @@ from codeclens.models.code.conversation import converse
 from codeclens.models.code.cost import Cost, predict, search_seconds
 from codeclens.models.code.watching import Watching, watch
 from codeclens.models.errors import InputError
-from codeclens.models.learn.synthetic import seeds_of, write_clips
-from codeclens.models.qwen3vl.generate import GREEDY
-from codeclens.models.qwen3vl.placement import load_placed
+from codeclens.models.qwen.generate import GREEDY
+from codeclens.models.qwen.placement import load_placed
+from codeclens.models.source.reading import Sampling, VideoSource, fit_size
+from codeclens.models.synthetic.clip_files import seeds_of, write_clips
 from codeclens.models.video.content import content_of
 from codeclens.models.video.extraction import extract
 from codeclens.models.video.gop import plan
-from codeclens.models.video.reading import Sampling, VideoSource, fit_size
 from codeclens.models.weights import FPS, SIDE, embedded_pair
 from support.machine import describe_machine
 

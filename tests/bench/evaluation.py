@@ -21,13 +21,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from codeclens.models.code.watching import Watching
-from codeclens.models.learn.comparison import summarise, table
-from codeclens.models.learn.evaluation import MODES, Evaluation, evaluate, read_tasks
-from codeclens.models.learn.evaluation_page import evaluation_page, lost_plans
-from codeclens.models.learn.routing import ROUTER, route
-from codeclens.models.learn.synthetic import seeds_of, write_clips
-from codeclens.models.qwen3vl.placement import load_placed
-from codeclens.models.video.reading import Sampling
+from codeclens.models.evaluation.paired import MODES, Evaluation, evaluate, read_tasks
+from codeclens.models.evaluation.report import evaluation_page, lost_plans
+from codeclens.models.evaluation.router import ROUTER, route
+from codeclens.models.evaluation.statistics import summarise, table
+from codeclens.models.qwen.placement import load_placed
+from codeclens.models.source.reading import Sampling
+from codeclens.models.synthetic.clip_files import seeds_of, write_clips
 from codeclens.models.weights import FPS, NAME, SIDE, embedded_pair
 from support.machine import describe_machine
 from support.plots import scatter

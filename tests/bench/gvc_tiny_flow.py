@@ -28,10 +28,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from codeclens.models.gvc.codec import decode_gop, encode_gop
-from codeclens.models.gvc.compare import decibels
 from codeclens.models.gvc.flow import shifted_sigmas
 from codeclens.models.gvc.rate import LATE_EXPONENT, plan_schedule
 from codeclens.models.gvc.stream import Header, Preset, Stream, write_stream
+from codeclens.models.video.quality import decibels
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.plots import log_plot

@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import psutil
 import torch
+from codeclens.models.allocator import keep_freed_memory
 from codeclens.models.code.encoding import encode_images
-from codeclens.models.memory import keep_freed_memory
-from codeclens.models.qwen3vl.cache import KVCache
-from codeclens.models.qwen3vl.generate import Context
-from codeclens.models.qwen3vl.placement import load_placed
+from codeclens.models.qwen.cache import KVCache
+from codeclens.models.qwen.generate import Context
+from codeclens.models.qwen.placement import load_placed
 from PIL import Image
 from support.gguf_files import SHAPES, write_mmproj, write_text
 from tokenizers.pre_tokenizers import ByteLevel

@@ -18,16 +18,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from codeclens.models.errors import InputError
+from codeclens.models.source.reading import Sampling, VideoSource, fit_size
 from codeclens.models.video.bitstream import bitstream_primitives
 from codeclens.models.video.cuts import find_cuts
-from codeclens.models.video.reading import Sampling, VideoSource, fit_size
 from support.clips import encode, repeat, scene
 from support.machine import describe_machine
 
 MEASURE = """
 import sys, time
 from pathlib import Path
-from codeclens.models.video.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.reading import Sampling, VideoSource, fit_size
 
 def peak():
     # Not ru_maxrss: a child process begins with its parent's.

@@ -14,11 +14,11 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from codeclens.models.learn.questions import write_caption, write_questions
-from codeclens.models.learn.rendering import ground_canvas, render
-from codeclens.models.learn.scenes import CONTENTS, sample_clip
-from codeclens.models.learn.synthetic import looked_at
-from codeclens.models.learn.truth import truth_of
+from codeclens.models.synthetic.clip_files import looked_at
+from codeclens.models.synthetic.ground_truth import truth_of
+from codeclens.models.synthetic.questions import write_caption, write_questions
+from codeclens.models.synthetic.rendering import ground_canvas, render
+from codeclens.models.synthetic.scenes import CONTENTS, sample_clip
 from support.machine import describe_machine
 
 

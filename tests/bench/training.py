@@ -13,8 +13,8 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from codeclens.models.learn.lessons import make_example
-from codeclens.models.learn.training import Training, TrainingPlan, batches_of
+from codeclens.models.training.examples import make_example
+from codeclens.models.training.trainer import Training, TrainingPlan, batches_of
 from support.machine import describe_machine
 
 

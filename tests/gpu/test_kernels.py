@@ -8,7 +8,8 @@ Under compute-sanitizer, once per tool (the cubin half suffices):
 import pytest
 import torch
 from codeclens import kernels
-from codeclens.kernels import eager, images, launch, registry
+from codeclens.kernels import cuda_images as images
+from codeclens.kernels import eager, launch, registry
 from support import kernel_checks
 from support.blocks import quantized_weight
 

@@ -5,13 +5,13 @@ import shutil
 
 import pytest
 from codeclens.models.code.watching import Watching
-from codeclens.models.learn.comparison import summarise, table
-from codeclens.models.learn.evaluation import evaluate, read_tasks
-from codeclens.models.learn.routing import route
-from codeclens.models.learn.synthetic import seeds_of, write_clips
-from codeclens.models.qwen3vl import load_qwen3vl
-from codeclens.models.qwen3vl.placement import compute_dtype
-from codeclens.models.video.reading import Sampling
+from codeclens.models.evaluation.paired import evaluate, read_tasks
+from codeclens.models.evaluation.router import route
+from codeclens.models.evaluation.statistics import summarise, table
+from codeclens.models.qwen import load_qwen3vl
+from codeclens.models.qwen.placement import compute_dtype
+from codeclens.models.source.reading import Sampling
+from codeclens.models.synthetic.clip_files import seeds_of, write_clips
 
 MODEL, MMPROJ = "tiny-tied-Q4_K_M.gguf", "mmproj-tiny-tied-F16.gguf"
 MODES = ["rgb", "thumbnail"]

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from codeclens.models.code.conversation import Conversation
 from codeclens.models.code.encoding import encode_images
-from codeclens.models.qwen3vl import load_qwen3vl
-from codeclens.models.qwen3vl.generate import GREEDY
-from codeclens.models.qwen3vl.pictures import fit_picture
-from codeclens.models.qwen3vl.placement import compute_dtype
+from codeclens.models.qwen import load_qwen3vl
+from codeclens.models.qwen.generate import GREEDY
+from codeclens.models.qwen.placement import compute_dtype
+from codeclens.models.qwen.preprocessing import fit_picture
 from codeclens.models.weights import NAME, embedded_pair
 from PIL import Image
 from support.comfyui import ROOT, find_comfyui, host_environment, why_not

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from codeclens.models.video.demo import CUT, FPS, FRAMES
+from codeclens.models.synthetic.painted_clip import CUT, FPS, FRAMES
 from PIL import Image
 from support.workflow import load_workflow, nodes_of, to_prompt
 

@@ -7,13 +7,13 @@ import shutil
 import numpy as np
 import pytest
 from codeclens.models.code.conversation import converse
-from codeclens.models.code.drawing import code_view
 from codeclens.models.code.watching import Watching, watch
-from codeclens.models.qwen3vl import load_qwen3vl
-from codeclens.models.qwen3vl.generate import GREEDY
-from codeclens.models.qwen3vl.placement import compute_dtype
-from codeclens.models.video.demo import write_demo
-from codeclens.models.video.reading import Sampling, VideoSource
+from codeclens.models.drawing.code import code_view
+from codeclens.models.qwen import load_qwen3vl
+from codeclens.models.qwen.generate import GREEDY
+from codeclens.models.qwen.placement import compute_dtype
+from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.synthetic.painted_clip import write_demo
 from PIL import Image
 from support.workflow import load_workflow, nodes_of, to_prompt
 

@@ -1,7 +1,7 @@
 """The CPU shim, built once for all tests of the kernels."""
 
 import pytest
-from codeclens.kernels import images
+from codeclens.kernels import cuda_images as images
 from support import shim
 
 

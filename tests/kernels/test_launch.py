@@ -7,7 +7,8 @@ import threading
 
 import pytest
 import torch
-from codeclens.kernels import eager, fused, images, launch, registry
+from codeclens.kernels import cuda_images as images
+from codeclens.kernels import eager, fused, launch, registry
 from support import shim
 from support.blocks import quantized_weight
 

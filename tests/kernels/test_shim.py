@@ -12,7 +12,8 @@ import sys
 
 import pytest
 import torch
-from codeclens.kernels import eager, fused, images, registry
+from codeclens.kernels import cuda_images as images
+from codeclens.kernels import eager, fused, registry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import kernel_checks, shim

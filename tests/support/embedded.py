@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.watching import Watching, watch
-from codeclens.models.learn.questions import write_caption, write_questions
-from codeclens.models.learn.rendering import render
-from codeclens.models.learn.scenes import SPLITS, sample_clip
-from codeclens.models.learn.synthetic import looked_at
-from codeclens.models.learn.truth import truth_of
-from codeclens.models.qwen3vl import load_qwen3vl
-from codeclens.models.qwen3vl.generate import GREEDY
-from codeclens.models.video.reading import Sampling, VideoSource
+from codeclens.models.qwen import load_qwen3vl
+from codeclens.models.qwen.generate import GREEDY
+from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.synthetic.clip_files import looked_at
+from codeclens.models.synthetic.ground_truth import truth_of
+from codeclens.models.synthetic.questions import write_caption, write_questions
+from codeclens.models.synthetic.rendering import render
+from codeclens.models.synthetic.scenes import SPLITS, sample_clip
 from codeclens.models.weights import FPS, SIDE, embedded_pair
 
 RECORDED = Path(__file__).parents[1] / "models" / "weights" / "answers.json"

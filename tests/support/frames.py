@@ -1,8 +1,8 @@
 """Frames and plans for tests that need no video file."""
 
 import numpy as np
+from codeclens.models.source.reading import Frames
 from codeclens.models.video.gop import GopPlan, plan_from_costs
-from codeclens.models.video.reading import Frames
 
 
 def noise(count: int, height: int = 128, width: int = 192, seed: int = 0) -> np.ndarray:

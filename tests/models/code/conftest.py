@@ -1,7 +1,7 @@
 """The small random Qwen3-VL that the tests of the visual code talk to."""
 
 import pytest
-from codeclens.models.qwen3vl import load_qwen3vl
+from codeclens.models.qwen import load_qwen3vl
 
 
 @pytest.fixture(scope="package")

@@ -7,8 +7,8 @@ import torch
 from codeclens.models.code.conversation import Conversation, converse
 from codeclens.models.code.encoding import encode_images, encode_video
 from codeclens.models.errors import InputError
-from codeclens.models.qwen3vl.generate import GREEDY, Sampling
-from codeclens.models.qwen3vl.prompt import split_reasoning
+from codeclens.models.qwen.generate import GREEDY, Sampling
+from codeclens.models.qwen.prompt import split_reasoning
 from support.frames import frames_of, noise, plan_for
 
 

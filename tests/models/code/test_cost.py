@@ -13,10 +13,10 @@ from codeclens.models.code.calibration import calibrate, fit, load, save
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.cost import Calibration, every_frame, footage_of, predict
 from codeclens.models.code.watching import Watching, watch
-from codeclens.models.qwen3vl.generate import GREEDY
-from codeclens.models.qwen3vl.placement import reading_bytes, seeing_bytes
+from codeclens.models.qwen.generate import GREEDY
+from codeclens.models.qwen.placement import reading_bytes, seeing_bytes
+from codeclens.models.source.reading import Sampling, VideoSource
 from codeclens.models.video.gop import plan_from_costs
-from codeclens.models.video.reading import Sampling, VideoSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls

@@ -10,8 +10,8 @@ from codeclens.models.code.conversation import converse
 from codeclens.models.code.encoding import encode_video, extend_code, slice_code
 from codeclens.models.code.layout import lay_out_segments
 from codeclens.models.errors import InputError
-from codeclens.models.qwen3vl.generate import GREEDY
-from codeclens.models.video.reading import Frames
+from codeclens.models.qwen.generate import GREEDY
+from codeclens.models.source.reading import Frames
 from support.frames import frames_of, noise, plan_for
 
 

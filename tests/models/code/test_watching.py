@@ -9,10 +9,10 @@ from codeclens.models.code import watching
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.watching import Watching, watch
 from codeclens.models.errors import InputError
-from codeclens.models.qwen3vl.generate import GREEDY
+from codeclens.models.qwen.generate import GREEDY
+from codeclens.models.source.reading import Sampling, VideoSource
 from codeclens.models.video.gop import plan
 from codeclens.models.video.primitives import primitives
-from codeclens.models.video.reading import Sampling, VideoSource
 
 
 def scene(count=16, cut=8):

@@ -5,10 +5,10 @@ import re
 import pytest
 from codeclens.__main__ import main
 from codeclens.models.commands.demo import fresh_clip
-from codeclens.models.learn.questions import write_questions
-from codeclens.models.learn.scenes import SPLITS
-from codeclens.models.learn.synthetic import looked_at
-from codeclens.models.learn.truth import truth_of
+from codeclens.models.synthetic.clip_files import looked_at
+from codeclens.models.synthetic.ground_truth import truth_of
+from codeclens.models.synthetic.questions import write_questions
+from codeclens.models.synthetic.scenes import SPLITS
 from codeclens.models.weights import FPS
 
 

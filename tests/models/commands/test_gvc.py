@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 from codeclens.__main__ import main
-from codeclens.models.gvc.compare import compare
 from codeclens.models.gvc.gops import cut_clips, plan_gops
 from codeclens.models.gvc.stream import write_header
 from codeclens.models.gvc.video import Settings, encode_video, make_header
+from codeclens.models.video.quality import compare
 from support.clips import encode
 from support.pixel_flow import PixelFlow, moving_square
 

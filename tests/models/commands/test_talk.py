@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from codeclens.__main__ import main
 from codeclens.models.commands.model import add_looking_options, add_model_options, sampling_of_clips, side_of
-from codeclens.models.video.reading import Sampling
+from codeclens.models.source.reading import Sampling
 from support.clips import encode
 
 

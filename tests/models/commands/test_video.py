@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from codeclens.__main__ import main
-from codeclens.models.video.demo import CUT
+from codeclens.models.synthetic.painted_clip import CUT
 from PIL import Image
 
 KEYS = {"kind", "i_frames", "why", "index", "pts", "pcost", "gamma", "tokens", "warnings"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from codeclens.models.errors import InputError
 from codeclens.models.gvc.flow import shifted_sigmas
-from codeclens.models.gvc.images import CODECS, FIRST, LAST, decode_image, encode_image
+from codeclens.models.gvc.stills import CODECS, FIRST, LAST, decode_image, encode_image
 from codeclens.models.gvc.stream import (
     CorruptStream,
     Gop,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from codeclens.models.errors import InputError
 from codeclens.models.gvc.gops import Span, cut_clips, pad_clip, plan_gops
-from codeclens.models.gvc.images import FIRST, LAST
 from codeclens.models.gvc.resume import encode_resumable
+from codeclens.models.gvc.stills import FIRST, LAST
 from codeclens.models.gvc.stream import CorruptStream, Stream, gop_size, header_size, read_stream, write_header
 from codeclens.models.gvc.video import Settings, decode_video, encode_video, make_header
 from hypothesis import given, settings

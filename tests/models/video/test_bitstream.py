@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
+from codeclens.models.source.frame_headers import is_reference
+from codeclens.models.source.reading import Sampling, VideoSource
 from codeclens.models.video.bitstream import BLOCK, bitstream_primitives, block_sad, read_bitstream
-from codeclens.models.video.elementary import is_reference
-from codeclens.models.video.reading import Sampling, VideoSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.clips import animate, encode, numbered, scene

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from codeclens.models.source.reading import Sampling, VideoSource, fit_size
 from codeclens.models.video.content import CONTENTS, content_of, count_cuts
 from codeclens.models.video.extraction import extract
 from codeclens.models.video.gop import plan, plan_from_costs
-from codeclens.models.video.reading import Sampling, VideoSource, fit_size
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

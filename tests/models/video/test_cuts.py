@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from codeclens.models.source.reading import VideoSource
 from codeclens.models.video.cuts import Cuts, Span, cuts_of, find_cuts
-from codeclens.models.video.reading import VideoSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.clips import encode, scene

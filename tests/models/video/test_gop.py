@@ -7,14 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.video.gop import (
-    GopPlan,
-    StreamingPlanner,
-    auto_gamma,
-    plan,
-    plan_from_costs,
-    scaled_gamma,
-)
+from codeclens.models.video.gop import GopPlan, StreamingPlanner, auto_gamma, plan, plan_from_costs, scaled_gamma
 from codeclens.models.video.tokens import MODES, image_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st

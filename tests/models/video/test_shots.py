@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
+from codeclens.models.drawing.views import most_moving, motion_view, timeline_view
 from codeclens.models.errors import InputError
+from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.synthetic.painted_clip import CUT, FPS, FRAMES
 from codeclens.models.video.cuts import Cuts, Span
-from codeclens.models.video.demo import CUT, FPS, FRAMES
 from codeclens.models.video.extraction import extract
 from codeclens.models.video.gop import plan
-from codeclens.models.video.reading import Sampling, VideoSource
 from codeclens.models.video.shots import cut_times, shots
-from codeclens.models.video.views import most_moving, motion_view, timeline_view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

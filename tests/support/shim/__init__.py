@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import torch
-from codeclens.kernels import images, launch, registry
+from codeclens.kernels import cuda_images as images
+from codeclens.kernels import launch, registry
 
 HERE = Path(__file__).parent
 OPTIONS = ("-std=c++17", "-O1", "-g1", "-ffp-contract=off", "-fPIC", "-shared", "-Wno-unknown-pragmas")

@@ -1,0 +1,236 @@
+"""Modes side by side on the same model, questions and scoring, at matched budgets of visual tokens.
+
+Every clip is first read as adaptive thumbnails; what that takes is the budget that sparse, random and pruned frames are
+held to.
+"""
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..code.conversation import Conversation, converse
+from ..code.visual_code import VisualCode
+from ..code.watching import Watching, watch
+from ..errors import InputError
+from ..progress import Progress, no_progress
+from ..qwen.generate import GREEDY
+from ..source.reading import VideoSource
+from ..video.content import content_of
+from ..video.gop import GopPlan
+from ..video.tokens import image_tokens
+
+BASELINE = "rgb"
+MODES = {
+    "rgb": "native pairs of all frames",
+    "frames": "every frame whole",
+    "thumbnail": "adaptive I frames, thumbnails between",
+    "paired": "adaptive I frames, pairs of thumbnails between",
+    "stamps": "adaptive thumbnails, times before I frames alone",
+    "fixed": "as many I frames evenly spaced, thumbnails between",
+    "keyframes": "adaptive I frames alone",
+    "sparse": "evenly spaced frames at the thumbnails' tokens",
+    "random": "randomly kept frames at the thumbnails' tokens",
+    "evs": "native pairs pruned to the thumbnails' tokens",
+}
+WRITTEN_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A question about a clip. ``choices`` hold the answer, or are empty where it is to be written.
+
+    ``kind`` and ``content`` are groups to report on; yes/no questions of one ``topic`` are also judged by how well yes
+    is told from no.
+    """
+
+    clip: str
+    question: str
+    answer: str
+    choices: tuple[str, ...]
+    kind: str = ""
+    content: str = ""
+    topic: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One task in one mode.
+
+    Attributes:
+        chosen: what was chosen or written.
+        tokens: visual tokens of the clip.
+        seconds: from the clip's file to the first token of an answer.
+        margin: log-odds of yes against no, where these are the choices.
+        whole_at: times in seconds of the whole pictures in the adaptive plan.
+    """
+
+    task: Task
+    mode: str
+    chosen: str
+    tokens: int
+    seconds: float
+    margin: float = 0.0
+    whole_at: tuple[float, ...] = ()
+
+    @property
+    def right(self) -> bool:
+        return self.chosen == self.task.answer if self.task.choices else plain(self.chosen) == plain(self.task.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Outcomes in the order of modes within clips, and the adaptive plan of each clip by its path."""
+
+    outcomes: list[Outcome]
+    plans: dict[str, GopPlan]
+
+
+def plain(text: str) -> str:
+    """``text`` for an exact match: small letters, single spaces, nothing but words and numbers' points."""
+    return " ".join(re.sub(r"[^\w.]|\.(?!\d)", " ", text.casefold()).split())
+
+
+def read_tasks(path: str | os.PathLike, limit: int | None = None) -> list[Task]:
+    """Tasks of the first ``limit`` clips, or of all, of a JSONL file: one object a line.
+
+    An object has "clip" (a path beside the file) and either "questions" or one of its own. A question has "question",
+    "answer", may have "choices" with the answer among them, "kind" and "topic"; a line may have "content". Raises
+    InputError naming the line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    tasks = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            asked = row.get("questions", [row])
+            clip = str(path.parent / row["clip"])
+            for question in asked:
+                choices = tuple(str(choice) for choice in question.get("choices", ()))
+                kind, topic = (str(question.get(name, "")) for name in ("kind", "topic"))
+                content = str(row.get("content", ""))
+                text, answer = str(question["question"]), str(question["answer"])
+                tasks.append(Task(clip, text, answer, choices, kind, content, topic))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            wanted = 'an object with "clip", "question" and "answer" is needed'
+            raise InputError(f"{path}, line {number}: {wanted} ({type(error).__name__}: {error})") from None
+        for task in tasks[-len(asked) :] if asked else ():
+            if task.choices and task.answer not in task.choices:
+                raise InputError(f"{path}, line {number}: the answer {task.answer!r} is not among its choices")
+    if not tasks:
+        raise InputError(f"{path} holds no question")
+    clips = list(dict.fromkeys(task.clip for task in tasks))[:limit]
+    return [task for task in tasks if task.clip in clips]
+
+
+def evaluate(
+    tasks: Sequence[Task],
+    model,
+    modes: Sequence[str],
+    how: Watching,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Choose the likeliest choice of every task in every mode; write the answer, for an exact match, without choices.
+
+    A clip whose tasks name no content is grouped by what its plan says (:func:`..video.content.content_of`).
+
+    Args:
+        modes: names of ``MODES``.
+        how: sampling and area of all modes; its policy and mode are each mode's own.
+        progress: told clips times modes.
+    """
+    check_modes(modes)
+    clips: dict[str, list[Task]] = {}
+    for task in tasks:
+        clips.setdefault(task.clip, []).append(task)
+    outcomes, plans = [], {}
+    for number, (clip, asked) in enumerate(clips.items()):
+        source = VideoSource.open(clip)
+        reference = watch(source, model, replace(how, mode="thumbnail", policy="adaptive"))
+        plans[clip] = reference.plan
+        content = content_of(reference.plan)
+        asked = [task if task.content else replace(task, content=content) for task in asked]
+        for place, mode in enumerate(modes):
+            progress(number * len(modes) + place, len(clips) * len(modes))
+            code = reference if mode == "thumbnail" else watch(source, model, watching(mode, how, reference))
+            outcomes += _outcomes(asked, model, mode, code, reference.plan)
+    progress(len(clips) * len(modes), len(clips) * len(modes))
+    return Evaluation(outcomes, plans)
+
+
+def _outcomes(asked: list[Task], model, mode: str, code: VisualCode, plan: GopPlan) -> list[Outcome]:
+    """Every question about a clip, answered from one reading of its code."""
+    reading = converse(model, code)
+    began = time.perf_counter()
+    reading.read()
+    reading.fork().ask(asked[0].question, sampling=GREEDY, max_tokens=1, thinking=False)
+    seconds = sum(code.seconds.values()) + time.perf_counter() - began
+    whole_at = tuple(round(float(time), 2) for time in plan.pts[plan.i_frames])
+    outcomes = []
+    for task in asked:
+        chosen, margin = _answer(reading, task)
+        outcomes.append(Outcome(task, mode, chosen, code.token_count, seconds, margin, whole_at))
+    return outcomes
+
+
+def _answer(reading: Conversation, task: Task) -> tuple[str, float]:
+    """The likeliest choice and, for yes and no, the log-odds; or what the model writes where there are no choices."""
+    if not task.choices:
+        answer = reading.fork().ask(task.question, sampling=GREEDY, max_tokens=WRITTEN_TOKENS, thinking=False)
+        return answer.text, 0.0
+    scores = dict(zip(task.choices, reading.score(task.question, task.choices), strict=True))
+    margin = scores["yes"] - scores["no"] if set(scores) == {"yes", "no"} else 0.0
+    return max(scores, key=scores.get), margin
+
+
+def check_modes(modes: Sequence[str]) -> None:
+    """Raise InputError for a mode that there is not, or that is named twice, and where there is none."""
+    if not modes:
+        raise InputError(f"0 modes are chosen; choose one or more of {', '.join(MODES)}")
+    for place, mode in enumerate(modes):
+        if mode not in MODES or mode in modes[:place]:
+            raise InputError(f"the mode {mode!r} is unknown or named twice; choose each once among {', '.join(MODES)}")
+
+
+def watching(mode: str, how: Watching, reference: VisualCode) -> Watching:
+    """How a clip is watched in ``mode`` where adaptive thumbnails made ``reference`` of it."""
+    plan = reference.plan
+    count, budget = len(plan), reference.token_count
+    whole = image_tokens(plan.size)
+    affordable = max(1, min(count, round(budget / whole)))
+    if mode == "rgb":
+        return replace(how, mode="rgb", policy="fixed", rule={"cap": 0})
+    if mode == "frames":
+        return replace(how, mode="keyframes", policy="fixed", rule={"cap": 0})
+    if mode == "paired":
+        return replace(how, mode="thumbnail", policy="adaptive", pair_thumbnails=True)
+    if mode == "stamps":
+        return replace(how, mode="thumbnail", policy="adaptive", stamps="whole")
+    if mode == "keyframes":
+        return replace(how, mode="keyframes", policy="adaptive")
+    if mode == "evs":
+        drop = max(0.0, 1 - budget / (whole * ((count + 1) // 2)))
+        return replace(how, mode="rgb", policy="fixed", rule={"cap": 0}, drop=drop)
+    if mode == "fixed":
+        frames = _evenly(int((plan.kind == 1).sum()), count)
+        return replace(how, mode="thumbnail", policy="frames", rule={"frames": frames})
+    frames = _evenly(affordable, count)
+    if mode == "random":
+        # Frame 0 is always whole, in every plan.
+        draw = random.Random(f"{reference.fingerprint}")
+        frames = [0, *sorted(draw.sample(range(1, count), affordable - 1))]
+    return replace(how, mode="keyframes", policy="frames", rule={"frames": frames})
+
+
+def _evenly(chosen: int, count: int) -> list[int]:
+    return [number * count // chosen for number in range(chosen)]

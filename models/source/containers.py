@@ -1,0 +1,252 @@
+"""Frames out of video containers (MP4, Matroska, WebM, AVI, MPEG-TS, ...) with FFmpeg, through PyAV."""
+
+import io
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import av
+import numpy as np
+
+from ..errors import InputError
+from ..progress import Progress, no_progress
+from .colour import Orientation, to_rgb
+from .info import Losses, Timeline, VideoInfo
+from .packets import read_packets, scan
+
+DEFAULT, ATTACHED_PICTURE = 0x1, 0x400
+"""AV_DISPOSITION_DEFAULT and AV_DISPOSITION_ATTACHED_PIC, libavformat/avformat.h."""
+
+HDR_TRANSFERS = (16, 18)
+"""AVCOL_TRC_SMPTE2084 (PQ) and AVCOL_TRC_ARIB_STD_B67 (HLG), libavutil/pixfmt.h."""
+
+
+class ContainerReader:
+    """One video stream of a file or of bytes, decoded forwards.
+
+    The stream is the first one that the container marks as default, cover art aside (FFmpeg's own choice would depend
+    on bit rates), or ``stream`` by its index. Raises InputError when there is none or no frame of it decodes.
+    """
+
+    def __init__(self, source: str | os.PathLike | bytes, name: str, stream: int | None = None):
+        self.source, self.name = source, name
+        with self.open() as container:
+            chosen = self._choose(container, stream)
+            self.stream = chosen.index
+            first = self._first_frame(container, chosen)
+            self.orientation = Orientation.of(first)
+            self.info = self._describe(container, chosen, first)
+        self.table = self._timeline = None
+
+    @contextmanager
+    def open(self):
+        """The container, opened anew; closed on leaving."""
+        try:
+            file = self._bytes() if isinstance(self.source, bytes) else os.fspath(self.source)
+            container = av.open(file, metadata_errors="replace")
+        except (av.error.FFmpegError, OSError) as error:
+            raise InputError(f"{self.name} cannot be opened as a video: {_reason(error)}") from error
+        with container:
+            yield container
+
+    def _bytes(self):
+        return io.BytesIO(self.source) if isinstance(self.source, bytes) else open(self.source, "rb")
+
+    def timeline(self, progress: Progress = no_progress) -> Timeline:
+        """All frame numbers and times, from the packets alone, without decoding; read once and kept."""
+        if self._timeline is None:
+            with self.open() as container, self._bytes() as file:
+                scanned = scan(container, container.streams[self.stream], file, progress)
+            if scanned is None:
+                raise InputError(f"{self.name} holds no frame in its video stream: give a file that is not empty")
+            self.table, self._timeline = scanned
+        return self._timeline
+
+    def decode(self, wanted: np.ndarray, window: tuple[int, int], losses: Losses, progress: Progress = no_progress):
+        """Yield (frame number, callable that gives upright RGB for a size) for those that decode among ``wanted``.
+
+        Only what those need is decoded. Frames that fail, or that the decoder marks as damaged, go to ``losses``. At
+        the first sign of damage everything in ``window`` (first and last frame number) is decoded and given, on one
+        thread, so that what is concealed and what is reported depends neither on timing nor on the sampling.
+        """
+        first, last = window
+        for number, frame in self.decode_frames(first, last, losses, wanted=wanted):
+            progress(number - first, last - first + 1)
+            yield number, partial(to_rgb, frame, orientation=self.orientation)
+
+    def decode_frames(
+        self, first: int, last: int, losses: Losses, options: dict | None = None, wanted: np.ndarray | None = None
+    ) -> Iterator[tuple]:
+        """Yield (frame number, av.VideoFrame) of what decodes among first..last; ``options`` go to the decoder.
+
+        With ``wanted``, frames that those do not need are left out and are not lost, unless the packets alone show that
+        the file is torn.
+        """
+        timeline = self.timeline()
+        everything = wanted is None or self.table.torn or timeline.missing or timeline.holes
+        needed = np.ones(len(timeline.pts), bool) if everything else self.table.needed(wanted)
+        decodes = np.zeros(len(timeline.pts), bool)
+        done = first - 1
+        for run in (_Pass(self, first, last, needed, options), _Pass(self, first, last, None, options)):
+            for number, frame in run:
+                decodes[number] = True
+                if number > done:
+                    done = number
+                    yield number, frame
+            if not run.damaged and decodes[first : last + 1][needed[first : last + 1]].all():
+                return
+        for number in first + np.flatnonzero(~decodes[first : last + 1]):
+            losses.add(float(timeline.pts[number]))
+
+    def _choose(self, container, index):
+        streams = [s for s in container.streams.video if s.codec_context is not None]
+        pictures = [s for s in streams if not s.disposition.value & ATTACHED_PICTURE]
+        if index is not None:
+            chosen = [s for s in streams if s.index == index]
+        else:
+            chosen = [s for s in pictures if s.disposition.value & DEFAULT] or pictures
+        if not chosen:
+            kinds = ", ".join(f"{s.index} {s.type}" for s in container.streams) or "none"
+            wanted = "no video stream" if index is None else f"no video stream {index}"
+            raise InputError(f"{self.name} has {wanted}: its streams are {kinds}")
+        return chosen[0]
+
+    def _first_frame(self, container, stream):
+        stream.thread_type = "SLICE"
+        last_error = None
+        for frames in decoded(stream, itertools.chain(read_packets(container, stream), [None])):
+            if isinstance(frames, Exception):
+                last_error = frames
+            elif frames:
+                return frames[0]
+        reason = _reason(last_error) if last_error else "its video stream is empty"
+        raise InputError(f"no frame of {self.name} can be decoded: {reason}")
+
+    def _describe(self, container, stream, frame) -> VideoInfo:
+        aspect = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+        width, height = max(1, round(frame.width * aspect)), frame.height
+        if self.orientation.transpose:
+            width, height = height, width
+        duration = float(stream.duration * stream.time_base) if stream.duration else None
+        if duration is None and container.duration:
+            duration = container.duration / av.time_base
+        return VideoInfo(
+            name=self.name,
+            codec=stream.codec_context.codec.canonical_name,
+            width=width,
+            height=height,
+            fps=float(stream.average_rate or stream.guessed_rate or 25),
+            frame_count=stream.frames or None,
+            duration=duration,
+            rotation=frame.rotation,
+            sample_aspect_ratio=aspect,
+            bit_depth=max(component.bits for component in frame.format.components),
+            hdr=stream.codec_context.color_trc in HDR_TRANSFERS,
+            coded_size=(frame.height, frame.width),
+            stream=stream.index,
+        )
+
+
+class _Pass:
+    """One run of the decoder over the frames first..last.
+
+    Quick, on several threads, over the frames marked in ``needed`` and up to the first sign of damage; or, with None,
+    careful: everything on one thread.
+    """
+
+    def __init__(self, reader: ContainerReader, first: int, last: int, needed: np.ndarray | None, options: dict | None):
+        self.reader, self.first, self.last, self.needed = reader, first, last, needed
+        self.quick = needed is not None
+        self.options = options or {}
+        self.table = reader.table
+        self.damaged = False
+
+    def __iter__(self):
+        for sought in (True, False):
+            with self.reader.open() as container:
+                stream = container.streams[self.reader.stream]
+                stream.thread_type = "AUTO" if self.quick else "SLICE"
+                if not self.quick:
+                    stream.codec_context.thread_count = 1
+                stream.codec_context.options = self.options
+                if not sought or self._seek(container, stream):
+                    yield from self._decoded_frames(container, stream)
+                    return
+
+    def _packets(self, container, stream) -> Iterator[av.Packet | None]:
+        """The packets to decode, and None where the decoder is to give what it holds before it goes on elsewhere."""
+        begun = gap = False
+        feed = True
+        for packet in read_packets(container, stream):
+            number = None if self.table.pts is None else self.table.number_of(packet.pts)
+            if self.quick and number is not None:
+                feed = bool(self.needed[number])
+                gap |= begun and not feed and packet.is_keyframe
+            if not feed:
+                continue
+            if gap:
+                yield None
+            begun, gap = True, False
+            yield packet
+        yield None
+
+    def _seek(self, container, stream) -> bool:
+        """Go to the last key frame that is not after the first frame wanted; False when the container misses it.
+
+        MPEG-TS and damaged files have no index to go by and may land behind it.
+        """
+        keys = self.table.number[self.table.key & (self.table.number >= 0) & (self.table.number <= self.first)]
+        if self.table.pts is None or not len(keys) or keys.max() == 0:
+            return True
+        target = int(self.table.pts[keys.max()])
+        try:
+            container.seek(target, stream=stream)
+            landed = next(read_packets(container, stream), None)
+            container.seek(target, stream=stream)
+        except av.error.FFmpegError:
+            return False
+        return landed is not None and landed.is_keyframe and landed.pts is not None and landed.pts <= target
+
+    def _decoded_frames(self, container, stream):
+        count = 0
+        last_number = -1
+        for frames in decoded(stream, self._packets(container, stream)):
+            if isinstance(frames, Exception):
+                self.damaged = True
+                if self.quick:
+                    return
+                count += 1
+                continue
+            for frame in frames:
+                number = count if self.table.pts is None else self.table.number_of(frame.pts)
+                count += 1
+                if number is None or number <= last_number:
+                    continue
+                last_number = number
+                if number > self.last:
+                    return
+                if frame.is_corrupt:
+                    self.damaged = True
+                    if self.quick:
+                        return
+                if number >= self.first:
+                    yield number, frame
+
+
+def decoded(stream, packets) -> Iterator[list | Exception]:
+    """For each of ``packets`` its list of frames or the error that it raised; None empties the decoder."""
+    decoder = stream.codec_context
+    for packet in packets:
+        try:
+            yield decoder.decode(packet)
+        except av.error.FFmpegError as error:
+            yield error
+        if packet is None:
+            decoder.flush_buffers()
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return text[0].lower() + text[1:] if text else type(error).__name__

@@ -1,0 +1,184 @@
+"""Models of other shapes than the fixtures' against Hugging Face's own, where ``transformers`` 5 is installed.
+
+Several pictures and videos of random sizes stand in random order in one prompt. The reference gets its weights by
+Hugging Face's names and its positions by its own ``get_rope_index``.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from codeclens.models.qwen import load_qwen3vl
+from codeclens.models.qwen.gguf import GGUFFile, read_gguf
+from codeclens.models.qwen.trace import trace
+from codeclens.models.qwen.weights import dense
+from support.gguf_files import TINY, Shape, write_mmproj, write_text
+
+DEEP = replace(
+    TINY, tied=False, layers=5, heads=8, kv_heads=2, head_dim=128, sections=(24, 20, 20, 0), vision_layers=6,
+    deepstack=(1, 2, 4), grid_side=12, vision_intermediate=80,
+)  # fmt: skip
+WIDE = replace(
+    TINY, tied=False, layers=4, heads=6, kv_heads=6, hidden=512, intermediate=768, vision_layers=4,
+    deepstack=(0, 1, 3), vision_hidden=96, vision_heads=3, grid_side=7,
+)  # fmt: skip
+ONE_KEY_HEAD = replace(TINY, layers=4, kv_heads=1, deepstack=(0, 1, 2))
+
+
+@pytest.fixture(scope="module")
+def reference_class():
+    pytest.importorskip("transformers", minversion="5.0")
+    declared = declare_torchvision()
+    try:
+        from transformers import Qwen3VLForConditionalGeneration
+    except ImportError as missing:
+        pytest.skip(f"transformers has no Qwen3-VL here: {missing}")
+    yield Qwen3VLForConditionalGeneration
+    del declared
+
+
+def declare_torchvision() -> torch.library.Library | None:
+    """Let a torchvision built for another torch be imported: transformers asks for it, this test does not use it."""
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
+        return None
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return library
+    return None
+
+
+def reference_config(shape: Shape, tokenizer):
+    from transformers import Qwen3VLConfig
+
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": shape.sections[:3], "mrope_interleaved": True}
+    text = {
+        "vocab_size": shape.vocabulary, "hidden_size": shape.hidden, "intermediate_size": shape.intermediate,
+        "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head_dim, "rms_norm_eps": 1e-6, "rope_parameters": rope, "tie_word_embeddings": shape.tied,
+    }  # fmt: skip
+    vision = {
+        "depth": shape.vision_layers, "hidden_size": shape.vision_hidden, "num_heads": shape.vision_heads,
+        "intermediate_size": shape.vision_intermediate, "out_hidden_size": shape.hidden,
+        "num_position_embeddings": shape.grid_side**2, "deepstack_visual_indexes": list(shape.deepstack),
+    }  # fmt: skip
+    return Qwen3VLConfig(
+        text_config=text, vision_config=vision, tie_word_embeddings=shape.tied, attn_implementation="eager",
+        image_token_id=tokenizer.image_pad, video_token_id=tokenizer.video_pad,
+        vision_start_token_id=tokenizer.vision_start, vision_end_token_id=tokenizer.vision_end,
+    )  # fmt: skip
+
+
+def reference_state(shape: Shape, text: GGUFFile, tower: GGUFFile) -> dict[str, torch.Tensor]:
+    """The weights of both files, dequantised, by Hugging Face's names."""
+    stored = {**text.tensors, **tower.tensors}
+    state = {}
+
+    def copy(name, source, kinds=("weight",)):
+        for kind in kinds:
+            state[f"{name}.{kind}"] = dense(stored[f"{source}.{kind}"])
+
+    both = ("weight", "bias")
+    copy("model.language_model.embed_tokens", "token_embd")
+    copy("model.language_model.norm", "output_norm")
+    copy("lm_head", "token_embd" if shape.tied else "output")
+    for layer in range(shape.layers):
+        ours, theirs = f"blk.{layer}.", f"model.language_model.layers.{layer}."
+        for name, source in {
+            "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_norm": "attn_q_norm",
+            "self_attn.k_norm": "attn_k_norm", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
+            "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+        }.items():  # fmt: skip
+            copy(theirs + name, ours + source)
+        if ours + "attn_qkv.weight" in stored:
+            sizes = [heads * shape.head_dim for heads in (shape.heads, shape.kv_heads, shape.kv_heads)]
+            for part, rows in zip("qkv", dense(stored[ours + "attn_qkv.weight"]).split(sizes), strict=True):
+                state[f"{theirs}self_attn.{part}_proj.weight"] = rows
+        else:
+            for part in "qkv":
+                copy(f"{theirs}self_attn.{part}_proj", f"{ours}attn_{part}")
+    visual = "model.visual."
+    stem = [dense(stored[name]) for name in ("v.patch_embd.weight", "v.patch_embd.weight.1")]
+    state[visual + "patch_embed.proj.weight"] = torch.stack(stem, dim=2)
+    copy(visual + "patch_embed.proj", "v.patch_embd", ("bias",))
+    copy(visual + "pos_embed", "v.position_embd")
+    for layer in range(shape.vision_layers):
+        for name, source in {
+            "norm1": "ln1", "norm2": "ln2", "attn.qkv": "attn_qkv", "attn.proj": "attn_out", "mlp.linear_fc1": "ffn_up",
+            "mlp.linear_fc2": "ffn_down",
+        }.items():  # fmt: skip
+            copy(f"{visual}blocks.{layer}.{name}", f"v.blk.{layer}.{source}", both)
+    for name, source in {"norm": "v.post_ln", "linear_fc1": "mm.0", "linear_fc2": "mm.2"}.items():
+        copy(f"{visual}merger.{name}", source, both)
+    for number, layer in enumerate(shape.deepstack):
+        for name, source in {"norm": "norm", "linear_fc1": "fc1", "linear_fc2": "fc2"}.items():
+            copy(f"{visual}deepstack_merger_list.{number}.{name}", f"v.deepstack.{layer}.{source}", both)
+    return state
+
+
+def random_inputs(seed: int, tokenizer) -> dict[str, np.ndarray]:
+    """Three images and two videos of random sizes in random order, with text between."""
+    generator = np.random.default_rng(seed)
+    images = [(1, 2 * int(rows), 2 * int(columns)) for rows, columns in generator.integers(1, 7, (3, 2))]
+    videos = [(int(t), 2 * int(rows), 2 * int(columns)) for t, rows, columns in generator.integers(1, 5, (2, 3))]
+    ids: list[int] = []
+    kinds: list[int] = []
+
+    def write(tokens, kind=0):
+        ids.extend(tokens)
+        kinds.extend([kind] * len(tokens))
+
+    media = [*((1, tokenizer.image_pad, grid) for grid in images), *((2, tokenizer.video_pad, grid) for grid in videos)]
+    waiting = {kind: [entry for entry in media if entry[0] == kind] for kind in (1, 2)}
+    for number in generator.permutation(len(media)):
+        kind, pad, (groups, rows, columns) = waiting[media[number][0]].pop(0)
+        for _ in range(groups):
+            write(generator.integers(0, 250, generator.integers(1, 5)).tolist())
+            write([tokenizer.vision_start])
+            write([pad] * (rows * columns // 4), kind)
+            write([tokenizer.vision_end])
+    write(generator.integers(0, 250, 5).tolist())
+    sizes = [sum(int(np.prod(grid)) for grid in grids) for grids in (images, videos)]
+    return {
+        "input_ids": np.array([ids]),
+        "mm_token_type_ids": np.array([kinds], np.int32),
+        "pixel_values": generator.standard_normal((sizes[0], 1536), np.float32),
+        "image_grid_thw": np.array(images),
+        "pixel_values_videos": generator.standard_normal((sizes[1], 1536), np.float32),
+        "video_grid_thw": np.array(videos),
+    }
+
+
+@pytest.mark.parametrize(
+    ("shape", "types", "mmproj", "fused"),
+    [
+        (TINY, "F16", "F16", False),
+        (DEEP, "Q4_K_M", "Q8_0", False),
+        (WIDE, "Q6_K", "BF16", True),
+        (ONE_KEY_HEAD, "BF16", "F32", True),
+        (ONE_KEY_HEAD, "IQ3_S", "F16", False),
+    ],
+    ids=["tiny", "untied, Q4_K_M, F16 among Q8_0", "as many key heads, fused", "one key head, BF16", "IQ3_S"],
+)
+def test_logits_and_positions_equal_transformers(tmp_path, reference_class, shape, types, mmproj, fused):
+    text = write_text(tmp_path / "model.gguf", shape, types, fused=fused)
+    tower = write_mmproj(tmp_path / "mmproj.gguf", shape, mmproj)
+    model = load_qwen3vl(text, tower)
+    # Built in bfloat16 by default, which would round the weights on their way in.
+    reference = reference_class(reference_config(shape, model.tokenizer)).float().eval()
+    outcome = reference.load_state_dict(reference_state(shape, read_gguf(text), read_gguf(tower)), strict=False)
+    assert not outcome.unexpected_keys and not outcome.missing_keys
+    inputs = random_inputs(len(types), model.tokenizer)
+    tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
+    grids = {name: tensors[name] for name in ("image_grid_thw", "video_grid_thw", "mm_token_type_ids")}
+    with torch.no_grad():
+        positions, _ = reference.model.get_rope_index(tensors["input_ids"], **grids)
+        expected = reference(**tensors, attention_mask=torch.ones_like(tensors["input_ids"])).logits[0]
+    found = trace(model, inputs)
+    assert torch.equal(found["position_ids"], positions[:, 0])
+    assert expected.std() > 0.1
+    assert (found["logits"] - expected).abs().max() < 1e-5 * expected.abs().max()
