@@ -19,6 +19,13 @@ if os.environ.get("CI"):
 SHARED = Path(os.environ.get("CODECLENS_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of the real host and of its page are of the slow tier."""
+    for item in items:
+        if item.path.parent.name in ("host", "browser"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def clips() -> Path:
     """The folder of real clips beside the checkout; skips where it is absent."""
