@@ -14,6 +14,7 @@ from ..models.evaluation.paired import MODES, evaluate, read_tasks
 from ..models.evaluation.report import evaluation_page, lost_plans
 from ..models.evaluation.router import route
 from ..models.evaluation.statistics import summarise, table
+from ..models.files import write_text
 from ..models.source.reading import Sampling
 from . import host
 from .qwen import model_input, require_vision
@@ -121,9 +122,7 @@ def _save(prefix: str, texts: dict[str, str]) -> Path:
     folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     paths = [Path(folder) / f"{name}_{counter:05}_{extension}" for extension in texts]
     for path, text in zip(paths, texts.values(), strict=True):
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        write_text(path, text)
     return paths[0]
 
 

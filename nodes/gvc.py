@@ -17,6 +17,7 @@ import numpy as np
 from comfy_api.latest import InputImpl, Types, io, ui
 
 from ..models.errors import InputError
+from ..models.files import writing
 from ..models.gvc.codec import drift_sentence
 from ..models.gvc.gops import cut_clips, plan_gops
 from ..models.gvc.resume import encode_resumable
@@ -462,9 +463,8 @@ class SaveStream(io.ComfyNode):
             filename_prefix, folder_paths.get_output_directory()
         )
         path = Path(folder) / f"{name}_{counter:05}_.gvcb"
-        unfinished = path.with_suffix(".new")
-        unfinished.write_bytes(stream.data)
-        os.replace(unfinished, path)
+        with writing(path) as partial:
+            partial.write_bytes(stream.data)
         shown = f"{os.path.join(subfolder, path.name)}: {len(stream.data)} bytes"
         return io.NodeOutput(str(path), ui=ui.PreviewText(shown))
 

@@ -19,6 +19,7 @@ import av
 import numpy as np
 import torch
 
+from ..files import write_text
 from ..progress import Progress, no_progress
 from ..qwen.cache import KVCache
 from ..qwen.generate import Context, Sampling, generate
@@ -263,13 +264,13 @@ def _are_seconds(values, length: int) -> bool:
 
 
 def save(calibration: Calibration, owner: dict, folder: Path) -> Path:
-    """Keep ``calibration`` for ``owner``, whole or not at all; raises OSError where the folder cannot be written."""
+    """Keep ``calibration`` for ``owner``, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be made.
+        InputError: the file cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = file_of(owner, folder)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(json.dumps({"owner": owner, "seconds": asdict(calibration)}, indent=1), encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, json.dumps({"owner": owner, "seconds": asdict(calibration)}, indent=1))
     return path

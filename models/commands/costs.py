@@ -69,8 +69,8 @@ class Pricing:
         measured = calibrate(load_placed(*self.files, self.device), progress=TerminalProgress("timing"))
         try:
             save(measured, self.owner, cache_folder())
-        except OSError as error:
-            print(f"codeclens: warning: the timing is not kept, {cache_folder()}: {error.strerror}", file=sys.stderr)
+        except (OSError, InputError) as error:
+            print(f"codeclens: warning: the timing is not kept: {error}", file=sys.stderr)
         return measured
 
     def price(self, plans: Sequence[tuple[str, GopPlan]], took: Sequence[float] | None) -> "Prices":

@@ -13,6 +13,7 @@ from ..evaluation.paired import MODES, check_modes, evaluate, read_tasks
 from ..evaluation.report import evaluation_page, lost_plans
 from ..evaluation.router import route
 from ..evaluation.statistics import summarise, table
+from ..files import write_text
 from ..progress import TerminalProgress
 from ..synthetic.clip_files import seeds_of, write_clips
 from ..synthetic.scenes import CONTENTS, FAULTS, SPLITS
@@ -23,7 +24,7 @@ from ..training.model_card import model_card
 from ..training.trainer import LOG, Training, TrainingPlan, shortened, train
 from ..weights import NAME
 from .model import add_looking_options, add_model_options, load_model, sampling_of_clips, side_of
-from .video import check_folders, number_or_word, saving, write_json
+from .video import check_folders, number_or_word, write_json
 
 CARD = f"{NAME}.md"
 
@@ -114,8 +115,7 @@ def run_train_tiny(arguments: argparse.Namespace) -> int:
     )
     written = export_pair(training.model, training.tokenizer_metadata, folder, NAME, arguments.type)
     card = folder / CARD
-    with saving(card) as partial:
-        partial.write_text(measured_card(training, folder, arguments.check), encoding="utf-8")
+    write_text(card, measured_card(training, folder, arguments.check))
     print("\n".join(str(path) for path in (*written, card)))
     return 0
 
@@ -149,9 +149,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if arguments.html:
         model = Path(arguments.model).stem if arguments.model else NAME
         pictures = lost_plans(summary, found.plans, TerminalProgress("drawing plans"))
-        with saving(arguments.html) as partial:
-            page = evaluation_page(summary, f"{model} on {Path(arguments.tasks).name}", pictures)
-            partial.write_text(page, encoding="utf-8")
+        write_text(arguments.html, evaluation_page(summary, f"{model} on {Path(arguments.tasks).name}", pictures))
     if arguments.json != "-":
         print(table(summary))
     return 0

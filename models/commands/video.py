@@ -3,10 +3,8 @@
 import argparse
 import json
 import math
-import os
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from ..drawing.canvas import clock_text, grouped, short_number
 from ..drawing.views import most_moving, motion_view, timeline_view
 from ..errors import InputError
+from ..files import write_text, writing
 from ..progress import TerminalProgress
 from ..source.reading import Sampling, VideoSource, fit_size
 from ..video.cuts import Cuts, cuts_of
@@ -311,24 +310,9 @@ def write_json(value, path: str) -> None:
     if path == "-":
         print(text)
         return
-    with saving(path) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def save_picture(picture, path) -> None:
-    with saving(path) as partial:
+    with writing(path) as partial:
         picture.save(partial, format="PNG")
-
-
-@contextmanager
-def saving(path):
-    """Give a temporary name beside ``path`` that takes its place once the block has ended well."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """What an encoder finished before it was stopped, so that it can go on at the next GOP."""
 
 import hashlib
-import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..files import writing
 from ..progress import Progress, no_progress
 from .gops import Span
 from .stream import Gop, Header, Stream, StreamError, read_stream, write_header, write_stream
@@ -71,9 +71,8 @@ class PartialEncoding:
 
     def _keep(self, count: int) -> None:
         self.gops = self.gops[:count]
-        written = self.path.with_suffix(".new")
-        written.write_bytes(write_stream(Stream(self.header, tuple(self.gops))))
-        os.replace(written, self.path)
+        with writing(self.path) as partial:
+            partial.write_bytes(write_stream(Stream(self.header, tuple(self.gops))))
 
     def _latent_path(self, number: int) -> Path:
         return self.folder / f"{self.key}-{number:05d}.safetensors"

@@ -3,13 +3,13 @@
 For comparing with any other implementation: ids, pixels, grids and positions are taken as given, float32, on the CPU.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..errors import InputError
+from ..files import writing
 from .loading import Qwen3VL
 from .rope import mrope_positions, segments_of
 
@@ -30,14 +30,8 @@ def read_inputs(path: str | Path) -> dict[str, np.ndarray]:
 
 def write_outputs(path: str | Path, outputs: dict[str, torch.Tensor]) -> None:
     """Write ``outputs`` as an .npz file, whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as stream:
-            np.savez(stream, **{name: values.numpy() for name, values in outputs.items()})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path) as partial, open(partial, "wb") as stream:
+        np.savez(stream, **{name: values.numpy() for name, values in outputs.items()})
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 
 from ..errors import InputError
+from ..files import write_text, writing
 from ..progress import Progress, no_progress
 from .ground_truth import truth_of
 from .questions import write_caption, write_questions
@@ -91,30 +92,18 @@ def write_clips(
         done += clip.frames
         rows.append({"clip": path.name, **describe_clip(clip, looked_at(clip, look_fps))})
     index = folder / INDEX
-    partial = folder / f".{INDEX}.part"
-    try:
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(partial, index)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(index, "".join(json.dumps(row) + "\n" for row in rows))
     progress(total, total)
     return index
 
 
 def write_clip(path: Path, clip: Clip, size: tuple[int, int], progress: Progress = no_progress) -> None:
     """Render one clip into an MP4 at ``path``, whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with av.open(str(partial), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=Fraction(clip.fps).limit_denominator(1000))
-            stream.height, stream.width, stream.pix_fmt = *size, "yuv444p"
-            stream.options = {"crf": "8", "preset": "veryfast", "threads": "1"}
-            for number, rgb in enumerate(render(clip, size)):
-                progress(number, clip.frames)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
-            container.mux(stream.encode(None))
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path) as partial, av.open(str(partial), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(clip.fps).limit_denominator(1000))
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv444p"
+        stream.options = {"crf": "8", "preset": "veryfast", "threads": "1"}
+        for number, rgb in enumerate(render(clip, size)):
+            progress(number, clip.frames)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(stream.encode(None))

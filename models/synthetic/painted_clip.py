@@ -11,6 +11,7 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from ..files import writing
 from ..progress import Progress, no_progress
 
 WIDTH, HEIGHT, FPS = 640, 384, 24
@@ -48,19 +49,14 @@ def write_demo(path: str | os.PathLike, progress: Progress = no_progress) -> Pat
     camera pans until frame 216, and from there nothing moves.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with av.open(str(partial), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=FPS)
-            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-            stream.options = {"crf": "20", "preset": "veryfast", "threads": "1"}
-            for number, rgb in enumerate(demo_frames()):
-                progress(number, FRAMES)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
-            container.mux(stream.encode(None))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path) as partial, av.open(str(partial), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast", "threads": "1"}
+        for number, rgb in enumerate(demo_frames()):
+            progress(number, FRAMES)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(stream.encode(None))
     progress(FRAMES, FRAMES)
     return path
 

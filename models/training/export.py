@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
+from ..files import writing
 from ..qwen.config import TextConfig, VisionConfig
 from ..qwen.weights import gguf_text_name, gguf_vision_name
 
@@ -114,8 +115,7 @@ def stored_type(name: str, shape: tuple[int, ...], kind: str) -> str:
 
 def write_file(path: Path, architecture: str, values: dict, tensors: dict[str, torch.Tensor], kind: str) -> None:
     """Write metadata and tensors under a temporary name, then take the place of ``path``."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
+    with writing(path) as partial:
         writer = gguf.GGUFWriter(partial, architecture)
         for key, value in values.items():
             add_value(writer, key, value)
@@ -127,11 +127,6 @@ def write_file(path: Path, architecture: str, values: dict, tensors: dict[str, t
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def add_value(writer: gguf.GGUFWriter, key: str, value) -> None:

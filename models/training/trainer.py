@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import InputError
+from ..files import writing
 from ..progress import Progress, no_progress
 from ..synthetic.scenes import SPLITS
 from .architecture import TinyQwen3VL, TrainingOperations, tiny_config
@@ -211,14 +212,8 @@ class Training:
             "step": str(self.step),
             "tokenizer": json.dumps(self.tokenizer_metadata),
         }
-        partial = path.with_name(f".{path.name}.part")
-        try:
+        with writing(path) as partial:
             save_file(tensors, partial, metadata=state)
-            os.replace(partial, path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}") from None
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def resume(cls, path: Path, plan: TrainingPlan, device="cpu") -> "Training":
