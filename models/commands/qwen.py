@@ -10,7 +10,8 @@ from ..code.conversation import Conversation
 from ..code.encoding import encode_images
 from ..errors import InputError
 from ..progress import TerminalProgress
-from ..qwen.config import read_text_config, read_vision_config
+from ..qwen.config import read_vision_config
+from ..qwen.families import read_text_config
 from ..qwen.generate import GREEDY, Sampling
 from ..qwen.gguf import GGUFFile, read_gguf
 from ..qwen.loading import find_mmproj, load_qwen3vl

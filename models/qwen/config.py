@@ -1,4 +1,4 @@
-"""The configuration of a Qwen3-VL model, read from the metadata of its two GGUF files.
+"""The configuration of a model: its fields, and the reading of those that all families share.
 
 What the files do not store is constant over the family and stands here: the ViT's rotary base 1e4, the two frames that
 a patch spans, LayerNorm's epsilon 1e-6 (Qwen3-VL technical report, arXiv 2511.21631; Hugging Face ``Qwen3VLConfig``).
@@ -20,7 +20,10 @@ PROJECTOR = "qwen3vl_merger"
 
 @dataclass(frozen=True, slots=True)
 class TextConfig:
-    """The language model: widths in channels, ``rope_sections`` the frequencies of time, height and width."""
+    """The language model: widths in channels, ``rope_sections`` the frequencies of time, height and width.
+
+    A family whose layers need more widths than these adds them in a class of its own.
+    """
 
     layers: int
     hidden_size: int
@@ -35,6 +38,12 @@ class TextConfig:
     rope_sections: tuple[int, int, int]
     deepstack_layers: int
     tied: bool
+    family: str = "qwen3vl"
+
+    @property
+    def rotary_dim(self) -> int:
+        """The channels of a head that are rotated, from the first one on."""
+        return self.head_dim
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,48 +77,48 @@ class Qwen3VLConfig:
     vision: VisionConfig | None
 
 
-def read_text_config(file: GGUFFile) -> TextConfig:
-    """The language model's configuration; raises InputError where ``file`` is not a dense Qwen3-VL text model."""
-    require_text_model(file)
-    get = _Metadata(file, "qwen3vl.")
-    layers = get.count("block_count")
-    _require_layers(file, "token_embd.weight", "blk.{}.attn_norm.weight", layers)
+def text_fields(get: "Metadata", layers: int, rotary_dim: int | None = None) -> dict:
+    """The fields of :class:`TextConfig` that every family's file gives under the same keys.
+
+    ``layers`` is their number, ``rotary_dim`` the channels of a head that are rotated, all by default. Raises
+    InputError where a value is missing or cannot be.
+    """
+    file = get.file
+    require_layers(file, "token_embd.weight", "blk.{}.attn_norm.weight", layers)
     heads, kv_heads = get.count("attention.head_count"), get.count("attention.head_count_kv")
     hidden_size = get.count("embedding_length")
     head_dim = get.count("attention.key_length", hidden_size // heads)
     if heads % kv_heads or head_dim % 2 or head_dim < 2 or get.count("attention.value_length", head_dim) != head_dim:
         raise InputError(
             f"{file.path} has {heads} query heads, {kv_heads} key heads and head size {head_dim}; "
-            "Qwen3-VL has whole groups of query heads and keys as long as values"
+            "Qwen has whole groups of query heads and keys as long as values"
         )
     sections = tuple(int(size) for size in get.array("rope.dimension_sections")[:3])
-    if len(sections) != 3 or min(sections) < 0 or sum(sections) != head_dim // 2:
-        raise InputError(
-            f"{file.path} has rope sections {list(sections)}; three that add up to {head_dim // 2} are needed"
-        )
-    return TextConfig(
-        layers=layers,
-        hidden_size=hidden_size,
-        intermediate_size=get.count("feed_forward_length"),
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        vocabulary=file.tensors["token_embd.weight"].shape[0],
-        context_length=get.count("context_length", most=1 << 31),
-        rms_epsilon=get.number("attention.layer_norm_rms_epsilon"),
-        rope_base=get.number("rope.freq_base"),
-        rope_sections=sections,
-        deepstack_layers=get.count("n_deepstack_layers", 0, least=0),
-        tied="output.weight" not in file.tensors,
-    )
+    pairs = (rotary_dim or head_dim) // 2
+    if len(sections) != 3 or min(sections) < 0 or sum(sections) != pairs:
+        raise InputError(f"{file.path} has rope sections {list(sections)}; three that add up to {pairs} are needed")
+    return {
+        "layers": layers,
+        "hidden_size": hidden_size,
+        "intermediate_size": get.count("feed_forward_length"),
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "vocabulary": file.tensors["token_embd.weight"].shape[0],
+        "context_length": get.count("context_length", most=1 << 31),
+        "rms_epsilon": get.number("attention.layer_norm_rms_epsilon"),
+        "rope_base": get.number("rope.freq_base"),
+        "rope_sections": sections,
+        "tied": "output.weight" not in file.tensors,
+    }
 
 
 def read_vision_config(file: GGUFFile) -> VisionConfig:
     """The vision tower's configuration; raises InputError where ``file`` is not a Qwen3-VL mmproj."""
     require_mmproj(file)
-    get = _Metadata(file, "clip.vision.")
+    get = Metadata(file, "clip.vision.")
     layers = get.count("block_count")
-    _require_layers(file, "v.position_embd.weight", "v.blk.{}.ln1.weight", layers)
+    require_layers(file, "v.position_embd.weight", "v.blk.{}.ln1.weight", layers)
     positions = file.tensors["v.position_embd.weight"].shape[0]
     side = math.isqrt(positions)
     if side * side != positions:
@@ -138,18 +147,6 @@ def read_vision_config(file: GGUFFile) -> VisionConfig:
     )
 
 
-def require_text_model(file: GGUFFile) -> None:
-    """Raise InputError, saying what ``file`` is, unless it is a dense Qwen3-VL language model."""
-    if file.architecture == "clip":
-        raise InputError(f"{file.path} is an mmproj (vision) file; give the language model here and this one as mmproj")
-    if file.architecture == "qwen3vlmoe" or "qwen3vl.expert_count" in file.metadata:
-        raise InputError(
-            f"{file.path} is a mixture-of-experts Qwen3-VL; only the dense 2B, 4B, 8B and 32B are supported"
-        )
-    if file.architecture != "qwen3vl":
-        raise InputError(f"{file.path} is a {file.architecture[:40]!r} model; a Qwen3-VL model ('qwen3vl') is needed")
-
-
 def require_mmproj(file: GGUFFile) -> None:
     """Raise InputError, saying what ``file`` is, unless it is the vision half of a Qwen3-VL model."""
     if file.architecture in ("qwen3vl", "qwen3vlmoe"):
@@ -175,7 +172,7 @@ def require_pair(text: TextConfig, vision: VisionConfig, text_path, vision_path)
         )
 
 
-def _require_layers(file: GGUFFile, table: str, norm: str, layers: int) -> None:
+def require_layers(file: GGUFFile, table: str, norm: str, layers: int) -> None:
     """Refuse a file without its table or a whole layer before modules are built for a count that may be absurd."""
     names = itertools.chain([table], (norm.format(layer) for layer in range(layers)))
     missing = list(itertools.islice((name for name in names if name not in file.tensors), 3))
@@ -183,7 +180,7 @@ def _require_layers(file: GGUFFile, table: str, norm: str, layers: int) -> None:
         raise InputError(f"{file.path} is incomplete: it lacks {', '.join(map(repr, missing))}, of {layers} layers")
 
 
-class _Metadata:
+class Metadata:
     """Typed reads from a file's metadata under one prefix."""
 
     def __init__(self, file: GGUFFile, prefix: str):

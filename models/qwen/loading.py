@@ -11,6 +11,7 @@ from ..errors import InputError
 from . import config as configuration
 from .attention import Attention, attention
 from .config import Qwen3VLConfig
+from .families import read_text_config
 from .gguf import SPLIT_NAME, GGUFFile, architecture_of, read_gguf
 from .head import quick_head
 from .operations import GGUFOperations
@@ -84,7 +85,7 @@ def load_qwen3vl(
     pair.
     """
     file = read_gguf(path)
-    text_config = configuration.read_text_config(file)
+    text_config = read_text_config(file)
     tower = None
     if mmproj is not None:
         tower = find_mmproj(file) if mmproj == "auto" else read_gguf(mmproj)
@@ -103,7 +104,7 @@ def load_qwen3vl(
 
 def load_text(file: GGUFFile, operations=None, device="cpu", dtype=torch.float32, attend=attention) -> TextModel:
     """The language model of ``file``, built on the meta device and filled."""
-    config = configuration.read_text_config(file)
+    config = read_text_config(file)
     model = TextModel(config, operations or GGUFOperations, device="meta", dtype=dtype, attend=attend)
     fill(model, text_tensors(model, file), device, dtype)
     return model.eval()
@@ -122,7 +123,7 @@ def find_mmproj(file: GGUFFile) -> GGUFFile:
 
     Raises InputError where none fits or several do (they are listed).
     """
-    text = configuration.read_text_config(file)
+    text = read_text_config(file)
     folder = file.path.parent
     fitting = []
     for path in sorted(folder.glob("*.gguf")):

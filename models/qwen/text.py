@@ -1,15 +1,16 @@
-"""Qwen3-VL's language model: a Qwen3 decoder with interleaved M-RoPE and DeepStack injection.
+"""The language model of every family: embedding, decoder layers, head.
 
-Sources: Qwen3 (arXiv 2505.09388: RMSNorm, QK-norm, grouped-query attention, SwiGLU) and Qwen3-VL (arXiv 2511.21631:
-interleaved M-RoPE; DeepStack features added to the first layers' outputs).
+Source: Qwen3-VL (arXiv 2511.21631: interleaved M-RoPE; DeepStack features added to the first layers' outputs). The
+layers are those of the configuration's family.
 """
 
 import torch
-import torch.nn.functional as F
 
 from .attention import Attention, attention
+from .blocks import DecoderLayer
 from .config import TextConfig
-from .rope import mrope_angles, rotate
+from .families import FAMILIES
+from .rope import mrope_angles
 
 
 class TextModel(torch.nn.Module):
@@ -22,10 +23,12 @@ class TextModel(torch.nn.Module):
     def __init__(self, config: TextConfig, operations=torch.nn, device=None, dtype=None, attend: Attention = attention):
         super().__init__()
         made = {"device": device, "dtype": dtype}
+        mixer = FAMILIES[config.family].mixer
         self.config = config
         self.token_embedding = operations.Embedding(config.vocabulary, config.hidden_size, **made)
         self.layers = torch.nn.ModuleList(
-            DecoderLayer(config, index, attend, operations, **made) for index in range(config.layers)
+            DecoderLayer(mixer(config, index), config, index, attend, operations, **made)
+            for index in range(config.layers)
         )
         self.norm = operations.RMSNorm(config.hidden_size, eps=config.rms_epsilon, **made)
         self.head = operations.Linear(config.hidden_size, config.vocabulary, bias=False, **made)
@@ -53,11 +56,11 @@ class TextModel(torch.nn.Module):
         """Run ``embeds`` [n, D] behind what ``cache`` holds and return the hidden states [n, D], before the last norm.
 
         ``positions`` int64 [3, n]; ``deepstack`` one [k, D] for each of the first layers, added to the rows
-        ``visual_index`` int64 [k] of that layer's output. ``cache`` has ``append(layer, key, value)``, which returns
-        all keys and values [kv_heads, length, head_dim], and ``advance(n)``; without one the sequence stands alone.
+        ``visual_index`` int64 [k] of that layer's output. ``cache`` is a :class:`.cache.Cache`, or anything with
+        its methods; without one the sequence stands alone.
         """
         config = self.config
-        angles = mrope_angles(positions.to(embeds.device), config.rope_base, config.head_dim, config.rope_sections)
+        angles = mrope_angles(positions.to(embeds.device), config.rope_base, config.rotary_dim, config.rope_sections)
         cos, sin = angles.cos(), angles.sin()
         states = embeds
         for index, layer in enumerate(self.layers):
@@ -71,64 +74,3 @@ class TextModel(torch.nn.Module):
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """The last norm and the head: hidden states [m, D] to logits [m, vocabulary]."""
         return self.head(self.norm(hidden))
-
-
-class DecoderLayer(torch.nn.Module):
-    """Pre-norm attention and SwiGLU, each added to the stream."""
-
-    def __init__(self, config: TextConfig, index: int, attend: Attention, operations, device, dtype):
-        super().__init__()
-        made = {"device": device, "dtype": dtype}
-        self.attention_norm = operations.RMSNorm(config.hidden_size, eps=config.rms_epsilon, **made)
-        self.attention = SelfAttention(config, index, attend, operations, **made)
-        self.feed_forward_norm = operations.RMSNorm(config.hidden_size, eps=config.rms_epsilon, **made)
-        self.feed_forward = FeedForward(config, operations, **made)
-
-    def forward(self, states, cos, sin, cache) -> torch.Tensor:
-        """``states`` [n, D]; ``cos``, ``sin`` float32 [n, head_dim / 2]."""
-        states = states + self.attention(self.attention_norm(states), cos, sin, cache)
-        return states + self.feed_forward(self.feed_forward_norm(states))
-
-
-class SelfAttention(torch.nn.Module):
-    """Grouped-query attention with RMS-normalised queries and keys."""
-
-    def __init__(self, config: TextConfig, index: int, attend: Attention, operations, device, dtype):
-        super().__init__()
-        made = {"device": device, "dtype": dtype}
-        query_width, key_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        self.index = index
-        self.head_dim = config.head_dim
-        self.attend = attend
-        self.query = operations.Linear(config.hidden_size, query_width, bias=False, **made)
-        self.key = operations.Linear(config.hidden_size, key_width, bias=False, **made)
-        self.value = operations.Linear(config.hidden_size, key_width, bias=False, **made)
-        self.output = operations.Linear(query_width, config.hidden_size, bias=False, **made)
-        self.query_norm = operations.RMSNorm(config.head_dim, eps=config.rms_epsilon, **made)
-        self.key_norm = operations.RMSNorm(config.head_dim, eps=config.rms_epsilon, **made)
-
-    def forward(self, states, cos, sin, cache) -> torch.Tensor:
-        """``states`` [n, D], already normalised; the cache receives rotated keys."""
-        count = states.shape[0]
-        query = self.query_norm(self.query(states).view(count, -1, self.head_dim)).transpose(0, 1)
-        key = self.key_norm(self.key(states).view(count, -1, self.head_dim)).transpose(0, 1)
-        value = self.value(states).view(count, -1, self.head_dim).transpose(0, 1)
-        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-        if cache is not None:
-            key, value = cache.append(self.index, key, value)
-        attended = self.attend(query[None], key[None], value[None], causal=True)[0]
-        return self.output(attended.transpose(0, 1).reshape(count, -1))
-
-
-class FeedForward(torch.nn.Module):
-    """SwiGLU (arXiv 2002.05202): ``down(silu(gate(x)) * up(x))``."""
-
-    def __init__(self, config: TextConfig, operations, device, dtype):
-        super().__init__()
-        made = {"bias": False, "device": device, "dtype": dtype}
-        self.gate = operations.Linear(config.hidden_size, config.intermediate_size, **made)
-        self.up = operations.Linear(config.hidden_size, config.intermediate_size, **made)
-        self.down = operations.Linear(config.intermediate_size, config.hidden_size, **made)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return self.down(F.silu(self.gate(states)) * self.up(states))

@@ -11,6 +11,7 @@ import torch
 
 from ...kernels import dequantize
 from ..errors import InputError
+from .families import FAMILIES
 from .gguf import FLOATS, GGUFFile, StoredTensor, readable_type
 from .text import TextModel
 from .vision import VisionModel
@@ -26,7 +27,6 @@ TEXT_NAMES = {
     "attention.output": "attn_output",
     "attention.query_norm": "attn_q_norm",
     "attention.key_norm": "attn_k_norm",
-    "feed_forward_norm": "ffn_norm",
     "feed_forward.gate": "ffn_gate",
     "feed_forward.up": "ffn_up",
     "feed_forward.down": "ffn_down",
@@ -55,7 +55,8 @@ def text_tensors(model: TextModel, file: GGUFFile) -> dict[str, StoredTensor]:
 
     Raises InputError where a tensor is missing, left over, of another shape, or of a type that cannot be read.
     """
-    names = {parameter: gguf_text_name(parameter) for parameter, _ in model.named_parameters()}
+    family = model.config.family
+    names = {parameter: gguf_text_name(parameter, family) for parameter, _ in model.named_parameters()}
     return _resolve(model, file, names, _split_fused(model, file))
 
 
@@ -66,11 +67,12 @@ def vision_tensors(model: VisionModel, file: GGUFFile) -> dict[str, StoredTensor
     return _resolve(model, file, names, _join_stem(file))
 
 
-def gguf_text_name(parameter: str) -> str:
+def gguf_text_name(parameter: str, family: str = "qwen3vl") -> str:
     """``layers.3.attention.query.weight`` to ``blk.3.attn_q.weight``."""
     match = NUMBERED.match(parameter)
     module, kind = (match["rest"] if match else parameter).rsplit(".", 1)
-    return f"blk.{match['index']}.{TEXT_NAMES[module]}.{kind}" if match else f"{TEXT_NAMES[module]}.{kind}"
+    name = FAMILIES[family].tensor_names.get(module) or TEXT_NAMES[module]
+    return f"blk.{match['index']}.{name}.{kind}" if match else f"{name}.{kind}"
 
 
 def gguf_vision_name(parameter: str, deepstack_indexes: tuple[int, ...]) -> str:
@@ -121,7 +123,7 @@ def _resolve(model, file: GGUFFile, names: dict[str, str], derived: dict[str, St
     sources |= {"v.patch_embd.weight.1"} & file.tensors.keys()
     unknown = [name for name in file.tensors if name not in needed and name not in sources]
     if unknown:
-        raise InputError(f"{file.path} holds {len(unknown)} tensors that are not Qwen3-VL's: {_first_three(unknown)}")
+        raise InputError(f"{file.path} holds {len(unknown)} tensors that are not of its model: {_first_three(unknown)}")
     tensors = {}
     for parameter, wanted in model.named_parameters():
         stored = available[names[parameter]]
@@ -150,19 +152,20 @@ def _require_readable(file: GGUFFile, stored: StoredTensor) -> None:
 
 
 def _split_fused(model: TextModel, file: GGUFFile) -> dict[str, StoredTensor]:
-    """Query, key and value of layers that store them as rows of one matrix, each a view of it."""
-    config = model.config
-    query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    starts = {"attn_q": (0, query), "attn_k": (query, query + key), "attn_v": (query + key, query + 2 * key)}
-    derived = {}
+    """The matrices of layers that store several as rows of one, each a view of it."""
+    config, derived = model.config, {}
     for layer in range(config.layers):
-        fused = file.tensors.get(f"blk.{layer}.attn_qkv.weight")
-        if fused is None:
+        fused, parts = (
+            file.tensors.get(f"blk.{layer}.attn_qkv.weight"),
+            FAMILIES[config.family].fused_rows(config, layer),
+        )
+        if fused is None or not parts:
             continue
         _require_readable(file, fused)
-        if fused.shape[0] != query + 2 * key:
-            raise InputError(f"{file.path} has {fused.name!r} of {fused.shape[0]} rows; {query + 2 * key} are needed")
-        for name, (start, stop) in starts.items():
+        rows = max(stop for _, stop in parts.values())
+        if fused.shape[0] != rows:
+            raise InputError(f"{file.path} has {fused.name!r} of {fused.shape[0]} rows; {rows} are needed")
+        for name, (start, stop) in parts.items():
             derived[f"blk.{layer}.{name}.weight"] = fused.rows(start, stop)
     return derived
 

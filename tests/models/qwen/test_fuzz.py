@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from codeclens.models.errors import InputError
 from codeclens.models.qwen import config
+from codeclens.models.qwen.families import read_text_config
 from codeclens.models.qwen.gguf import read_gguf
 from codeclens.models.qwen.text import TextModel
 from codeclens.models.qwen.tokenizer import read_tokenizer
@@ -73,7 +74,7 @@ def address_space(extra: int):
 
 def load_text_header(path):
     file = read_gguf(path)
-    model = TextModel(config.read_text_config(file), device="meta")
+    model = TextModel(read_text_config(file), device="meta")
     read_tokenizer(file)
     text_tensors(model, file)
 

@@ -1,0 +1,38 @@
+"""What the decoder layers of all families share."""
+
+import torch
+import torch.nn.functional as F
+
+from .attention import Attention
+from .config import TextConfig
+
+
+class DecoderLayer(torch.nn.Module):
+    """Pre-norm attention, of the class ``mixer``, and SwiGLU, each added to the stream."""
+
+    def __init__(self, mixer, config: TextConfig, index: int, attend: Attention, operations, device, dtype):
+        super().__init__()
+        made = {"device": device, "dtype": dtype}
+        self.attention_norm = operations.RMSNorm(config.hidden_size, eps=config.rms_epsilon, **made)
+        self.attention = mixer(config, index, attend, operations, **made)
+        self.feed_forward_norm = operations.RMSNorm(config.hidden_size, eps=config.rms_epsilon, **made)
+        self.feed_forward = FeedForward(config, operations, **made)
+
+    def forward(self, states, cos, sin, cache) -> torch.Tensor:
+        """``states`` [n, D]; ``cos``, ``sin`` float32 [n, rotary_dim / 2]."""
+        states = states + self.attention(self.attention_norm(states), cos, sin, cache)
+        return states + self.feed_forward(self.feed_forward_norm(states))
+
+
+class FeedForward(torch.nn.Module):
+    """SwiGLU (arXiv 2002.05202): ``down(silu(gate(x)) * up(x))``."""
+
+    def __init__(self, config: TextConfig, operations, device, dtype):
+        super().__init__()
+        made = {"bias": False, "device": device, "dtype": dtype}
+        self.gate = operations.Linear(config.hidden_size, config.intermediate_size, **made)
+        self.up = operations.Linear(config.hidden_size, config.intermediate_size, **made)
+        self.down = operations.Linear(config.intermediate_size, config.hidden_size, **made)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.down(F.silu(self.gate(states)) * self.up(states))

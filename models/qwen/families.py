@@ -1,0 +1,62 @@
+"""The families of language models that can be read, and what is different in each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import InputError
+from .config import Metadata, TextConfig
+from .gguf import GGUFFile
+from .qwen3vl import layers as qwen3vl_layers
+from .qwen3vl import metadata as qwen3vl
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family.
+
+    Attributes:
+        name: as its makers write it.
+        mixer: the class of the attention in a layer of a configuration, by the layer's index.
+        read_config: the configuration from a file's metadata.
+        tensor_names: the file's name of each module in a layer, where it is the family's own.
+        fused_rows: the rows (start, stop) of each matrix, by the file's name, that a layer may store as one.
+    """
+
+    name: str
+    mixer: Callable[[TextConfig, int], type]
+    read_config: Callable[[Metadata], TextConfig]
+    tensor_names: dict[str, str]
+    fused_rows: Callable[[TextConfig, int], dict[str, tuple[int, int]]]
+
+
+FAMILIES = {
+    "qwen3vl": Family(
+        "Qwen3-VL",
+        lambda config, index: qwen3vl_layers.SelfAttention,
+        qwen3vl.read_config,
+        qwen3vl.TENSOR_NAMES,
+        qwen3vl.fused_rows,
+    ),
+}
+"""By the architecture that a file's metadata names."""
+
+
+def read_text_config(file: GGUFFile) -> TextConfig:
+    """The language model's configuration; raises InputError where ``file`` is no dense text model of a family."""
+    require_text_model(file)
+    return FAMILIES[file.architecture].read_config(Metadata(file, f"{file.architecture}."))
+
+
+def require_text_model(file: GGUFFile) -> None:
+    """Raise InputError, saying what ``file`` is, unless it is a dense language model of one of the families."""
+    architecture = file.architecture
+    if architecture == "clip":
+        raise InputError(f"{file.path} is an mmproj (vision) file; give the language model here and this one as mmproj")
+    dense = architecture.removesuffix("moe")
+    if dense in FAMILIES and (dense != architecture or f"{dense}.expert_count" in file.metadata):
+        raise InputError(
+            f"{file.path} is a mixture-of-experts {FAMILIES[dense].name}; only the family's dense models are supported"
+        )
+    if architecture not in FAMILIES:
+        known = " or ".join(f"{family.name} ({key!r})" for key, family in FAMILIES.items())
+        raise InputError(f"{file.path} is a {architecture[:40]!r} model; a model of {known} is needed")

@@ -1,0 +1,1 @@
+"""Qwen3-VL: what its files say, and its attention."""
