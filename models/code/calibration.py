@@ -21,7 +21,7 @@ import torch
 
 from ..files import write_text
 from ..progress import Progress, no_progress
-from ..qwen.cache import KVCache
+from ..qwen.cache import Cache
 from ..qwen.generate import Context, Sampling, generate
 from ..source.reading import Frames, VideoSource
 from ..source.reading import Sampling as FrameSampling
@@ -141,7 +141,7 @@ def _vision_terms(pictures: int, side: int):
 def _behind(model, stored: int) -> Context:
     """A context that seems to have read ``stored`` rows: attention takes as long whatever they hold."""
     config = model.config.text
-    context = Context(model.text, KVCache(config.layers, capacity=stored + 2048))
+    context = Context(model.text, Cache(config.layers, capacity=stored + 2048))
     if stored:
         rows = torch.randn(config.kv_heads, stored, config.head_dim, device=model.device).to(model.dtype)
         for layer in range(config.layers):

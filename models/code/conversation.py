@@ -8,7 +8,7 @@ import torch
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from ..qwen.cache import KVCache
+from ..qwen.cache import Cache
 from ..qwen.generate import Context, Generation, Sampling, generate
 from ..qwen.json_schema import JsonConstraint
 from ..qwen.prompt import NEXT_TURN, asking, opening, split_reasoning
@@ -71,7 +71,7 @@ class Conversation:
 
     def __init__(self, model, segments: list[str | Segment], system: str = "", int8_cache: bool = False):
         self.model = model
-        self.context = Context(model.text, KVCache(model.config.text.layers, int8=int8_cache))
+        self.context = Context(model.text, Cache(model.config.text.layers, int8=int8_cache))
         self.unread: list[str | Segment] = [opening(system), *segments]
 
     @property

@@ -1,8 +1,9 @@
-"""The key-value cache of the text model: one buffer per layer, many readers.
+"""What a text model keeps of the rows it has read: keys and values, or the state of a recurrent layer.
 
-Rows are only ever appended, so caches that share a prefix share the buffer that holds it. A fork costs nothing until
-two of them write to the same row; only then is the shared prefix copied. The cache knows nothing of positions or
-tokens, only of rows.
+Keys and values lie in one buffer per layer with many readers. Rows are only ever appended, so caches that share a
+prefix share the buffer that holds it. A fork costs nothing until two of them write to the same row; only then is the
+shared prefix copied. A recurrent layer's state stands for all rows before it and cannot be cut to fewer, so there is no
+way back in a cache but a fork kept from before. The cache knows nothing of positions or tokens, only of rows.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import torch
 BLOCK = 32
 
 
-class KVCache:
-    """Keys and values of every layer for the rows that a text model has read.
+class Cache:
+    """What every layer keeps of the rows that a text model has read.
 
     ``length`` is the number of rows that are valid in all layers. A forward pass calls :meth:`append` once per layer
-    and then :meth:`advance`; a pass that is interrupted before ``advance`` leaves the cache as it was.
+    of attention, :meth:`keep` once per recurrent layer, and then :meth:`advance`; a pass that is interrupted before
+    ``advance`` leaves the cache as it was.
 
     Buffers are allocated at the first append, on the device and in the dtype of the keys, so that layers may live on
     different devices. ``capacity`` rows are allocated at once; beyond it a layer grows by a quarter and at least by
@@ -35,6 +37,8 @@ class KVCache:
         self.capacity = capacity
         self.chunk = chunk
         self.int8 = int8
+        self._states: dict[int, tuple[torch.Tensor, ...]] = {}
+        self._new_states: dict[int, tuple[torch.Tensor, ...]] = {}
         self._buffers = _Buffers(layers)
         self._buffers.readers.add(self)
 
@@ -62,32 +66,40 @@ class KVCache:
         keys, values = blocks.flatten(-2).to(key.dtype)
         return keys, values
 
+    def state(self, layer: int) -> tuple[torch.Tensor, ...] | None:
+        """What a recurrent ``layer`` kept after the valid rows; None before the first."""
+        return self._states.get(layer)
+
+    def keep(self, layer: int, state: tuple[torch.Tensor, ...]) -> None:
+        """Take the state of a recurrent ``layer`` after the rows of this pass; it is valid from :meth:`advance` on.
+
+        The tensors are shared with forks, so nobody may write into them afterwards.
+        """
+        self._new_states[layer] = state
+
     def advance(self, n: int) -> None:
-        """Count the ``n`` rows that every layer has just appended as valid."""
+        """Count the ``n`` rows that every layer has just read as valid, and the states kept after them."""
         self.length += n
+        self._states = self._states | self._new_states
+        self._new_states = {}
 
-    def truncate(self, length: int) -> None:
-        """Forget all rows from ``length`` on. Memory is kept for the rows to come."""
-        if not 0 <= length <= self.length:
-            raise ValueError(f"cannot truncate a cache of {self.length} rows to {length}")
-        self.length = length
-
-    def fork(self, length: int | None = None) -> KVCache:
-        """Return a cache that holds the first ``length`` rows (all by default) and goes its own way from there.
+    def fork(self) -> Cache:
+        """Return a cache that holds the same rows and goes its own way from there; also a snapshot to come back to.
 
         Both share memory. While no other living cache holds the row to be written, writing is in place: many questions
         asked one after the other on one video need one buffer. Otherwise the writer first copies its rows.
         """
         other = copy.copy(self)
+        other._new_states = {}
         self._buffers.readers.add(other)
-        if length is not None:
-            other.truncate(length)
         return other
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all buffers, counted once however many forks share them."""
-        return sum(tensor.nbytes for tensor in (*self._buffers.rows, *self._buffers.scales) if tensor is not None)
+        """Bytes of all buffers and of the own states; what forks share is counted for each of them."""
+        states = (tensor for state in self._states.values() for tensor in state)
+        held = (*self._buffers.rows, *self._buffers.scales, *states)
+        return sum(tensor.nbytes for tensor in held if tensor is not None)
 
     def _make_room(self, layer: int, stop: int, like: torch.Tensor) -> None:
         buffers = self._buffers
@@ -129,4 +141,4 @@ class _Buffers:
     def __init__(self, layers: int):
         self.rows: list[torch.Tensor | None] = [None] * layers
         self.scales: list[torch.Tensor | None] = [None] * layers
-        self.readers: weakref.WeakSet[KVCache] = weakref.WeakSet()
+        self.readers: weakref.WeakSet[Cache] = weakref.WeakSet()

@@ -16,7 +16,7 @@ import torch
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from .cache import KVCache
+from .cache import Cache
 
 PREFILL_CHUNK = 1024
 """Rows read at once. Activations follow it, and so does the time to cancel. On a CPU packed weights are unpacked once
@@ -79,7 +79,7 @@ class Context:
     Read once, then :meth:`fork` for every question; forks share the memory of what they have in common.
     """
 
-    def __init__(self, model, cache: KVCache):
+    def __init__(self, model, cache: Cache):
         self.model = model
         self.cache = cache
         self.position = 0

@@ -29,7 +29,7 @@ import psutil
 import torch
 from codeclens.models.allocator import keep_freed_memory
 from codeclens.models.code.encoding import encode_images
-from codeclens.models.qwen.cache import KVCache
+from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.generate import Context
 from codeclens.models.qwen.placement import load_placed
 from PIL import Image
@@ -143,14 +143,14 @@ def measure(path: str, mmproj: str, threads: int, device: str, clock) -> dict:
     layers = model.config.text.layers
     busy = clock is not time.perf_counter
     if not busy:  # as llama-bench does
-        seconds(lambda: Context(model.text, KVCache(layers, WARM + 1)).read_ids([300] * WARM))
+        seconds(lambda: Context(model.text, Cache(layers, WARM + 1)).read_ids([300] * WARM))
     for count, repeats in PREFILLS.items():
         ids = np.random.default_rng(0).integers(300, 100_000, count).tolist()
-        contexts = [Context(model.text, KVCache(layers, count + DECODED + 1)) for _ in range(1 if busy else repeats)]
+        contexts = [Context(model.text, Cache(layers, count + DECODED + 1)) for _ in range(1 if busy else repeats)]
         best = min(seconds(lambda context=context, ids=ids: context.read_ids(ids)) for context in contexts)
         found[f"prefill {count}"] = count / best
     found["memory after 2048"] = memory(device)
-    context = Context(model.text, KVCache(layers, 512))
+    context = Context(model.text, Cache(layers, 512))
     context.read_ids(ids[:8])
     steps = [seconds(lambda: context.read_ids([int(context.logits.argmax())])) for _ in range(DECODED)]
     found["decode"], found["decode, quickest"] = DECODED / sum(steps), 1 / min(steps)

@@ -26,9 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("pack", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
 
-from pack.models.qwen3vl.cache import KVCache  # noqa: E402
-from pack.models.qwen3vl.generate import Context  # noqa: E402
-from pack.nodes.memory import HostedQwen3VL  # noqa: E402
+from pack.models.qwen.cache import Cache  # noqa: E402
+from pack.models.qwen.generate import Context  # noqa: E402
+from pack.nodes.model_placement import HostedQwen3VL  # noqa: E402
 
 
 def resident() -> int:
@@ -36,7 +36,7 @@ def resident() -> int:
 
 
 def read(model) -> torch.Tensor:
-    context = Context(model.text, KVCache(model.config.text.layers))
+    context = Context(model.text, Cache(model.config.text.layers))
     context.read_ids([300 + i for i in range(40)])
     return context.logits
 

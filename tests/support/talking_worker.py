@@ -174,7 +174,7 @@ class Caches:
 
     def __init__(self):
         self.made = []
-        kind, made = part("models.qwen3vl.cache").KVCache, self.made
+        kind, made = part("models.qwen.cache").Cache, self.made
         begin = kind.__init__
 
         def note(cache, *arguments, **named):
@@ -236,11 +236,11 @@ class Cancel:
     """
 
     def __init__(self, moment: str, number: int):
-        text, vision = part("models.qwen3vl.text"), part("models.qwen3vl.vision")
+        text, vision = part("models.qwen.text"), part("models.qwen.vision")
         self.moment, self.number = moment, number
         self.seen, self.pressed, self.after = 0, False, 0
         self.places = [
-            (part("models.qwen3vl.generate").Sampler, "choose", lambda *_: "choosing"),
+            (part("models.qwen.generate").Sampler, "choose", lambda *_: "choosing"),
             (text.TextModel, "forward", lambda _, states, *rest: "reading" if len(states) == 1 else "prompt"),
             (vision.VisionBlock, "forward", lambda *_: "seeing"),
         ]
@@ -314,7 +314,7 @@ def memory_for_a_sampler(executor: Executor) -> dict:
 
     management.get_free_memory = free_memory
     found = {"capacity": capacity, "size": size, "free": [], "loaded": []}
-    hosts = part("nodes.memory").HostedQwen3VL
+    hosts = part("nodes.model_placement").HostedQwen3VL
     seen, begin = [], hosts.__init__
 
     def note(hosted, *arguments):
@@ -339,7 +339,7 @@ def memory_for_a_sampler(executor: Executor) -> dict:
 
 def attentions() -> dict:
     """How far each of the host's attention functions that a CPU can run is from SDPA, by shape, in float32."""
-    memory, own = part("nodes.memory"), part("models.qwen3vl.attention").attention
+    memory, own = part("nodes.model_placement"), part("models.qwen.attention").attention
     found = {}
     generator = torch.Generator().manual_seed(1)
     for name in ("optimized", "pytorch", "sub_quad", "split"):
@@ -357,19 +357,19 @@ def attentions() -> dict:
 
 def tower_through_the_host(path: str) -> float:
     """Relative distance of the tower's features through the host's attention from those through SDPA, in float32."""
-    load, memory = part("models.qwen3vl").load_qwen3vl, part("nodes.memory")
+    load, memory = part("models.qwen").load_qwen3vl, part("nodes.model_placement")
     frames = torch.randint(0, 256, (3, 1, 64, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         (plain, _), (through, _) = (
             load(path, attend_vision=attend).vision.encode(frames)
-            for attend in (part("models.qwen3vl.attention").attention, memory.host_attention)
+            for attend in (part("models.qwen.attention").attention, memory.host_attention)
         )
     return float((plain - through).norm() / plain.norm())
 
 
 def choice_of_attention(path: str) -> list[bool]:
     """Whether the tower attends through the host on a CPU, and on another device."""
-    memory = part("nodes.memory")
+    memory = part("nodes.model_placement")
     chosen = []
     for device in ("cpu", "meta"):
         management.text_encoder_device = lambda device=device: torch.device(device)

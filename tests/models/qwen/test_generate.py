@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from codeclens.models.errors import InputError
-from codeclens.models.qwen.cache import KVCache
+from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.generate import GREEDY, Context, Sampler, Sampling, TextStream, generate
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +50,7 @@ def decode(ids):
 
 
 def new_context(model=None):
-    return Context(model or SmallTextModel(), KVCache(LAYERS))
+    return Context(model or SmallTextModel(), Cache(LAYERS))
 
 
 def prompt(n, visual, seed=1):

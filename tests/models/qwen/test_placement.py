@@ -7,7 +7,7 @@ import torch
 from codeclens.kernels import dequantize
 from codeclens.models.errors import InputError
 from codeclens.models.qwen import load_qwen3vl
-from codeclens.models.qwen.cache import KVCache
+from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.generate import Context
 from codeclens.models.qwen.head import EXACT, quick_head
 from codeclens.models.qwen.operations import GGUFOperations
@@ -22,7 +22,7 @@ def pair(qwen3vl_fixtures):
 
 
 def logits(model, ids=(5, 6, 7, 8)) -> torch.Tensor:
-    context = Context(model.text, KVCache(4))
+    context = Context(model.text, Cache(4))
     context.read_ids(list(ids))
     return context.logits
 
@@ -100,7 +100,7 @@ def test_offloaded_layers_compute_the_same(pair, monkeypatch):
 def test_memory_estimates_follow_their_parts(pair):
     config = load_qwen3vl(*pair).config
     assert cache_bytes(config.text, 1000, torch.bfloat16) == 1000 * 4 * 2 * 2 * 128 * 2
-    cache = KVCache(config.text.layers, capacity=1024, int8=True)
+    cache = Cache(config.text.layers, capacity=1024, int8=True)
     for layer in range(config.text.layers):
         cache.append(layer, torch.zeros(2, 1, 128), torch.zeros(2, 1, 128))
     assert cache.nbytes == cache_bytes(config.text, 1024, torch.bfloat16, int8=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from codeclens.models.qwen import load_qwen3vl, load_text
 from codeclens.models.qwen import text as text_module
 from codeclens.models.qwen.attention import attention
-from codeclens.models.qwen.cache import KVCache
+from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.gguf import read_gguf
 from codeclens.models.qwen.rope import frequencies, mrope_angles
 from codeclens.models.qwen.trace import trace
@@ -96,7 +96,7 @@ def prepared(model, reference):
 def test_chunks_through_the_cache_give_the_same_logits(models, references, scenario, chunk):
     model, reference = models["F16"].text, references[scenario]
     embeds, positions, deepstack, rows = prepared(model, reference)
-    cache, logits = KVCache(model.config.layers), []
+    cache, logits = Cache(model.config.layers), []
     for start in range(0, len(embeds), chunk):
         stop = min(start + chunk, len(embeds))
         inside = (rows >= start) & (rows < stop)
@@ -159,7 +159,7 @@ def test_no_mask_is_built_in_prefill(small, monkeypatch):
         return attend(query, key, value, **options)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", without_mask)
-    cache = KVCache(TINY.layers)
+    cache = Cache(TINY.layers)
     ids = torch.arange(24)
     whole = small(small.embed(ids), ids.expand(3, -1))
     parts = [small(small.embed(ids[at : at + 8]), ids[at : at + 8].expand(3, -1), cache) for at in (0, 8, 16)]
