@@ -28,6 +28,7 @@ from .architecture import TinyQwen3VL, TrainingOperations, tiny_config
 from .batches import Batch, BatchAttention, attend, collate, losses_and_states
 from .examples import Course, Example, corpus, make_example
 from .patch_embedding import whiten_stem
+from .precision import bfloat16_is_faster
 from .schedule import Stage, default_stages
 from .text_targets import change_loss, make_heads
 from .vision_targets import OUTPUTS, CellBatch, CellCourse, cell_batches, cell_loss
@@ -180,7 +181,7 @@ class Training:
         total = sum(batch.count for batch in batches)
         mean = 0.0
         # One context for all batches: it keeps the weights that it has cast.
-        with torch.amp.autocast(device.type, dtype=torch.bfloat16):
+        with torch.amp.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16_is_faster(device.type)):
             for batch in batches:
                 batch = batch.to(device)
                 loss = self._loss(batch) * (batch.count / total)

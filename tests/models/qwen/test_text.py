@@ -128,7 +128,9 @@ def test_attention_equals_the_dense_definition(batch, kv_heads, groups, count, s
     query = scale * torch.randn(batch, kv_heads * groups, count, 16, generator=generator)
     key, value = torch.randn(2, batch, kv_heads, count + stored, 16, generator=generator)
     found = attention(query, key, value, causal=causal)
-    torch.testing.assert_close(found.double(), dense_attention(query, key, value, causal), rtol=1e-4, atol=1e-5)
+    # float32 scores are off by their size, and with them the weights: by up to 3.4e-5 at scale 30, on any CPU.
+    expected = dense_attention(query, key, value, causal)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=4e-6 * scale)
 
 
 def test_gradients_flow_through_a_chunk_behind_a_prefix():
