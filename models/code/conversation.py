@@ -1,10 +1,8 @@
 """Questions about a visual code: the video is read once, every question continues from there."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
@@ -136,27 +134,13 @@ class Conversation:
         seconds = {"prefill": prefill, "decode": written.seconds}
         return Answer(text, reasoning, written.truncated, written, prompt_tokens, seconds)
 
-    @torch.no_grad()
-    def score(self, question: str, answers: Sequence[str], progress: Progress = no_progress) -> list[float]:
-        """Return the natural log-probability of each of ``answers``, and of ending there, as the reply to a question.
+    def posed(self, question: str, reserve: int, progress: Progress = no_progress) -> Context:
+        """Return a context in which ``question`` is asked and the answer is next; this conversation stays as it is.
 
-        The question is read once and nothing is remembered. A Thinking model answers without reasoning.
+        ``reserve`` tokens of the model's context are kept free. A Thinking model answers without reasoning.
         """
-        tokenizer, text = self.model.tokenizer, self.model.text
-        end = tokenizer.token_id("<|im_end|>")
-        replies = [[*tokenizer.encode(answer), end] for answer in answers]
-        turn = asking(question, tokenizer.thinks, think=False)
-        context, _ = self._continue([*self.unread, turn], max(map(len, replies)), progress)
-        scores = []
-        for reply in replies:
-            logits = context.logits[None]
-            if len(reply) > 1:
-                positions = torch.arange(context.position, context.position + len(reply) - 1).expand(3, -1)
-                hidden = text(text.embed(torch.tensor(reply[:-1])), positions, context.fork().cache)
-                logits = torch.cat([logits, text.logits(hidden).float()])
-            chosen = logits.log_softmax(-1).gather(1, torch.tensor(reply, device=logits.device)[:, None])
-            scores.append(float(chosen.sum()))
-        return scores
+        turn = asking(question, self.model.tokenizer.thinks, think=False)
+        return self._continue([*self.unread, turn], reserve, progress)[0]
 
     def _continue(self, parts: list[str | Segment], reserve: int, progress: Progress) -> tuple[Context, float]:
         """Return a context that has read ``parts`` as well, leaving this one as it is, and the seconds it took."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from ..code.choice import accuracy
 from ..code.watching import Watching
 from ..errors import InputError
 from ..evaluation.paired import MODES, check_modes, evaluate, read_tasks
@@ -22,6 +21,7 @@ from ..training.examples import Course, make_example
 from ..training.export import TYPES, export_pair
 from ..training.model_card import model_card
 from ..training.trainer import LOG, Training, TrainingPlan, shortened, train
+from ..training.validation import accuracy
 from ..weights import NAME
 from .model import add_looking_options, add_model_options, load_model, sampling_of_clips, side_of
 from .video import check_folders, number_or_word, write_json

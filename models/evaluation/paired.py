@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..code.choice import choose
 from ..code.conversation import Conversation, converse
 from ..code.visual_code import VisualCode
 from ..code.watching import Watching, watch
@@ -188,9 +189,9 @@ def _answer(reading: Conversation, task: Task) -> tuple[str, float]:
     if not task.choices:
         answer = reading.fork().ask(task.question, sampling=GREEDY, max_tokens=WRITTEN_TOKENS, thinking=False)
         return answer.text, 0.0
-    scores = dict(zip(task.choices, reading.score(task.question, task.choices), strict=True))
-    margin = scores["yes"] - scores["no"] if set(scores) == {"yes", "no"} else 0.0
-    return max(scores, key=scores.get), margin
+    choice = choose(reading, task.question, task.choices)
+    margin = choice.log_odds("yes", "no") if set(task.choices) == {"yes", "no"} else 0.0
+    return choice.best, margin
 
 
 def check_modes(modes: Sequence[str]) -> None:

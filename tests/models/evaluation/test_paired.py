@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from codeclens.__main__ import main
+from codeclens.models.code.choice import choose
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.watching import Watching, watch
 from codeclens.models.errors import InputError
@@ -83,44 +83,17 @@ def test_modes_show_what_they_say_at_matched_budgets(references, model, mode):
             assert [segment.stamped for segment in code] == [segment.kind == "I" for segment in code]
 
 
-def test_scores_are_the_models_probabilities_token_by_token(references, model):
-    _, code = references[0]
-    reading = converse(model, code)
-    reading.read()
-    answers = ["red", "it moves and stops", "no"]
-    scores = reading.score("What does the red circle do?", answers)
-    for answer, score in zip(answers, scores, strict=True):
-        fresh = converse(model, code)
-        turn = "What does the red circle do?<|im_end|>\n<|im_start|>assistant\n"
-        context, _ = fresh._continue([*fresh.unread, turn], 0, lambda done, total: None)
-        total = 0.0
-        for token in [*model.tokenizer.encode(answer), model.tokenizer.token_id("<|im_end|>")]:
-            total += float(context.logits.log_softmax(0)[token])
-            context.read_ids([token])
-        assert score == pytest.approx(total, abs=1e-3)
-
-
-def test_scoring_leaves_the_conversation_as_it_was(references, model):
-    _, code = references[0]
-    reading = converse(model, code)
-    before = reading.score("Does the video flicker?", ["yes", "no"])
-    assert reading.context.cache.length == 0
-    reading.read()
-    length = reading.context.cache.length
-    assert reading.score("Does the video flicker?", ["yes", "no"]) == pytest.approx(before, abs=1e-3)
-    assert reading.context.cache.length == length
-
-
 def test_outcomes_are_the_likeliest_choices(files, model, references):
     tasks = read_tasks(files[0])[:4]
     found = evaluate(tasks, model, ["thumbnail"], HOW)
     code = references[0][1]
     reading = converse(model, code)
     for task, outcome in zip(tasks, found.outcomes, strict=True):
-        scores = reading.score(task.question, task.choices)
-        assert outcome.task == task and outcome.chosen == task.choices[int(torch.tensor(scores).argmax())]
+        choice = choose(reading, task.question, task.choices)
+        assert outcome.task == task and outcome.chosen == choice.best
         if set(task.choices) == {"yes", "no"}:
-            assert outcome.margin == pytest.approx(scores[0] - scores[1], abs=1e-4)
+            yes, no = (choice.logprobs[choice.options.index(word)] for word in ("yes", "no"))
+            assert outcome.margin == pytest.approx(yes - no, abs=1e-4)
         assert outcome.whole_at == tuple(round(float(time), 2) for time in code.plan.pts[code.plan.kind == 1])
     assert list(found.plans) == [tasks[0].clip] and len(found.plans[tasks[0].clip]) == len(code.plan)
 

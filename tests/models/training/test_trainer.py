@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from codeclens.__main__ import main
-from codeclens.models.code.choice import accuracy
 from codeclens.models.errors import InputError
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.qwen.vision import patches_of
@@ -25,6 +24,7 @@ from codeclens.models.training.trainer import (
     shortened,
     train,
 )
+from codeclens.models.training.validation import accuracy
 from codeclens.models.training.vision_targets import KINDS, CellCourse, cell_batches
 
 BRIEF = Course(sizes={(64, 64): 1}, frames=(2, 4), questions=2, most_figures=2)
