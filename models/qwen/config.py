@@ -12,10 +12,27 @@ import numpy as np
 
 from ..errors import InputError
 from .gguf import GGUFFile
+from .rope import Scaling
 
 VISION_ROPE_BASE = 10_000.0
 TEMPORAL_PATCH = 2
 PROJECTOR = "qwen3vl_merger"
+NEUTRAL = {
+    "attention.causal": (True,),
+    "attention.sliding_window": (0,),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "pooling_type": (0,),
+    "rope.scaling.attn_factor": (0, 1),
+    "rope.scaling.finetuned": (False, True),
+    "rope.scaling.yarn_attn_factor": (1,),
+    "rope.scaling.yarn_ext_factor": (1,),
+    "use_parallel_residual": (False,),
+}
+"""Keys of a language model that are not read, with the values at which they change nothing."""
+
+UNUSED = ("vocab_size", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+"""Keys that never change anything: the tokenizer and the tensors say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +56,7 @@ class TextConfig:
     deepstack_layers: int
     tied: bool
     family: str = "qwen3vl"
+    rope_scaling: Scaling | None = None
 
     @property
     def rotary_dim(self) -> int:
@@ -94,7 +112,12 @@ def text_fields(get: "Metadata", layers: int, rotary_dim: int | None = None) -> 
             "Qwen has whole groups of query heads and keys as long as values"
         )
     sections = tuple(int(size) for size in get.array("rope.dimension_sections")[:3])
-    pairs = (rotary_dim or head_dim) // 2
+    if get.number("rope.freq_base") <= 1:
+        get.refuse("rope.freq_base", "a number above 1")
+    rotary_dim = rotary_dim or head_dim
+    if get.count("rope.dimension_count", rotary_dim) != rotary_dim:
+        get.refuse("rope.dimension_count", str(rotary_dim))
+    pairs = rotary_dim // 2
     if len(sections) != 3 or min(sections) < 0 or sum(sections) != pairs:
         raise InputError(f"{file.path} has rope sections {list(sections)}; three that add up to {pairs} are needed")
     return {
@@ -110,7 +133,23 @@ def text_fields(get: "Metadata", layers: int, rotary_dim: int | None = None) -> 
         "rope_base": get.number("rope.freq_base"),
         "rope_sections": sections,
         "tied": "output.weight" not in file.tensors,
+        "rope_scaling": rope_scaling(get),
     }
+
+
+def rope_scaling(get: "Metadata") -> Scaling | None:
+    """How the file stretches its rotary embedding; raises InputError for another way than linear and YaRN."""
+    factor = get.number("rope.scaling.factor", get.number("rope.scale_linear", 1.0))
+    kind = get.value("rope.scaling.type", "linear" if factor != 1 else "none")
+    if kind == "none":
+        return None
+    if kind not in ("linear", "yarn"):
+        get.refuse("rope.scaling.type", "'none', 'linear' or 'yarn'")
+    if not 1 <= factor <= 1e4:
+        get.refuse("rope.scaling.factor", "a number from 1 to 10000")
+    length = get.count("rope.scaling.original_context_length", 1 if kind == "linear" else None, most=1 << 31)
+    fast, slow = get.number("rope.scaling.yarn_beta_fast", 32.0), get.number("rope.scaling.yarn_beta_slow", 1.0)
+    return Scaling(kind, factor, length, fast, slow)
 
 
 def read_vision_config(file: GGUFFile) -> VisionConfig:
@@ -186,8 +225,22 @@ class Metadata:
     def __init__(self, file: GGUFFile, prefix: str):
         self.file = file
         self.prefix = prefix
+        self.read: set[str] = set()
+
+    def require_all_read(self) -> None:
+        """Raise InputError for a key under the prefix that was not read and is not known to change nothing."""
+        for name, value in self.file.metadata.items():
+            key = name.removeprefix(self.prefix)
+            if key == name or key in self.read or key in UNUSED:
+                continue
+            if key not in NEUTRAL or not isinstance(value, (bool, int, float)) or value not in NEUTRAL[key]:
+                raise InputError(
+                    f"{self.file.path} has {name} = {str(value)[:40]}, which is not known here and may change what "
+                    "the model computes; take another file of this model"
+                )
 
     def value(self, key: str, default=None):
+        self.read.add(key)
         value = self.file.metadata.get(self.prefix + key, default)
         if value is None:
             raise InputError(f"{self.file.path} lacks the metadata key {self.prefix + key!r}")

@@ -42,9 +42,15 @@ FAMILIES = {
 
 
 def read_text_config(file: GGUFFile) -> TextConfig:
-    """The language model's configuration; raises InputError where ``file`` is no dense text model of a family."""
+    """The language model's configuration; raises InputError where ``file`` is no dense text model of a family.
+
+    A key of the model that nothing here reads is refused too: it may change what the model computes.
+    """
     require_text_model(file)
-    return FAMILIES[file.architecture].read_config(Metadata(file, f"{file.architecture}."))
+    metadata = Metadata(file, f"{file.architecture}.")
+    config = FAMILIES[file.architecture].read_config(metadata)
+    metadata.require_all_read()
+    return config
 
 
 def require_text_model(file: GGUFFile) -> None:

@@ -1,16 +1,52 @@
 """Rotary positions: Qwen3-VL's interleaved M-RoPE for text, and the 2-D rotary of its vision transformer.
 
 Sources: Qwen3-VL technical report (arXiv 2511.21631, interleaved MRoPE), RoPE (arXiv 2104.09864), Qwen2-VL
-(arXiv 2409.12191, M-RoPE positions). The half-split layout is that of the checkpoints: channel i turns with i + d/2.
+(arXiv 2409.12191, M-RoPE positions), position interpolation (arXiv 2306.15595), YaRN (arXiv 2309.00071). The half-split
+layout is that of the checkpoints: channel i turns with i + d/2.
 """
 
 import functools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 Segment = int | tuple[int, int]
 """A stretch of the sequence: a number of text tokens, or the (rows, columns) of one picture's merged tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """A rotary embedding stretched to ``factor`` times the context that the model was trained on.
+
+    ``kind`` "linear" slows every frequency down. "yarn" leaves those alone that turn more than ``beta_fast`` times in
+    ``original_length`` positions, slows those down that turn less than ``beta_slow`` times, and blends in between.
+    """
+
+    kind: str
+    factor: float
+    original_length: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+
+    @property
+    def attention_factor(self) -> float:
+        """What cosines and sines are multiplied with (YaRN, section 3.4: the square root of 1/t)."""
+        return 0.1 * math.log(self.factor) + 1 if self.kind == "yarn" and self.factor > 1 else 1.0
+
+    def slow_down(self, speeds: torch.Tensor, base: float) -> torch.Tensor:
+        """The frequencies float32 [size / 2] of ``base``, stretched."""
+        if self.kind == "linear":
+            return speeds / self.factor
+        size = 2 * len(speeds)
+        low, high = (
+            size * math.log(self.original_length / (turns * 2 * math.pi)) / (2 * math.log(base))
+            for turns in (self.beta_fast, self.beta_slow)
+        )
+        low, high = max(math.floor(low), 0), min(math.ceil(high), size - 1)
+        slowed = ((torch.arange(len(speeds)) - low) / max(high - low, 1e-3)).clamp(0, 1)
+        return speeds * (slowed / self.factor + 1 - slowed)
 
 
 def mrope_positions(segments: Sequence[Segment], start: int = 0) -> tuple[torch.Tensor, int]:
@@ -75,23 +111,30 @@ def frequencies(base: float, size: int, device=None) -> torch.Tensor:
     return 1.0 / (base**exponents)
 
 
-def mrope_angles(positions: torch.Tensor, base: float, head_dim: int, sections: Sequence[int]) -> torch.Tensor:
+def mrope_angles(
+    positions: torch.Tensor, base: float, head_dim: int, sections: Sequence[int], scaling: Scaling | None = None
+) -> torch.Tensor:
     """The angle by which each channel pair of each token turns: float32 [n, head_dim / 2].
 
     ``positions`` int64 [3, n]. The axes take turns over the frequencies, time, height, width, time, ...: height and
     width as long as their section lasts, time everything else, so each axis sees high and low frequencies alike.
     """
-    speeds, axis = _mrope_tables(base, head_dim, tuple(sections), positions.device)
+    speeds, axis = _mrope_tables(base, head_dim, tuple(sections), scaling, positions.device)
     angles = positions[..., None].float() * speeds
     return angles.gather(0, axis.expand(1, *angles.shape[1:])).squeeze(0)
 
 
 @functools.lru_cache(maxsize=16)
-def _mrope_tables(base: float, head_dim: int, sections: tuple[int, ...], device) -> tuple[torch.Tensor, torch.Tensor]:
+def _mrope_tables(
+    base: float, head_dim: int, sections: tuple[int, ...], scaling: Scaling | None, device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The frequency and the axis (0 time, 1 height, 2 width) of each channel pair; kept, as decoding asks per token."""
     pairs = torch.arange(head_dim // 2)
     axis = torch.where(pairs < 3 * torch.tensor(sections)[pairs % 3], pairs % 3, 0)
-    return frequencies(base, head_dim).to(device), axis.to(device)
+    speeds = frequencies(base, head_dim)
+    if scaling is not None:
+        speeds = scaling.slow_down(speeds, base)
+    return speeds.to(device), axis.to(device)
 
 
 def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

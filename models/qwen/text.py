@@ -60,8 +60,12 @@ class TextModel(torch.nn.Module):
         its methods; without one the sequence stands alone.
         """
         config = self.config
-        angles = mrope_angles(positions.to(embeds.device), config.rope_base, config.rotary_dim, config.rope_sections)
+        angles = mrope_angles(
+            positions.to(embeds.device), config.rope_base, config.rotary_dim, config.rope_sections, config.rope_scaling
+        )
         cos, sin = angles.cos(), angles.sin()
+        if config.rope_scaling is not None:
+            cos, sin = cos * config.rope_scaling.attention_factor, sin * config.rope_scaling.attention_factor
         states = embeds
         for index, layer in enumerate(self.layers):
             states = layer(states, cos, sin, cache)

@@ -52,10 +52,11 @@ def declare_torchvision() -> torch.library.Library | None:
     return None
 
 
-def reference_config(shape: Shape, tokenizer):
+def reference_config(shape: Shape, tokenizer, attention: str = "eager", **scaling):
     from transformers import Qwen3VLConfig
 
     rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": shape.sections[:3], "mrope_interleaved": True}
+    rope |= scaling
     text = {
         "vocab_size": shape.vocabulary, "hidden_size": shape.hidden, "intermediate_size": shape.intermediate,
         "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads,
@@ -67,7 +68,7 @@ def reference_config(shape: Shape, tokenizer):
         "num_position_embeddings": shape.grid_side**2, "deepstack_visual_indexes": list(shape.deepstack),
     }  # fmt: skip
     return Qwen3VLConfig(
-        text_config=text, vision_config=vision, tie_word_embeddings=shape.tied, attn_implementation="eager",
+        text_config=text, vision_config=vision, tie_word_embeddings=shape.tied, attn_implementation=attention,
         image_token_id=tokenizer.image_pad, video_token_id=tokenizer.video_pad,
         vision_start_token_id=tokenizer.vision_start, vision_end_token_id=tokenizer.vision_end,
     )  # fmt: skip
@@ -182,3 +183,46 @@ def test_logits_and_positions_equal_transformers(tmp_path, reference_class, shap
     assert torch.equal(found["position_ids"], positions[:, 0])
     assert expected.std() > 0.1
     assert (found["logits"] - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+SCALINGS = {
+    "linear": ({"type": "linear", "factor": 4.0}, {"rope_type": "linear", "factor": 4.0}),
+    "yarn": (
+        {"type": "yarn", "factor": 4.0, "original_context_length": 1024},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024},
+    ),
+    "yarn with betas": (
+        {
+            "type": "yarn", "factor": 8.0, "original_context_length": 2000, "yarn_beta_fast": 16.0,
+            "yarn_beta_slow": 2.0, "yarn_ext_factor": 1.0, "attn_factor": 1.0, "finetuned": True,
+        },
+        {
+            "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 2000, "beta_fast": 16.0,
+            "beta_slow": 2.0,
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tokens", [64, pytest.param(6000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", SCALINGS)
+def test_scaled_rotary_embeddings_equal_transformers(tmp_path, reference_class, name, tokens):
+    """The 1M files that are published carry YaRN; without it the logits are off by as much as they deviate."""
+    ours, theirs = SCALINGS[name]
+    written = {f"qwen3vl.rope.scaling.{key}": value for key, value in ours.items()}
+    shape = replace(TINY, vocabulary=512)
+    text = write_text(tmp_path / "model.gguf", shape, "F32", metadata=written)
+    plain = write_text(tmp_path / "plain.gguf", shape, "F32")
+    tower = write_mmproj(tmp_path / "mmproj.gguf", shape, "F32")
+    models = [load_qwen3vl(path, tower) for path in (text, plain)]
+    reference = reference_class(reference_config(shape, models[0].tokenizer, "sdpa", **theirs)).float().eval()
+    reference.load_state_dict(reference_state(shape, read_gguf(text), read_gguf(tower)))
+    ids = torch.from_numpy(np.random.default_rng(tokens).integers(0, 250, tokens))
+    with torch.no_grad():
+        expected = reference(input_ids=ids[None]).logits[0, -64:]
+        found, unscaled = (
+            model.text.logits(model.text(model.text.embed(ids), torch.arange(tokens).expand(3, -1))[-64:])
+            for model in models
+        )
+    assert (found - expected).abs().max() < 2e-5 * expected.abs().max()
+    assert (unscaled - expected).abs().max() > 0.1 * expected.abs().max()

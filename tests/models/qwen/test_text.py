@@ -190,7 +190,7 @@ def test_bfloat16_states_stay_close(qwen3vl_fixtures, references):
     assert divergence(reference["logits"], logits) < 0.02
 
 
-def chunked_mrope(positions, base, head_dim, sections):
+def chunked_mrope(positions, base, head_dim, sections, scaling):
     """Qwen2-VL's layout: the first frequencies turn with time, the next with height, the last with width."""
     angles = positions[..., None].float() * frequencies(base, head_dim)
     axis = torch.repeat_interleave(torch.arange(3), torch.tensor(sections))
