@@ -38,6 +38,7 @@ def quick(name: str) -> bool:
     return not name.startswith("linear.") or name == "linear.sm_75.cubin"
 
 
+@pytest.mark.slow
 def test_building_again_gives_the_same_bytes():
     try:
         build.nvrtc()

@@ -121,6 +121,7 @@ def test_random_calls_equal_their_eager_twins(shim_library, data):
         assert not current.refused
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ADDRESS, reason="this is the run under the address sanitizer")
 def test_address_sanitizer_finds_nothing_here_and_the_overruns_planted(tmp_path):
     runtime = shim.address_sanitizer()

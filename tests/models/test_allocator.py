@@ -18,6 +18,7 @@ print(*(faults() for _ in range(30)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc, which this is about")
 def test_later_tensors_find_their_pages_ready():
     """After some calls, in which the holes that they leave settle."""

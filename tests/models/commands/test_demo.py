@@ -37,6 +37,7 @@ def test_questions_are_of_three_kinds_and_of_what_is_seen(number):
     assert all(question in known for question in questions)
 
 
+@pytest.mark.slow
 def test_painted_clip_is_planned_and_drawn(tmp_path, capsys):
     assert main(["demo", str(tmp_path), "--painted"]) == 0
     assert "26 frames" in capsys.readouterr().out

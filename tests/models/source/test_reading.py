@@ -314,6 +314,7 @@ print(count, before, peak())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak from /proc")
 def test_memory_does_not_grow_with_the_length(tmp_path):
     second = encode(np.repeat(scene(1080, 1920)[None], 20, 0), options={"preset": "ultrafast", "bf": "2"}, fps=2)

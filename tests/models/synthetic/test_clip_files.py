@@ -37,6 +37,7 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path):
     assert (tmp_path / "a/train_000007.mp4").read_bytes() == (tmp_path / "b/train_000007.mp4").read_bytes()
 
 
+@pytest.mark.slow
 def test_cuts_are_found_where_the_truth_has_them(tmp_path):
     found = missed = 0
     for seed in range(16):

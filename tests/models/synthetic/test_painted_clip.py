@@ -40,6 +40,7 @@ def test_the_pan_moves_the_nearest_layer_by_its_speed(frames):
         np.testing.assert_array_equal(after[:, : -demo.PAN_SPEED], before[:, demo.PAN_SPEED :])
 
 
+@pytest.mark.slow
 def test_file_is_a_clip_of_the_frames_and_the_same_each_time(frames, tmp_path):
     first, second = demo.write_demo(tmp_path / "one.mp4"), demo.write_demo(tmp_path / "two.mp4")
     assert first.read_bytes() == second.read_bytes()

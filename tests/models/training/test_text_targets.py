@@ -215,6 +215,7 @@ def test_a_seldom_yes_weighs_as_much_as_many_noes():
     assert loss.item() == pytest.approx((np.log(1 + np.exp(-1)) + noes) / 2, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_text_model_learns_what_it_is_told():
     """Every batch is of clips not seen before, and their loss falls; without the name of an event, no layer behind the
     halfway is moved."""

@@ -58,6 +58,7 @@ def whole(tmp_path_factory):
     return folder, weights(train(folder, PLAN))
 
 
+@pytest.mark.slow
 def test_the_same_plan_gives_the_same_weights(tmp_path, whole):
     assert_same_weights(weights(train(tmp_path, PLAN, workers=1)), whole[1])
 
@@ -169,6 +170,7 @@ def test_a_card_judges_only_kinds_that_were_asked_often_enough():
     assert "| order | 100.0 % | 4 | 50.0 % |" in page and "| all | 78.1 % | 64 | 38.3 % |" in page
 
 
+@pytest.mark.slow
 def test_command_trains_resumes_and_exports_a_pair_that_loads(tmp_path, capsys):
     words = ["train-tiny", str(tmp_path), "--size", "nano", "--steps", "2", "--check", "2"]
     assert main([*words, "--minutes", "0"]) == 0
@@ -200,6 +202,7 @@ def test_wrong_words_are_one_line(tmp_path, capsys, words, message):
     assert error.count("\n") == 1 and message in error and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_tower_taught_by_cells_names_colours_of_figures_it_has_not_seen():
     course = CellCourse(sizes={(64, 64): 1}, contents={"static": 1}, most_figures=1)
     plan = TrainingPlan(
@@ -222,6 +225,7 @@ def test_a_tower_taught_by_cells_names_colours_of_figures_it_has_not_seen():
     assert sum(right) > 0.5 * len(right) > 30
 
 
+@pytest.mark.slow
 def test_a_minute_of_training_reduces_the_loss_and_sees_colours():
     """From scratch, on stills of one large figure: colours named on clips never seen beat a guesser by far."""
     course = Course(

@@ -30,6 +30,7 @@ def dissolve(a, b, frames) -> tuple[np.ndarray, tuple[int, int]]:
     return np.concatenate([a[:-frames], mixed, b[frames:]]), (len(a) - frames, len(a) - 1)
 
 
+@pytest.mark.slow
 def test_real_clips_have_the_cuts_and_spans_that_people_saw(clips):
     for clip in json.loads((clips / "index.json").read_text()):
         truth = clip["truth"]
@@ -43,6 +44,7 @@ def test_real_clips_have_the_cuts_and_spans_that_people_saw(clips):
             assert abs(span.first - first) <= 1 and abs(span.last - last) <= 1, (clip["file"], span)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(
     lengths=st.lists(st.integers(12, 40), min_size=2, max_size=5),
@@ -109,6 +111,7 @@ def test_light_switched_on_is_no_cut():
     assert look(footage) == Cuts((), ())
 
 
+@pytest.mark.slow
 def test_slow_change_of_light_is_no_span():
     footage = shot(80, 9, speed=0) * np.linspace(1, 0.4, 80)[:, None, None, None]
     assert look(footage) == Cuts((), ())
@@ -185,6 +188,7 @@ def test_pan_and_zoom_are_no_dissolves():
         assert look(shot(70, 24, speed=speed)) == Cuts((), ())
 
 
+@pytest.mark.slow
 def test_long_clip_is_seen_through_windows_without_seams():
     lengths = [97] * 15
     shots = [shot(length, position, speed=0) for position, length in enumerate(lengths)]

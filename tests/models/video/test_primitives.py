@@ -69,6 +69,7 @@ def test_progress_counts_frames_and_can_cancel():
         primitives([clip(2)], progress=cancel)
 
 
+@pytest.mark.slow
 def test_peak_memory_follows_the_chunk_not_the_clip():
     def peak(chunks):
         one = clip(4, 128, 128)

@@ -78,6 +78,7 @@ def test_extraction_goes_on_over_chunks_and_is_cancelled_between_frames(looked_a
     assert calls[-1] == 41
 
 
+@pytest.mark.slow
 def test_bitstream_finds_the_pan_that_the_search_finds(looked_at):
     source, searched = looked_at
     written = extract(source, Sampling.by_fps(4.0), (192, 320), "bitstream")

@@ -35,6 +35,7 @@ def recorded():
     return rows
 
 
+@pytest.mark.slow
 def test_answers_on_fixed_clips_have_not_changed(model, recorded):
     found = [row for number in range(CLIPS) for row in said_and_true(number, model)]
     assert [row["question"] for row in found] == [row["question"] for row in recorded]
