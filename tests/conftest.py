@@ -45,6 +45,15 @@ def qwen3vl_fixtures() -> Path:
 
 
 @pytest.fixture(scope="session")
+def qwen35_fixtures() -> Path:
+    """The same of Qwen3.5."""
+    folder = SHARED / "data" / "qwen35"
+    if not folder.is_dir():
+        pytest.skip(f"Qwen3.5 fixtures are not at {folder}; set CODECLENS_SHARED to the folder that holds data/")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def comfyui(tmp_path_factory):
     """A running ComfyUI that loaded the pack, started once for all tests; skips where there is none."""
     if reason := why_not():

@@ -39,7 +39,9 @@ UNUSED = ("vocab_size", "image_token_id", "video_token_id", "vision_start_token_
 class TextConfig:
     """The language model: widths in channels, ``rope_sections`` the frequencies of time, height and width.
 
-    A family whose layers need more widths than these adds them in a class of its own.
+    ``rotary_dim`` channels of a head are rotated, from the first on; 0 stands for all. ``draft_layers`` lie behind the
+    others in the file, draft several tokens at once, and are not read. A family whose layers need more than these adds
+    it in a class of its own.
     """
 
     layers: int
@@ -57,11 +59,17 @@ class TextConfig:
     tied: bool
     family: str = "qwen3vl"
     rope_scaling: Scaling | None = None
+    rotary_dim: int = 0
+    draft_layers: int = 0
+
+    def attends(self, layer: int) -> bool:
+        """Whether ``layer`` keeps keys and values of every row."""
+        return True
 
     @property
-    def rotary_dim(self) -> int:
-        """The channels of a head that are rotated, from the first one on."""
-        return self.head_dim
+    def state_bytes(self) -> int:
+        """Bytes of what layers keep instead of keys and values, however many rows were read."""
+        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +247,9 @@ class Metadata:
                     "the model computes; take another file of this model"
                 )
 
+    def has(self, key: str) -> bool:
+        return self.prefix + key in self.file.metadata
+
     def value(self, key: str, default=None):
         self.read.add(key)
         value = self.file.metadata.get(self.prefix + key, default)
@@ -261,6 +272,12 @@ class Metadata:
         if type(value) not in (int, float) or not 0 < value < math.inf:
             self.refuse(key, "a positive number")
         return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.value(key, default)
+        if type(value) is not bool:
+            self.refuse(key, "true or false")
+        return value
 
     def array(self, key: str, kinds: str = "biu") -> np.ndarray:
         value = self.value(key)

@@ -8,6 +8,8 @@ from .config import Metadata, TextConfig
 from .gguf import GGUFFile
 from .qwen3vl import layers as qwen3vl_layers
 from .qwen3vl import metadata as qwen3vl
+from .qwen35 import layers as qwen35_layers
+from .qwen35 import metadata as qwen35
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,13 @@ FAMILIES = {
         qwen3vl.read_config,
         qwen3vl.TENSOR_NAMES,
         qwen3vl.fused_rows,
+    ),
+    "qwen35": Family(
+        "Qwen3.5",
+        qwen35_layers.mixer,
+        qwen35.read_config,
+        qwen35.TENSOR_NAMES,
+        qwen35.fused_rows,
     ),
 }
 """By the architecture that a file's metadata names."""

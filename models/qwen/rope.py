@@ -138,10 +138,13 @@ def _mrope_tables(
 
 
 def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn channel i with channel i + d/2 of ``states`` [..., n, d] by the angles of ``cos``, ``sin`` [n, d / 2].
+    """Turn channel i with channel i + r/2 of ``states`` [..., n, d] by the angles of ``cos``, ``sin`` [n, r / 2].
 
-    Computed in the tables' float32 and returned in the states' dtype.
+    Channels from r on stay as they are. Computed in the tables' float32 and returned in the states' dtype.
     """
-    first, second = states.to(cos.dtype).chunk(2, dim=-1)
+    size = 2 * cos.shape[-1]
+    first, second = states[..., :size].to(cos.dtype).chunk(2, dim=-1)
     turned = [torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)]
-    return torch.cat(turned, dim=-1).to(states.dtype)
+    if size == states.shape[-1]:
+        return torch.cat(turned, dim=-1).to(states.dtype)
+    return torch.cat([*(part.to(states.dtype) for part in turned), states[..., size:]], dim=-1)

@@ -60,8 +60,9 @@ class TextModel(torch.nn.Module):
         its methods; without one the sequence stands alone.
         """
         config = self.config
+        rotary_dim = config.rotary_dim or config.head_dim
         angles = mrope_angles(
-            positions.to(embeds.device), config.rope_base, config.rotary_dim, config.rope_sections, config.rope_scaling
+            positions.to(embeds.device), config.rope_base, rotary_dim, config.rope_sections, config.rope_scaling
         )
         cos, sin = angles.cos(), angles.sin()
         if config.rope_scaling is not None:

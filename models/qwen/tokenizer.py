@@ -1,7 +1,7 @@
 """Qwen's byte-level BPE tokenizer, rebuilt from GGUF metadata alone.
 
-GGUF stores the tokens, their types and the merges, and names the rest by one word, ``tokenizer.ggml.pre = qwen2``: the
-NFC normaliser and the splitting expression of Qwen2's ``tokenizer.json``, which stand below.
+GGUF stores the tokens, their types and the merges, and names the rest by one word, ``tokenizer.ggml.pre``: the NFC
+normaliser and the splitting expressions of Qwen2's and Qwen3.5's ``tokenizer.json``, which stand below.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,12 @@ from .gguf import GGUFFile
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+QWEN35_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Marks belong to the letters before them, which matters in Hindi, Thai, Tamil and vowelled Arabic and Hebrew."""
+SPLITS = {"qwen2": QWEN2_SPLIT, "qwen35": QWEN35_SPLIT}
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 
 
@@ -34,8 +40,9 @@ class Tokenizer:
 
     @property
     def thinks(self) -> bool:
-        """Whether the model's own chat template opens every answer with ``<think>`` (the Thinking variants)."""
-        return r"assistant\n<think>" in self.chat_template or "assistant\n<think>" in self.chat_template
+        """Whether answers begin with reasoning, or with an empty one: in Thinking variants and in Qwen3.5."""
+        marks = (r"assistant\n<think>", "assistant\n<think>", "enable_thinking")
+        return any(mark in self.chat_template for mark in marks)
 
     def token_id(self, token: str) -> int:
         """The id of ``token`` itself, not of its text; raises InputError when the vocabulary has no such token."""
@@ -57,9 +64,10 @@ def read_tokenizer(file: GGUFFile) -> Tokenizer:
     """The tokenizer that ``file``'s metadata describes; raises InputError where it is not Qwen's."""
     metadata = file.metadata
     kind, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
-    if (str(kind), str(split)) != ("gpt2", "qwen2"):
+    if str(kind) != "gpt2" or str(split) not in SPLITS:
         raise InputError(
-            f"{file.path} has the tokenizer {str(kind)[:20]!r}/{str(split)[:20]!r}; Qwen's is 'gpt2'/'qwen2'"
+            f"{file.path} has the tokenizer {str(kind)[:20]!r}/{str(split)[:20]!r}; "
+            f"Qwen's is 'gpt2'/{' or '.join(map(repr, SPLITS))}"
         )
     tokens, merges = (_strings(file, key) for key in ("tokenizer.ggml.tokens", "tokenizer.ggml.merges"))
     types = metadata.get("tokenizer.ggml.token_type")
@@ -69,7 +77,7 @@ def read_tokenizer(file: GGUFFile) -> Tokenizer:
     core.normalizer = normalizers.NFC()
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+            pre_tokenizers.Split(Regex(SPLITS[split]), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

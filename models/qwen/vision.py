@@ -74,7 +74,8 @@ class VisionModel(torch.nn.Module):
         patches, grid = patches_of(frames.flatten(0, 1), self.config, still=frames.shape[1] == 1)
         tokens, deepstack = self(patches.to(self.dtype), grid, progress)
         size = (frames.shape[0], -1, tokens.shape[-1])
-        return tokens.view(size), torch.stack([features.view(size) for features in deepstack])
+        levels = [features.view(size) for features in deepstack]
+        return tokens.view(size), torch.stack(levels) if levels else tokens.new_empty(0, *tokens.view(size).shape)
 
     def positions(self, grids: list[tuple[int, int]], device) -> torch.Tensor:
         """The learned position table, bilinearly resampled (corners aligned) to each grid: [sum(h * w), C]."""

@@ -71,8 +71,9 @@ def gguf_text_name(parameter: str, family: str = "qwen3vl") -> str:
     """``layers.3.attention.query.weight`` to ``blk.3.attn_q.weight``."""
     match = NUMBERED.match(parameter)
     module, kind = (match["rest"] if match else parameter).rsplit(".", 1)
-    name = FAMILIES[family].tensor_names.get(module) or TEXT_NAMES[module]
-    return f"blk.{match['index']}.{name}.{kind}" if match else f"{name}.{kind}"
+    own = FAMILIES[family].tensor_names
+    name = own.get(f"{module}.{kind}") or f"{own.get(module) or TEXT_NAMES[module]}.{kind}"
+    return f"blk.{match['index']}.{name}" if match else name
 
 
 def gguf_vision_name(parameter: str, deepstack_indexes: tuple[int, ...]) -> str:
@@ -121,6 +122,7 @@ def _resolve(model, file: GGUFFile, names: dict[str, str], derived: dict[str, St
         raise InputError(f"{file.path} lacks {len(missing)} tensors: {_first_three(missing)}")
     sources = {f"blk.{name.split('.')[1]}.attn_qkv.weight" for name in derived if name.startswith("blk.")}
     sources |= {"v.patch_embd.weight.1"} & file.tensors.keys()
+    sources |= _draft_tensors(model, file)
     unknown = [name for name in file.tensors if name not in needed and name not in sources]
     if unknown:
         raise InputError(f"{file.path} holds {len(unknown)} tensors that are not of its model: {_first_three(unknown)}")
@@ -137,6 +139,13 @@ def _resolve(model, file: GGUFFile, names: dict[str, str], derived: dict[str, St
             raise InputError(f"{file.path} stores the vector {stored.name!r} as {stored.type}; F32 is needed")
         tensors[parameter] = stored
     return tensors
+
+
+def _draft_tensors(model, file: GGUFFile) -> set[str]:
+    """The tensors of the layers that draft several tokens at once, which nothing here runs."""
+    first, count = model.config.layers, getattr(model.config, "draft_layers", 0)
+    prefixes = tuple(f"blk.{layer}." for layer in range(first, first + count))
+    return {name for name in file.tensors if name.startswith(prefixes)}
 
 
 def _first_three(names: list[str]) -> str:

@@ -1,9 +1,10 @@
-"""Random-weight GGUF pairs of Qwen3-VL's architecture, at any size and in any mix of types.
+"""Random-weight GGUF pairs of the architectures of Qwen3-VL and Qwen3.5, at any size and in any mix of types.
 
 Written with the ``gguf`` library's writer and named by its conventions, not by our loader's tables, so that a loader
 that agrees with these files agrees with the library. Tensors are made one at a time: memory does not follow the file.
 
-    python -m support.gguf_files FOLDER 2B Q4_K_M      (from tests/; used by the benches)
+    python -m support.gguf_files FOLDER 2B Q4_K_M           (from tests/; used by the benches)
+    python -m support.gguf_files FOLDER Qwen3.5-2B Q4_K_M
 """
 
 import functools
@@ -23,6 +24,11 @@ SPECIALS = [
 ]  # fmt: skip
 USER_DEFINED = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
 ANSWER = "{{- '<|im_start|>assistant\\n' }}"
+SWITCHABLE_ANSWER = (
+    ANSWER
+    + "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}"
+    + "{%- else %}{{- '<think>\\n' }}{%- endif %}"
+)
 HALF_SCALES = {
     "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "Q8_0": (0,), "Q4_0": (0,),
     "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "IQ4_NL": (0,), "IQ4_XS": (0,), "IQ3_S": (0,), "IQ3_XXS": (0,),
@@ -55,16 +61,54 @@ class Shape:
     def name(self) -> str:
         return next((name for name, shape in SHAPES.items() if shape == self), "tiny")
 
+    @property
+    def architecture(self) -> str:
+        return "qwen3vl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HybridShape(Shape):
+    """Qwen3.5: delta nets with these heads but in every ``interval``-th layer; ``drafts`` layers more in the file."""
+
+    key_heads: int
+    value_heads: int
+    state: int = 128
+    kernel: int = 4
+    interval: int = 4
+    rotary: int = 64
+    drafts: int = 0
+    deepstack: tuple[int, ...] = ()
+    head_dim: int = 256
+    vocabulary: int = 248320
+    sections: tuple[int, ...] = (11, 11, 10, 0)
+
+    @property
+    def architecture(self) -> str:
+        return "qwen35"
+
+    def is_recurrent(self, layer: int) -> bool:
+        return layer < self.layers and (layer + 1) % self.interval != 0
+
 
 SHAPES = {
     "2B": Shape(28, 2048, 6144, 16, 8, True, 24, 1024, 4096, 16, (5, 11, 17)),
     "4B": Shape(36, 2560, 9728, 32, 8, True, 24, 1024, 4096, 16, (5, 11, 17)),
     "8B": Shape(36, 4096, 12288, 32, 8, False, 27, 1152, 4304, 16, (8, 16, 24)),
     "32B": Shape(64, 5120, 25600, 64, 8, False, 27, 1152, 4304, 16, (8, 16, 24)),
+    "Qwen3.5-0.8B": HybridShape(24, 1024, 3584, 8, 2, True, 12, 768, 3072, 12, key_heads=16, value_heads=16),
+    "Qwen3.5-2B": HybridShape(24, 2048, 6144, 8, 2, True, 24, 1024, 4096, 16, key_heads=16, value_heads=16),
+    "Qwen3.5-4B": HybridShape(32, 2560, 9216, 16, 4, True, 24, 1024, 4096, 16, key_heads=16, value_heads=32),
+    "Qwen3.5-9B": HybridShape(32, 4096, 12288, 16, 4, False, 27, 1152, 4304, 16, key_heads=16, value_heads=32),
+    "Qwen3.5-27B": HybridShape(64, 5120, 17408, 24, 4, False, 27, 1152, 4304, 16, key_heads=16, value_heads=48),
 }
 TINY = Shape(
     2, 256, 256, 4, 2, True, 3, 64, 256, 2, (0, 2), grid_side=8, head_dim=64, vocabulary=512, sections=(12, 10, 10, 0)
 )
+
+TINY_HYBRID = HybridShape(
+    4, 256, 256, 4, 2, True, 3, 64, 256, 2, key_heads=2, value_heads=6, state=32, rotary=32, grid_side=8, head_dim=64,
+    vocabulary=512, sections=(6, 5, 5, 0), drafts=1,
+)  # fmt: skip
 
 TypeChoice = str | Callable[[str, Shape], str]
 """A ggml type for all matrices, the recipe "Q4_K_M", or a function of the tensor's name."""
@@ -73,8 +117,9 @@ TypeChoice = str | Callable[[str, Shape], str]
 def write_pair(folder: Path, shape: Shape, types: TypeChoice = "F16", mmproj: TypeChoice = "F16") -> tuple[Path, Path]:
     """Write a model and its mmproj into ``folder`` and return both paths."""
     label = types if isinstance(types, str) else "mixed"
-    text = write_text(folder / f"Qwen3VL-{shape.name}-Instruct-{label}.gguf", shape, types)
-    return text, write_mmproj(folder / f"mmproj-Qwen3VL-{shape.name}-Instruct-F16.gguf", shape, mmproj)
+    name = shape.name if shape.architecture == "qwen35" else f"Qwen3VL-{shape.name}-Instruct"
+    text = write_text(folder / f"{name}-{label}.gguf", shape, types)
+    return text, write_mmproj(folder / f"mmproj-{name}-F16.gguf", shape, mmproj)
 
 
 def write_text(
@@ -96,9 +141,10 @@ def write_text(
     tensors out; ``metadata`` replaces values by key, None removing one. Equal ``seed`` and names give equal values, so
     a fused file holds the same rows as a plain one.
     """
-    values = {**text_metadata(shape), **tokenizer_metadata(shape.vocabulary, thinking), **(metadata or {})}
+    words = tokenizer_metadata(shape.vocabulary, thinking, shape.architecture)
+    values = {**text_metadata(shape), **words, **(metadata or {})}
     tensors = [entry for entry in text_shapes(shape, fused) if entry[0] not in without]
-    return _write(path, "qwen3vl", values, tensors, types, shape, seed, shuffled, parts)
+    return _write(path, shape.architecture, values, tensors, types, shape, seed, shuffled, parts)
 
 
 def write_mmproj(
@@ -118,6 +164,9 @@ def write_mmproj(
 
 def text_shapes(shape: Shape, fused: bool = False) -> Iterator[tuple[str, tuple[int, ...]]]:
     """(name, shape in torch's order) of every tensor of a text model."""
+    if isinstance(shape, HybridShape):
+        yield from hybrid_shapes(shape, fused)
+        return
     query, key, width = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim, shape.hidden
     yield "token_embd.weight", (shape.vocabulary, width)
     for layer in range(shape.layers):
@@ -136,6 +185,47 @@ def text_shapes(shape: Shape, fused: bool = False) -> Iterator[tuple[str, tuple[
         yield block + "ffn_gate.weight", (shape.intermediate, width)
         yield block + "ffn_up.weight", (shape.intermediate, width)
         yield block + "ffn_down.weight", (width, shape.intermediate)
+    yield "output_norm.weight", (width,)
+    if not shape.tied:
+        yield "output.weight", (shape.vocabulary, width)
+
+
+def hybrid_shapes(shape: HybridShape, fused: bool = False) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The same for Qwen3.5; the layers that draft tokens come last and attend."""
+    width, keys, values = shape.hidden, shape.key_heads * shape.state, shape.value_heads * shape.state
+    query, key = 2 * shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    yield "token_embd.weight", (shape.vocabulary, width)
+    for layer in range(shape.layers + shape.drafts):
+        block = f"blk.{layer}."
+        yield block + "attn_norm.weight", (width,)
+        if shape.is_recurrent(layer):
+            yield block + "ssm_a", (shape.value_heads,)
+            yield block + "ssm_conv1d.weight", (2 * keys + values, shape.kernel)
+            yield block + "ssm_dt.bias", (shape.value_heads,)
+            yield block + "ssm_alpha.weight", (shape.value_heads, width)
+            yield block + "ssm_beta.weight", (shape.value_heads, width)
+            yield block + "attn_qkv.weight", (2 * keys + values, width)
+            yield block + "attn_gate.weight", (values, width)
+            yield block + "ssm_norm.weight", (shape.state,)
+            yield block + "ssm_out.weight", (width, values)
+        else:
+            if fused:
+                yield block + "attn_qkv.weight", (query + 2 * key, width)
+            else:
+                yield block + "attn_q.weight", (query, width)
+                yield block + "attn_k.weight", (key, width)
+                yield block + "attn_v.weight", (key, width)
+            yield block + "attn_q_norm.weight", (shape.head_dim,)
+            yield block + "attn_k_norm.weight", (shape.head_dim,)
+            yield block + "attn_output.weight", (width, query // 2)
+        yield block + "ffn_gate.weight", (shape.intermediate, width)
+        yield block + "ffn_up.weight", (shape.intermediate, width)
+        yield block + "ffn_down.weight", (width, shape.intermediate)
+        yield block + "post_attention_norm.weight", (width,)
+        if layer >= shape.layers:
+            yield block + "nextn.eh_proj.weight", (width, 2 * width)
+            for norm in ("enorm", "hnorm", "shared_head_norm"):
+                yield f"{block}nextn.{norm}.weight", (width,)
     yield "output_norm.weight", (width,)
     if not shape.tied:
         yield "output.weight", (shape.vocabulary, width)
@@ -171,6 +261,8 @@ def vision_shapes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def text_metadata(shape: Shape) -> dict:
+    if isinstance(shape, HybridShape):
+        return hybrid_metadata(shape)
     return {
         "general.type": "model",
         "general.name": f"Random {shape.name}",
@@ -186,6 +278,33 @@ def text_metadata(shape: Shape) -> dict:
         "qwen3vl.rope.freq_base": 5e6,
         "qwen3vl.rope.dimension_sections": list(shape.sections),
         "qwen3vl.n_deepstack_layers": len(shape.deepstack),
+    }
+
+
+def hybrid_metadata(shape: HybridShape) -> dict:
+    return {
+        "general.type": "model",
+        "general.name": f"Random {shape.name}",
+        "qwen35.block_count": shape.layers + shape.drafts,
+        "qwen35.context_length": 262144,
+        "qwen35.embedding_length": shape.hidden,
+        "qwen35.feed_forward_length": shape.intermediate,
+        "qwen35.attention.head_count": shape.heads,
+        "qwen35.attention.head_count_kv": shape.kv_heads,
+        "qwen35.rope.dimension_sections": list(shape.sections),
+        "qwen35.rope.freq_base": 1e7,
+        "qwen35.rope.dimension_count": shape.rotary,
+        "qwen35.attention.layer_norm_rms_epsilon": 1e-6,
+        "qwen35.attention.key_length": shape.head_dim,
+        "qwen35.attention.value_length": shape.head_dim,
+        "qwen35.nextn_predict_layers": shape.drafts,
+        "qwen35.ssm.conv_kernel": shape.kernel,
+        "qwen35.ssm.state_size": shape.state,
+        "qwen35.ssm.group_count": shape.key_heads,
+        "qwen35.ssm.time_step_rank": shape.value_heads,
+        "qwen35.ssm.inner_size": shape.value_heads * shape.state,
+        "qwen35.attention.recurrent_layers": [shape.is_recurrent(i) for i in range(shape.layers + shape.drafts)],
+        "qwen35.full_attention_interval": shape.interval,
     }
 
 
@@ -210,7 +329,7 @@ def vision_metadata(shape: Shape) -> dict:
     }
 
 
-def tokenizer_metadata(vocabulary: int, thinking: bool = False) -> dict:
+def tokenizer_metadata(vocabulary: int, thinking: bool = False, architecture: str = "qwen3vl") -> dict:
     """A byte-level tokenizer that knows every byte, pairs of small letters, Qwen's special tokens, and padding."""
     tokens = sorted(ByteLevel.alphabet())
     letters = "abcdefghijklmnopqrstuvwxyz"
@@ -221,9 +340,11 @@ def tokenizer_metadata(vocabulary: int, thinking: bool = False) -> dict:
     tokens += [*SPECIALS, *USER_DEFINED]
     tokens += [f"[PAD{index}]" for index in range(len(tokens), vocabulary)]
     template = ANSWER.replace("assistant\\n", "assistant\\n<think>\\n") if thinking else ANSWER
+    if architecture == "qwen35":
+        template = SWITCHABLE_ANSWER
     return {
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "qwen2",
+        "tokenizer.ggml.pre": "qwen35" if architecture == "qwen35" else "qwen2",
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": types + [5] * (vocabulary - len(types)),
         "tokenizer.ggml.merges": merges,
@@ -293,7 +414,7 @@ def _write(path, architecture, values, tensors, types, shape, seed, shuffled, pa
 
 
 def _stored_type(name: str, size: tuple[int, ...], choose, shape: Shape) -> str:
-    if len(size) == 1 or name == "v.position_embd.weight":
+    if len(size) == 1 or name == "v.position_embd.weight" or "ssm_conv1d" in name:
         return "F32"
     qtype = choose(name, shape)
     if "patch_embd" in name:
@@ -337,8 +458,9 @@ def _add_value(writer: gguf.GGUFWriter, key: str, value) -> None:
 
 def _values(name: str, size: tuple[int, ...], qtype: str, shape: Shape, seed: int) -> np.ndarray:
     """The stored array of one tensor; a fused matrix has the rows of the three it replaces."""
-    if "attn_qkv" in name and name.startswith("blk."):
-        query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    hybrid = isinstance(shape, HybridShape)
+    if "attn_qkv" in name and name.startswith("blk.") and not (hybrid and shape.is_recurrent(int(name.split(".")[1]))):
+        query, key = (1 + hybrid) * shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         rows = {"attn_q": query, "attn_k": key, "attn_v": key}
         return np.concatenate(
             [
@@ -352,6 +474,10 @@ def _values(name: str, size: tuple[int, ...], qtype: str, shape: Shape, seed: in
         values = generator.standard_normal(size, np.float32) * np.float32(deviation)
         if "norm.weight" in name or (len(size) == 1 and ".ln" in name and name.endswith("weight")):
             values += 1
+        elif name.endswith("ssm_a"):
+            values = -np.exp(10 * values)
+        elif name.endswith("ssm_dt.bias"):
+            values -= 2
         return gguf.quantize(values, gguf.GGMLQuantizationType[qtype])
     return random_blocks(qtype, *size, generator)
 

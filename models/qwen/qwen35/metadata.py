@@ -1,0 +1,100 @@
+"""What the file of a Qwen3.5 language model says about it, and what it calls its tensors."""
+
+from dataclasses import dataclass
+
+from ...errors import InputError
+from ..config import Metadata, TextConfig, text_fields
+
+TENSOR_NAMES = {
+    "feed_forward_norm": "post_attention_norm",
+    "attention.query_key_value": "attn_qkv",
+    "attention.gate": "attn_gate",
+    "attention.strength": "ssm_beta",
+    "attention.convolution": "ssm_conv1d",
+    "attention.decay": "ssm_alpha",
+    "attention.rate.weight": "ssm_a",
+    "attention.rate.bias": "ssm_dt.bias",
+    "attention.norm": "ssm_norm",
+    "attention.read_out": "ssm_out",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HybridConfig(TextConfig):
+    """The language model of Qwen3.5, in which most layers are gated delta nets.
+
+    Attributes:
+        recurrent: for each layer whether it is a delta net; the others attend.
+        key_heads, value_heads: of a delta net; value heads are whole groups of key heads.
+        state_size: channels of each of these heads.
+        kernel_size: rows that the convolution of a delta net spans.
+        grouped: value heads that share a key head lie side by side, as in the makers' files; else they are
+            ``key_heads`` apart, as in GGUF files.
+    """
+
+    recurrent: tuple[bool, ...]
+    key_heads: int
+    value_heads: int
+    state_size: int
+    kernel_size: int
+    grouped: bool = False
+
+    def attends(self, layer: int) -> bool:
+        """Whether ``layer`` keeps keys and values; a delta net keeps a state instead."""
+        return not self.recurrent[layer]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of all delta nets' states and convolution inputs, however many rows were read."""
+        state = self.value_heads * self.state_size**2
+        inputs = (self.kernel_size - 1) * (2 * self.key_heads + self.value_heads) * self.state_size
+        return 4 * sum(self.recurrent) * (state + inputs)
+
+
+def read_config(get: Metadata) -> HybridConfig:
+    """The configuration; raises InputError where a value is missing or cannot be."""
+    path = get.file.path
+    blocks, skipped = get.count("block_count"), get.count("nextn_predict_layers", 0, least=0)
+    if skipped and not any(name.startswith("blk.0.") for name in get.file.tensors):
+        raise InputError(f"{path} holds only the layers that draft several tokens at once; give the model's own file")
+    layers = max(blocks - skipped, 1)
+    key_heads, value_heads = get.count("ssm.group_count"), get.count("ssm.time_step_rank")
+    state_size, inner = get.count("ssm.state_size"), get.count("ssm.inner_size")
+    if value_heads % key_heads or inner != value_heads * state_size:
+        raise InputError(
+            f"{path} has delta nets of {key_heads} key heads, {value_heads} value heads of {state_size} and "
+            f"{inner} channels; value heads must be whole groups of key heads and fill the channels"
+        )
+    rotary_dim = get.count("rope.dimension_count")
+    return HybridConfig(
+        **text_fields(get, layers, rotary_dim),
+        family="qwen35",
+        rotary_dim=rotary_dim,
+        draft_layers=skipped,
+        deepstack_layers=get.count("n_deepstack_layers", 0, least=0),
+        recurrent=_recurrent_layers(get, layers),
+        key_heads=key_heads,
+        value_heads=value_heads,
+        state_size=state_size,
+        kernel_size=get.count("ssm.conv_kernel", least=2, most=64),
+        grouped=get.flag("ssm.grouped_heads", False),
+    )
+
+
+def _recurrent_layers(get: Metadata, layers: int) -> tuple[bool, ...]:
+    """Which layers are delta nets: by the list that newer files have, else all but every so manieth."""
+    interval = get.count("full_attention_interval", 4)
+    if get.has("attention.recurrent_layers"):
+        flags = get.array("attention.recurrent_layers")
+        if len(flags) < layers:
+            raise InputError(f"{get.file.path} marks {len(flags)} of {layers} layers in attention.recurrent_layers")
+        return tuple(bool(flag) for flag in flags[:layers])
+    return tuple((layer + 1) % interval != 0 for layer in range(layers))
+
+
+def fused_rows(config: HybridConfig, layer: int) -> dict[str, tuple[int, int]]:
+    """Query with its gate, key and value of a layer that attends; a delta net has one matrix to begin with."""
+    if config.recurrent[layer]:
+        return {}
+    query, key = 2 * config.heads * config.head_dim, config.kv_heads * config.head_dim
+    return {"attn_q": (0, query), "attn_k": (query, query + key), "attn_v": (query + key, query + 2 * key)}
