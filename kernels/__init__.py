@@ -1,7 +1,8 @@
 """Fused ops, each with an eager twin that defines its result. This module is the whole public surface.
 
-Each function here calls an op of `torch.ops.codeclens`: a CUDA kernel where the GPU, the driver and the arguments allow
-one (`codeclens kernels` says which and why not), else the eager twin, which documents arguments and result in full.
+Each function here calls an op of `torch.ops.codeclens`: a CUDA kernel or the processor's native code where machine and
+arguments allow it (`codeclens kernels` says which and why not), else the eager twin, which documents arguments and
+result in full.
 """
 
 import torch

@@ -1,31 +1,46 @@
-"""Build the images: `python -m codeclens.kernels.build`, or with `--check` compare a build with the committed ones.
+"""Build all machine code: `python -m codeclens.kernels.build`, or with `--check` compare with what is committed.
 
-Needs only the wheel nvidia-cuda-nvrtc-cu12==12.8.93: no CUDA toolkit, no driver, no GPU. 12.8 is the first that
-knows sm_120, and its PTX is the oldest that serves it. Two builds of one source are byte-identical.
+`cuda` or `cpu` as an argument builds that half alone. Each half is one zip beside its sources, with their sums:
+
+* `cuda/images.zip` needs the wheel nvidia-cuda-nvrtc-cu12==12.8.93: no CUDA toolkit, no driver, no GPU. 12.8 is the
+  first that knows sm_120, and its PTX is the oldest that serves it.
+* `cpu/libraries.zip` needs the wheel ziglang==0.17.1, whose C compiler builds for every system from any. All of
+  `cpu/*.c` goes into each library: a new source needs no entry here.
+
+Two builds of one source are byte-identical, on any machine. After a merge conflict in a zip or its sums, take either
+side, merge the sources and build again.
 """
 
 import argparse
 import ctypes
+import importlib.util
+import os
+import subprocess
 import sys
 import sysconfig
-from concurrent.futures import ProcessPoolExecutor
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
-from .cuda_images import (
-    ARCHIVE,
-    CAPABILITIES,
-    FAMILIES,
-    FOLDER,
-    PTX_CAPABILITY,
-    cubin_name,
-    image_sums,
-    ptx_name,
-    read_sums,
-    source_sums,
-    write_images,
-)
+from . import cpu_libraries as libraries
+from . import cuda_images as images
+from .cpu_libraries import Target
+from .cuda_images import CAPABILITIES, FAMILIES, FOLDER, PTX_CAPABILITY, cubin_name, ptx_name
 
 NVRTC_VERSION = (12, 8)
+ZIG_VERSION = "0.17.1"
+C_OPTIONS = (
+    "-std=gnu11",
+    "-O3",
+    "-shared",
+    "-s",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+)
 OPTIONS = ("--std=c++17", "-fmad=false", "-default-device")
 
 
@@ -93,29 +108,66 @@ def jobs(families: tuple[str, ...] = FAMILIES) -> list[tuple[str, str, str]]:
     return plan
 
 
-def build() -> dict[str, bytes]:
-    """Compile every image, on all cores: file name -> bytes."""
+def build_images() -> dict[str, bytes]:
+    """Compile every CUDA image, on all cores: file name -> bytes."""
     plan = jobs()
     with ProcessPoolExecutor() as pool:
         compiled = pool.map(compile_image, [family for _, family, _ in plan], [target for _, _, target in plan])
         return {name: image for (name, _, _), image in zip(plan, compiled, strict=True)}
 
 
+def zig() -> list[str]:
+    """The command of the installed C compiler. Raises OSError where it is absent or of another version."""
+    if importlib.util.find_spec("ziglang") is None or metadata.version("ziglang") != ZIG_VERSION:
+        raise OSError(f"the build of native code needs the wheel ziglang=={ZIG_VERSION}")
+    return [sys.executable, "-m", "ziglang", "cc"]
+
+
+def compile_library(target: Target, folder: Path = libraries.FOLDER) -> bytes:
+    """Compile all C sources of `folder` into the library of `target`.
+
+    Raises ValueError with the compiler's log when they do not compile.
+    """
+    sources = sorted(path.name for path in folder.glob("*.c"))
+    with tempfile.TemporaryDirectory() as scratch:
+        library = Path(scratch) / target.name
+        command = [*zig(), "-target", target.triple, f"-mcpu={target.processor}", *C_OPTIONS, *sources]
+        made = subprocess.run([*command, "-o", str(library)], cwd=folder, capture_output=True, text=True)
+        if made.returncode:
+            raise ValueError(f"the C sources do not compile for {target.name}:\n{made.stderr.rstrip()}")
+        return library.read_bytes()
+
+
+def build_libraries() -> dict[str, bytes]:
+    """Compile the library of every target: file name -> bytes."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        compiled = pool.map(compile_library, libraries.TARGETS)
+        return {target.name: library for target, library in zip(libraries.TARGETS, compiled, strict=True)}
+
+
+HALVES = {"cuda": (images.archive, build_images), "cpu": (libraries.archive, build_libraries)}
+
+
 def main() -> int:
-    """Build, then write the archive or report what differs from it."""
-    parser = argparse.ArgumentParser(prog="python -m codeclens.kernels.build", description="Build the CUDA images.")
+    """Build, then write the archives or report what differs from them."""
+    parser = argparse.ArgumentParser(prog="python -m codeclens.kernels.build", description="Build the machine code.")
+    parser.add_argument("halves", nargs="*", metavar="half", help="cuda or cpu; both when not given")
     parser.add_argument("--check", action="store_true", help="compare with the committed sums and write nothing")
-    check = parser.parse_args().check
-    images = build()
-    if not check:
-        write_images(images)
-        print(f"{len(images)} images, {sum(map(len, images.values()))} bytes")
-        return 0
-    built, committed = source_sums() | image_sums(images), read_sums()
-    del committed[ARCHIVE]  # how zlib packs them is no difference in the images
-    differing = sorted(name for name in built.keys() | committed.keys() if built.get(name) != committed.get(name))
-    print("\n".join(f"differs: {name}" for name in differing) or f"all {len(images)} images match their sums")
-    return 1 if differing else 0
+    arguments = parser.parse_args()
+    if unknown := set(arguments.halves) - set(HALVES):
+        parser.error(f"{', '.join(sorted(unknown))} is neither cuda nor cpu")
+    status = 0
+    for half in arguments.halves or HALVES:
+        archive, build = HALVES[half]
+        members = build()
+        if not arguments.check:
+            archive().write(members)
+            print(f"{half}: {len(members)} files, {sum(map(len, members.values()))} bytes")
+            continue
+        differing = archive().differences(members)
+        print("\n".join(f"{half} differs: {name}" for name in differing) or f"{half}: all files match their sums")
+        status |= bool(differing)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The ops as torch sees them, torch.ops.codeclens.*: eager everywhere, fused on CUDA, and their shapes for tracing.
+"""The ops as torch sees them, torch.ops.codeclens.*: eager, fused on CUDA, native on processors, and their shapes.
 
 Registered with torch.library.Library rather than custom_op, whose call costs about twice as much.
 """
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.library import Library, register_autograd, register_fake
 
-from . import eager, fused
+from . import eager, fused, processor
 
 SCHEMAS = {
     "block_match": "(Tensor current, Tensor reference, int radius, float penalty, bool energy=False)"
@@ -105,6 +105,8 @@ def register() -> Library:
         library.define(name + schema)
         library.impl(name, getattr(eager, name), "CompositeExplicitAutograd")
         library.impl(name, getattr(fused, name), "CUDA")
+        if name in processor.__all__:
+            library.impl(name, getattr(processor, name), "CPU")
         register_fake(f"codeclens::{name}", SHAPES[name], lib=library)
     register_autograd("codeclens::quantized_linear", linear_gradient, setup_context=remember_weight, lib=library)
     return library

@@ -1,7 +1,8 @@
 """Which ops have fused kernels, what those ask for, and which were refused and why.
 
 An op is a row of data. A call either meets every constraint and its image loads, or the eager twin runs and the reason
-is kept. Nothing is loaded before the first call on a GPU; which image serves is decided once per GPU kind and family.
+is kept. Nothing is loaded before the first call; which image serves is decided once per GPU kind and family, and once
+for the processor.
 """
 
 import logging
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from . import cuda_images as images
-from . import launch
+from . import launch, native
 from .constraints import Aligned, Between, CapabilityAtLeast, Constraint, DtypeIn, OneOf, SizeBetween
 
 log = logging.getLogger(__name__)
@@ -39,11 +40,12 @@ TURING = CapabilityAtLeast(*images.PTX_CAPABILITY)
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """A fused op: the family that holds its kernels, and its constraints."""
+    """A fused op: the family that holds its kernels, their constraints on a GPU, and those of its native code."""
 
     name: str
     family: str
     constraints: tuple[Constraint, ...]
+    native: tuple[Constraint, ...] | None = None
 
 
 OPS = {
@@ -58,6 +60,7 @@ OPS = {
                 Between("penalty", 0.0, 1e6),
                 SizeBetween("current", 0, 1, 65535),
             ),
+            native=(Between("radius", 0, MAX_RADIUS), Between("penalty", 0.0, 1e6)),
         ),
         Op(
             "dequantize",
@@ -127,10 +130,18 @@ class Registry:
         machine: what is asked about the GPUs and the driver.
         folder: where the built images are.
         cubins: whether machine code may be used; without it every GPU gets PTX, as one newer than the images does.
+        processor: what serves tensors in the processor's memory.
     """
 
-    def __init__(self, machine: launch.Machine | None = None, folder: Path = images.FOLDER, cubins: bool = True):
+    def __init__(
+        self,
+        machine: launch.Machine | None = None,
+        folder: Path = images.FOLDER,
+        cubins: bool = True,
+        processor: native.Processor | None = None,
+    ):
         self.machine = machine or launch.Machine()
+        self.processor = processor or native.Processor()
         self.folder = folder
         self.cubins = cubins
         self.driver: launch.Driver | None = None
@@ -150,12 +161,14 @@ class Registry:
         op = OPS[name]
         reason = self.unavailable(op.family, device)
         if reason is None:
-            facts = {**arguments, "capability": self.machine.capability(device)}
-            refusals = (constraint.refusal(facts) for constraint in op.constraints)
-            reason = next((found for found in refusals if found), None)
+            reason = broken(op.constraints, {**arguments, "capability": self.machine.capability(device)})
         if reason is not None:
             self.refused[name] = reason
         return reason
+
+    def native_refusal(self, name: str, arguments: Mapping[str, Any]) -> str | None:
+        """Why the op runs eagerly for these arguments on the processor, or None when its native code will run."""
+        return self.processor.unavailable() or broken(OPS[name].native, arguments)
 
     def unavailable(self, family: str, device: torch.device) -> str | None:
         """Why no kernel of `family` can run on `device`, or None; loads the image on the first question."""
@@ -180,7 +193,7 @@ class Registry:
             self.driver.make_current(device.index or 0)
             for name in names:
                 try:
-                    self.libraries[key] = self.driver.load(images.read_image(name, self.folder))
+                    self.libraries[key] = self.driver.load(images.archive(self.folder).read(name))
                 except OSError as error:
                     reasons.append(str(error))
                 except launch.DriverError as error:
@@ -231,11 +244,24 @@ class Registry:
                     self.driver.place(self.kernel(name, family, self.machine.capability(device)))
 
     def table(self) -> list[dict[str, str]]:
-        """One row per op and GPU, or per op where there is no GPU: op, device, backend, image, why_not."""
+        """One row per op and device, the processor first: op, device, backend, image, why_not."""
+        rows = [self.native_row(op) for op in OPS.values()]
         unfit = self.machine.unfit()
         if unfit:
-            return [{"op": name, "device": "-", "backend": "eager", "image": "-", "why_not": unfit} for name in OPS]
-        return [self.row(op, device) for device in self.machine.devices() for op in OPS.values()]
+            eager = {"device": "cuda", "backend": "eager", "image": "-", "why_not": unfit}
+            return rows + [{"op": name, **eager} for name in OPS]
+        return rows + [self.row(op, device) for device in self.machine.devices() for op in OPS.values()]
+
+    def native_row(self, op: Op) -> dict[str, str]:
+        """The table's row of one op on the processor."""
+        why_not = "it has no native code" if op.native is None else self.processor.unavailable()
+        return {
+            "op": op.name,
+            "device": "cpu",
+            "backend": "eager" if why_not else "native",
+            "image": "-" if why_not else self.processor.target.name,
+            "why_not": why_not or "",
+        }
 
     def row(self, op: Op, device: torch.device) -> dict[str, str]:
         """The table's row of one op on one GPU; where the op runs fused, why_not is the last call that did not."""
@@ -248,6 +274,11 @@ class Registry:
             "image": image,
             "why_not": unavailable or self.refused.get(op.name, ""),
         }
+
+
+def broken(constraints: tuple[Constraint, ...], arguments: Mapping[str, Any]) -> str | None:
+    """What the first of the constraints that a call does not meet says, or None."""
+    return next((found for found in (constraint.refusal(arguments) for constraint in constraints) if found), None)
 
 
 REGISTRY = Registry()

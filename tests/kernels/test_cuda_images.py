@@ -5,7 +5,7 @@ import shutil
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from codeclens.kernels import build, fused, registry
+from codeclens.kernels import archive, build, fused, registry
 from codeclens.kernels import cuda_images as images
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,14 +23,14 @@ def all_images() -> list[str]:
 
 def test_sources_are_those_that_were_built():
     """Fails after an edit of a source until `python -m codeclens.kernels.build` has run."""
-    sums = images.read_sums()
-    assert {name: sums.get(name) for name in images.source_sums()} == images.source_sums()
+    sums = images.archive().sums()
+    assert {name: sums.get(name) for name in images.archive().source_sums()} == images.archive().source_sums()
 
 
 def test_archive_holds_every_image_and_its_sum():
-    sums = images.read_sums()
-    assert set(sums) == {*all_images(), *images.source_sums(), images.ARCHIVE}
-    assert images.image_sums({name: images.read_image(name) for name in all_images()}).items() <= sums.items()
+    sums = images.archive().sums()
+    assert set(sums) == {*all_images(), *images.archive().source_sums(), "images.zip"}
+    assert archive.member_sums({name: images.archive().read(name) for name in all_images()}).items() <= sums.items()
 
 
 def quick(name: str) -> bool:
@@ -47,8 +47,8 @@ def test_building_again_gives_the_same_bytes():
     plan = [job for job in build.jobs() if quick(job[0])]
     with ProcessPoolExecutor() as pool:
         built = list(pool.map(build.compile_image, [job[1] for job in plan], [job[2] for job in plan]))
-    sums = images.read_sums()
-    found = images.image_sums({job[0]: image for job, image in zip(plan, built, strict=True)})
+    sums = images.archive().sums()
+    found = archive.member_sums({job[0]: image for job, image in zip(plan, built, strict=True)})
     assert found == {name: sums[name] for name in found}
 
 
@@ -67,7 +67,7 @@ def test_source_that_does_not_compile_is_reported_with_its_line(tmp_path):
 @pytest.mark.parametrize("family", images.FAMILIES)
 def test_cubins_are_of_their_architecture(family):
     for capability in images.CAPABILITIES:
-        image = images.read_image(images.cubin_name(family, capability))
+        image = images.archive().read(images.cubin_name(family, capability))
         assert image[:4] == b"\x7fELF"
         assert int.from_bytes(image[18:20], "little") == ELF_MACHINE_CUDA
         compact, wide = image[48:50]  # e_flags hold the SM version in the first byte, in the second from ABI 8 on
@@ -77,7 +77,7 @@ def test_cubins_are_of_their_architecture(family):
 @pytest.mark.parametrize("family", images.FAMILIES)
 def test_kernels_take_the_arguments_that_are_passed(family):
     """PTX declares every kernel of the registry, no other, with the widths that launch.packed gives its arguments."""
-    ptx = images.read_image(images.ptx_name(family))
+    ptx = images.archive().read(images.ptx_name(family))
     assert ptx.endswith(b"}\n\0") or ptx.rstrip(b"\n\0").endswith(b"}") and ptx.endswith(b"\0")
     text = ptx.decode()
     assert ".version 8.7" in text and ".target sm_75" in text
@@ -91,7 +91,7 @@ def test_kernels_take_the_arguments_that_are_passed(family):
 def test_shared_memory_fits_what_every_gpu_grants():
     """48 KiB a block: the static part, which PTX declares, and the largest dynamic one, which fused.window plans."""
     for family in images.FAMILIES:
-        ptx = images.read_image(images.ptx_name(family)).decode()
+        ptx = images.archive().read(images.ptx_name(family)).decode()
         arrays = re.findall(r"\.shared \.align \d+ \.b8 [\w$]+\[(\d+)\];", ptx)
         scalars = re.findall(r"\.shared \.align \d+ \.\w+ [\w$]+;", ptx)
         assert sum(map(int, arrays)) + 8 * len(scalars) <= 48 * 1024 - fused.SHARED_BYTES
@@ -122,9 +122,9 @@ def test_candidates_are_of_the_same_major_version_or_ptx(capability, chosen):
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    for name in (images.ARCHIVE, images.SUMS):
+    for name in ("images.zip", archive.SUMS):
         shutil.copy(images.FOLDER / name, folder)
-    return folder, (folder / images.ARCHIVE).read_bytes()
+    return folder, (folder / "images.zip").read_bytes()
 
 
 @settings(deadline=None, max_examples=40)
@@ -136,29 +136,29 @@ def test_damaged_archive_is_refused(copy, data):
     else:
         place = data.draw(st.integers(0, len(whole) - 1))
         spoilt = whole[:place] + bytes([whole[place] ^ 1 << data.draw(st.integers(0, 7))]) + whole[place + 1 :]
-    (folder / images.ARCHIVE).write_bytes(spoilt)
+    (folder / "images.zip").write_bytes(spoilt)
     with pytest.raises(OSError, match=r"images\.zip is damaged"):
-        images.read_image("motion.sm_86.cubin", folder)
+        images.archive(folder).read("motion.sm_86.cubin")
 
 
 @settings(deadline=None, max_examples=20)
 @given(sums=st.binary(max_size=400))
 def test_damaged_sums_are_refused(copy, sums):
     folder, whole = copy
-    (folder / images.ARCHIVE).write_bytes(whole)
-    before = (folder / images.SUMS).read_bytes()
-    (folder / images.SUMS).write_bytes(sums)
+    (folder / "images.zip").write_bytes(whole)
+    before = (folder / archive.SUMS).read_bytes()
+    (folder / archive.SUMS).write_bytes(sums)
     try:
         with pytest.raises(OSError):
-            images.read_image("motion.sm_86.cubin", folder)
+            images.archive(folder).read("motion.sm_86.cubin")
     finally:
-        (folder / images.SUMS).write_bytes(before)
+        (folder / archive.SUMS).write_bytes(before)
 
 
 def test_writing_gives_back_what_was_written(tmp_path):
     (tmp_path / "one.cu").write_text("// source\r\n")
     written = {"a.sm_75.cubin": b"\0code" * 100, "a.compute_75.ptx": b".version\0"}
-    images.write_images(written, tmp_path)
-    assert {name: images.read_image(name, tmp_path) for name in written} == written
-    assert sorted(path.name for path in tmp_path.iterdir()) == [images.SUMS, images.ARCHIVE, "one.cu"]
-    assert set(images.read_sums(tmp_path)) == {*written, images.ARCHIVE, "one.cu"}
+    images.archive(tmp_path).write(written)
+    assert {name: images.archive(tmp_path).read(name) for name in written} == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == [archive.SUMS, "images.zip", "one.cu"]
+    assert set(images.archive(tmp_path).sums()) == {*written, "images.zip", "one.cu"}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from codeclens import kernels
 from codeclens.__main__ import main
-from codeclens.kernels import constraints, launch, registry
+from codeclens.kernels import constraints, launch, native, registry
 from support.blocks import quantized_weight
 
 SIGNS = torch.ones((2, 64), dtype=torch.int8)
@@ -115,8 +115,20 @@ def test_command_prints_why_nothing_is_fused_without_a_gpu(capsys, monkeypatch):
     assert main(["kernels"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["op", "device", "backend", "image", "why_not"]
-    assert [line.split()[:3] for line in lines[1:]] == [[name, "-", "eager"] for name in registry.OPS]
-    assert all(line.endswith("torch finds no CUDA device") for line in lines[1:])
+    on_gpu = [line for line in lines[1:] if line.split()[1] == "cuda"]
+    assert [line.split()[:3] for line in on_gpu] == [[name, "cuda", "eager"] for name in registry.OPS]
+    assert all(line.endswith("torch finds no CUDA device") for line in on_gpu)
+
+
+def test_command_prints_what_the_processor_runs(capsys, monkeypatch):
+    before = registry.use(registry.Registry(processor=native.Processor("0")))
+    try:
+        assert main(["kernels"]) == 0
+    finally:
+        registry.use(before)
+    on_processor = [line for line in capsys.readouterr().out.splitlines() if line.split()[1] == "cpu"]
+    assert [line.split()[:3] for line in on_processor] == [[name, "cpu", "eager"] for name in registry.OPS]
+    assert "block_match" in on_processor[0] and "switched off with CODECLENS_NATIVE=0" in on_processor[0]
 
 
 @pytest.mark.parametrize(
