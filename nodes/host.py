@@ -42,7 +42,7 @@ def video_source(video) -> tuple[VideoSource, torch.Tensor | None]:
     """
     if isinstance(video, InputImpl.VideoFromComponents):
         components = video.get_components()
-        return VideoSource.from_images(components.images[..., :3], float(components.frame_rate)), components.images
+        return VideoSource.from_images(opaque(components.images), float(components.frame_rate)), components.images
     file = video.get_stream_source()
     if isinstance(file, str) and os.path.isdir(file):
         raise InputError("no video is chosen: pick or upload one on Load Video")
@@ -143,5 +143,12 @@ class LiveText:
 
 
 def pixels(images: torch.Tensor) -> np.ndarray:
-    """An IMAGE as uint8 [T, H, W, 3]; an alpha channel is dropped."""
-    return (images[..., :3].clamp(0, 1) * 255).round_().byte().cpu().numpy()
+    """An IMAGE as uint8 [T, H, W, 3]."""
+    return (opaque(images).clamp(0, 1) * 255).round_().byte().cpu().numpy()
+
+
+def opaque(images: torch.Tensor) -> torch.Tensor:
+    """An IMAGE of 1, 3 or 4 channels as [..., 3]: grey repeated, alpha over black as in every file that is read."""
+    if images.shape[-1] == 4:
+        return images[..., :3] * images[..., 3:].clamp(0, 1)
+    return images.expand(*images.shape[:-1], 3) if images.shape[-1] == 1 else images

@@ -159,7 +159,7 @@ class SampleVideo(io.ComfyNode):
         if images is None:
             source, images = host.video_source(video)
         else:
-            source = VideoSource.from_images(images[..., :3], images_fps)
+            source = VideoSource.from_images(host.opaque(images), images_fps)
         rule = sampling_rule(sampling)
         first, last = source.window(host.node_progress())
         count = len(rule.select(source.timeline().pts[first : last + 1]))

@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..code.conversation import Conversation
 from ..code.encoding import encode_images
@@ -15,12 +14,13 @@ from ..qwen.families import read_text_config
 from ..qwen.generate import GREEDY, Sampling
 from ..qwen.gguf import GGUFFile, read_gguf
 from ..qwen.loading import find_mmproj, load_qwen3vl
-from ..qwen.preprocessing import fit_picture
+from ..qwen.preprocessing import fit_size, resize
 from ..qwen.text import TextModel
 from ..qwen.tokenizer import read_tokenizer
 from ..qwen.trace import read_inputs, trace, write_outputs
 from ..qwen.vision import VisionModel
 from ..qwen.weights import text_tensors, vision_tensors
+from ..source.pictures import open_picture
 from .model import add_model_options, load_model
 
 
@@ -62,7 +62,7 @@ def _add_describe(commands) -> None:
 
 def run_describe(arguments) -> None:
     """Print the answer; whether it was cut off is said on standard error."""
-    pictures = [fit_picture(_read_picture(path), arguments.image_tokens) for path in arguments.images]
+    pictures = [_read_picture(path, arguments.image_tokens) for path in arguments.images]
     sampling = GREEDY if arguments.greedy or arguments.model is None else Sampling(seed=arguments.seed)
     model = load_model(arguments, sees=bool(pictures), device=arguments.device)
     seen = encode_images(pictures, model, TerminalProgress("look"))
@@ -78,16 +78,10 @@ def run_describe(arguments) -> None:
         print(f"codeclens: cut off at {arguments.max_tokens} tokens", file=sys.stderr)
 
 
-def _read_picture(path: str) -> np.ndarray:
-    """The image at ``path`` as uint8 [H, W, 3], turned as its EXIF data says, transparency over white."""
-    try:
-        with Image.open(path) as picture:
-            picture = ImageOps.exif_transpose(picture).convert("RGBA")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give the path of an image") from None
-    except (UnidentifiedImageError, OSError):
-        raise InputError(f"{path} is not an image that Pillow can read; PNG, JPEG or WebP would be right") from None
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB"))
+def _read_picture(path: str, most_tokens: int) -> np.ndarray:
+    picture = open_picture(path)
+    size = fit_size(*picture.size, most_tokens)
+    return resize(picture.rgb(size), size)
 
 
 def run_info(arguments) -> None:

@@ -32,7 +32,11 @@ def fit_size(height: int, width: int, most_tokens: int = 1024) -> tuple[int, int
 
 def fit_picture(rgb: np.ndarray, most_tokens: int = 1024) -> np.ndarray:
     """Resize ``rgb`` uint8 [H, W, 3] to :func:`fit_size`, antialiased bicubic."""
-    height, width = fit_size(*rgb.shape[:2], most_tokens)
-    if (height, width) == rgb.shape[:2]:
+    return resize(rgb, fit_size(*rgb.shape[:2], most_tokens))
+
+
+def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``rgb`` uint8 [H, W, 3] at ``size`` (H, W), antialiased bicubic."""
+    if size == rgb.shape[:2]:
         return rgb
-    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BICUBIC))

@@ -1,57 +1,51 @@
-"""Frames of animated GIF, WebP and PNG files, through Pillow."""
+"""Frames of animated GIF, WebP, AVIF and PNG files, and still pictures as clips of one frame, through Pillow."""
 
-import io
+import contextlib
 import os
-import struct
-from functools import partial
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from .colour import resize_rgb
 from .info import Losses, Timeline, VideoInfo
+from .pictures import DECODER_ERRORS, Picture, decoding, open_picture, read_file, require_memory, to_rgb
 from .truncation import gif_ends_well
 
 SHORTEST_DELAY = 20
 DEFAULT_DELAY = 100
 """Milliseconds. Browsers show a frame that asks for less than the shortest delay for the default one; so do we."""
 
-PILLOW_ERRORS = (OSError, EOFError, IndexError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
-"""What Pillow's decoders raise on damaged files."""
-
-
-def is_animation(head: bytes) -> bool:
-    """True for the first bytes of a GIF, WebP or PNG file."""
-    return head[:4] == b"GIF8" or head[:4] == b"RIFF" and head[8:12] == b"WEBP" or head[:8] == b"\x89PNG\r\n\x1a\n"
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+"""Formats whose further pictures follow the first in time; those of other formats are pages or previews."""
 
 
 class AnimationReader:
-    """The frames of an animated picture, transparent pixels black. A still picture is an animation of one frame.
+    """The frames of an animated picture. A still picture is an animation of one frame.
 
     Reading stops at the first frame that does not decode, because later ones are painted over it; the file's length and
     frame count tell how many were lost. Raises InputError when not even the first frame decodes.
     """
 
     def __init__(self, source: str | os.PathLike | bytes, name: str):
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = source if isinstance(source, bytes) else read_file(source)
         self.data, missing = whole_frames(data)
-        delays = []
+        self.name = name
+        picture = self._open()
+        image, (height, width), coded_size = picture.image, picture.size, picture.image.size[::-1]
+        require_memory(image, name)
+        delays, damaged = [], 0
         try:
-            with Image.open(io.BytesIO(self.data)) as image:
-                codec, (width, height) = image.format.lower(), image.size
-                while True:
+            with decoding(name), contextlib.suppress(EOFError):
+                while not delays or image.format in ANIMATED:
                     image.seek(len(delays))
                     image.load()
                     delays.append(image.info.get("duration", 0))
-        except EOFError:
-            lost = _announced(self.data) - len(delays)
-        except PILLOW_ERRORS as error:
+        except InputError:
             if not delays:
-                raise InputError(f"no frame of {name} can be decoded: {error}") from error
-            lost = max(1, _announced(self.data) - len(delays))
+                raise
+            damaged = 1
+        lost = max(damaged, self._announced() - len(delays)) if image.format in ANIMATED else 0
         if not delays:
             raise InputError(f"no frame of {name} can be decoded: it ends before its first picture")
         delays = np.array([delay if delay >= SHORTEST_DELAY else DEFAULT_DELAY for delay in delays])
@@ -61,13 +55,13 @@ class AnimationReader:
         )
         self.info = VideoInfo(
             name=name,
-            codec=codec,
+            codec=image.format.lower(),
             width=width,
             height=height,
             fps=1000 / float(delays.mean()),
             frame_count=len(delays),
             duration=float(starts[-1]),
-            coded_size=(height, width),
+            coded_size=coded_size,
         )
 
     def timeline(self, progress: Progress = no_progress) -> Timeline:
@@ -76,26 +70,23 @@ class AnimationReader:
 
     def decode(self, wanted: np.ndarray, window: tuple[int, int], losses: Losses, progress: Progress = no_progress):
         """Yield (frame number, callable that gives RGB for a size) for the frames ``wanted``."""
-        with Image.open(io.BytesIO(self.data)) as image:
-            for number in wanted.tolist():
-                image.seek(number)
-                progress(number - window[0], window[1] - window[0] + 1)
-                yield number, partial(resize_rgb, _on_black(image))
+        picture = self._open()
+        for number in wanted.tolist():
+            progress(number - window[0], window[1] - window[0] + 1)
+            with decoding(self.name):
+                picture.image.seek(number)
+                picture.image.load()
+            yield number, lambda size: resize_rgb(to_rgb(picture.image, picture.orientation, size), size)
 
+    def _open(self) -> Picture:
+        return open_picture(self.data, self.name)
 
-def _announced(data: bytes) -> int:
-    """Frames in the file by its own structure; 0 where that is damaged too."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return getattr(image, "n_frames", 1)
-    except PILLOW_ERRORS:
-        return 0
-
-
-def _on_black(image: Image.Image) -> np.ndarray:
-    rgba = image.convert("RGBA")
-    black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-    return np.asarray(Image.alpha_composite(black, rgba).convert("RGB"))
+    def _announced(self) -> int:
+        """Frames in the file by its own structure; 0 where that is damaged too."""
+        try:
+            return getattr(self._open().image, "n_frames", 1)
+        except DECODER_ERRORS:
+            return 0
 
 
 def whole_frames(data: bytes) -> tuple[bytes, int]:

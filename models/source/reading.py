@@ -11,14 +11,16 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from .animations import AnimationReader, is_animation
+from .animations import AnimationReader
 from .colour import resize_rgb
 from .containers import ContainerReader
 from .info import Losses, Timeline, VideoInfo
+from .pictures import JPEG, is_picture
 from .sampling import Sampling, fit_size
 
 __all__ = ["Frames", "Sampling", "VideoInfo", "VideoSource", "fit_size"]
 
+MOST_OF_A_JPEG = 1 << 26
 CHUNK_BYTES = 1 << 28
 """A chunk of large pictures holds fewer than asked, so that it stays below this."""
 
@@ -74,7 +76,7 @@ class VideoSource:
         """A video file, or the bytes of one.
 
         Args:
-            source: a path, bytes or BytesIO. GIF, WebP and PNG are read by Pillow, all else by FFmpeg.
+            source: a path, bytes or BytesIO. Pictures, still or animated, are read by Pillow, all else by FFmpeg.
             start: seconds of the source's own clock at which the trim window begins.
             duration: seconds that the window lasts, 0 for up to the end. A frame belongs to the window when its
                 presentation time is in [start, start + duration).
@@ -89,11 +91,11 @@ class VideoSource:
         if isinstance(source, io.BytesIO):
             source = source.getvalue()
         if isinstance(source, bytes):
-            name, head = name or "video in memory", source[:16]
+            name, head = name or "video in memory", source
         else:
             name = name or Path(source).name
             head = _head(source, name)
-        if is_animation(head):
+        if is_picture(head):
             return cls(AnimationReader(source, name), start, duration)
         return cls(ContainerReader(source, name, stream), start, duration)
 
@@ -226,8 +228,10 @@ def _frames(rgb: list, numbers: list, timeline: Timeline) -> Frames:
 
 
 def _head(path: str | os.PathLike, name: str) -> bytes:
+    """The first 16 bytes of a file; of a JPEG so many that the next picture of a Motion JPEG would be among them."""
     try:
         with open(path, "rb") as file:
-            return file.read(16)
+            head = file.read(16)
+            return head + file.read(MOST_OF_A_JPEG) if head.startswith(JPEG) else head
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}") from error

@@ -32,12 +32,12 @@ def test_several_pictures_are_seen_and_none_is_fine(arguments, capsys):
     assert len({two, none, capsys.readouterr().out}) > 1
 
 
-def test_a_transparent_picture_stands_on_white(arguments, tmp_path, capsys):
-    clear, white = tmp_path / "clear.png", tmp_path / "white.png"
-    Image.new("RGBA", (64, 64), (0, 0, 0, 0)).save(clear)
-    Image.new("RGB", (64, 64), "white").save(white)
+def test_a_transparent_picture_stands_on_black(arguments, tmp_path, capsys):
+    clear, black = tmp_path / "clear.png", tmp_path / "black.png"
+    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(clear)
+    Image.new("RGB", (64, 64), "black").save(black)
     answers = []
-    for path in (clear, white):
+    for path in (clear, black):
         assert main(["describe", str(path), *arguments[1:]]) == 0
         answers.append(capsys.readouterr().out)
     assert answers[0] == answers[1]
@@ -46,8 +46,8 @@ def test_a_transparent_picture_stands_on_white(arguments, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({0: "absent.png"}, "absent.png does not exist"),
-        ({0: __file__}, "is not an image"),
+        ({0: "absent.png"}, "absent.png cannot be read"),
+        ({0: __file__}, "is not a picture"),
         ({3: "absent.gguf"}, "absent.gguf"),
         ({3: __file__}, "is not a GGUF file"),
     ],
