@@ -36,6 +36,17 @@ def clips() -> Path:
 
 
 @pytest.fixture(scope="session")
+def faults() -> Path:
+    """The folder of files that other readers fail on; skips where it is absent."""
+    folder = SHARED / "faults"
+    if not folder.is_dir():
+        pytest.skip(
+            f"the files of known faults are not at {folder}; set CODECLENS_SHARED to the folder that holds faults/"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
 def qwen3vl_fixtures() -> Path:
     """The folder of GGUF fixtures made by the reference implementations; skips where it is absent."""
     folder = SHARED / "data" / "qwen3vl"

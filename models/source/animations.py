@@ -12,9 +12,9 @@ from .info import Losses, Timeline, VideoInfo
 from .pictures import DECODER_ERRORS, Picture, decoding, open_picture, read_file, require_memory, to_rgb
 from .truncation import gif_ends_well
 
-SHORTEST_DELAY = 20
+TOO_SHORT_DELAY = 10
 DEFAULT_DELAY = 100
-"""Milliseconds. Browsers show a frame that asks for less than the shortest delay for the default one; so do we."""
+"""Milliseconds. Browsers show a frame that asks for the first or less for the second; so do we."""
 
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
 """Formats whose further pictures follow the first in time; those of other formats are pages or previews."""
@@ -48,7 +48,7 @@ class AnimationReader:
         lost = max(damaged, self._announced() - len(delays)) if image.format in ANIMATED else 0
         if not delays:
             raise InputError(f"no frame of {name} can be decoded: it ends before its first picture")
-        delays = np.array([delay if delay >= SHORTEST_DELAY else DEFAULT_DELAY for delay in delays])
+        delays = np.array([delay if delay > TOO_SHORT_DELAY else DEFAULT_DELAY for delay in delays])
         starts = np.concatenate([[0.0], np.cumsum(delays)]) / 1000
         self._timeline = Timeline(
             starts[:-1], max(missing, lost), False, float(delays.mean()) / 1000, float(starts[-1])
@@ -84,7 +84,7 @@ class AnimationReader:
     def _announced(self) -> int:
         """Frames in the file by its own structure; 0 where that is damaged too."""
         try:
-            return getattr(self._open().image, "n_frames", 1)
+            return max(getattr(self._open().image, "n_frames", 1), _webp_frames(self.data)[1])
         except DECODER_ERRORS:
             return 0
 
@@ -99,16 +99,21 @@ def whole_frames(data: bytes) -> tuple[bytes, int]:
         return data, int(len(data) > 13 and not gif_ends_well(data))
     if data[:4] != b"RIFF":
         return data, 0
-    at, frames = 12, 0
-    while at + 8 <= len(data):
-        tag, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
-        end = at + 8 + length + length % 2
-        if end > len(data):
-            break
-        frames += tag == b"ANMF"
-        at = end
+    at, frames = _webp_frames(data)
     promised = 8 + int.from_bytes(data[4:8], "little")
     if at >= promised or not frames:
         return data, 0
     missing = max(1, int((promised - at) / (at / frames)))
     return b"RIFF" + (at - 8).to_bytes(4, "little") + data[8:at], missing
+
+
+def _webp_frames(data: bytes) -> tuple[int, int]:
+    """Where the last whole chunk of a WebP file ends, and how many frames there are up to it (WebP container, 2.5)."""
+    at, frames = 12, 0
+    while data[:4] == b"RIFF" and at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if at + 8 + length + length % 2 > len(data):
+            break
+        frames += data[at : at + 4] == b"ANMF"
+        at += 8 + length + length % 2
+    return at, frames

@@ -5,6 +5,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import av
@@ -85,18 +86,29 @@ class ContainerReader:
         the file is torn.
         """
         timeline = self.timeline()
-        everything = wanted is None or self.table.torn or timeline.missing or timeline.holes
-        needed = np.ones(len(timeline.pts), bool) if everything else self.table.needed(wanted)
         decodes = np.zeros(len(timeline.pts), bool)
-        done = first - 1
-        for run in (_Pass(self, first, last, needed, options), _Pass(self, first, last, None, options)):
+        done, quick = first - 1, True
+        while True:
+            everything = not quick or wanted is None or self.table.torn or timeline.missing or timeline.holes
+            feed = self.table.from_frame(first) if everything else self.table.needed(wanted)
+            run = _Pass(self, feed, last, quick, options)
             for number, frame in run:
                 decodes[number] = True
                 if number > done:
                     done = number
                     yield number, frame
-            if not run.damaged and decodes[first : last + 1][needed[first : last + 1]].all():
+            if run.misplaced:
+                # Its presentation times are none: frames are counted, in this reading and in all later ones.
+                self.table = replace(self.table, counted=True)
+                decodes[:] = False
+                continue
+            expected = self.table.number[feed]
+            expected = expected[(expected >= first) & (expected <= last)]
+            if quick and not run.damaged and decodes[expected].all():
                 return
+            if not quick:
+                break
+            quick = False
         for number in first + np.flatnonzero(~decodes[first : last + 1]):
             losses.add(float(timeline.pts[number]))
 
@@ -150,69 +162,79 @@ class ContainerReader:
 
 
 class _Pass:
-    """One run of the decoder over the frames first..last.
+    """One run of the decoder, over the packets marked in ``feed`` and up to the frame numbered ``last``.
 
-    Quick, on several threads, over the frames marked in ``needed`` and up to the first sign of damage; or, with None,
-    careful: everything on one thread.
+    Quick: on several threads and up to the first sign of damage. Otherwise everything on one thread.
+
+    Attributes:
+        damaged: True after an error of the decoder, or a frame that it marks as damaged.
+        misplaced: True where the decoder gives frames in another order than their times say; the run ends there.
     """
 
-    def __init__(self, reader: ContainerReader, first: int, last: int, needed: np.ndarray | None, options: dict | None):
-        self.reader, self.first, self.last, self.needed = reader, first, last, needed
-        self.quick = needed is not None
+    def __init__(self, reader: "ContainerReader", feed: np.ndarray, last: int, quick: bool, options: dict | None):
+        self.reader, self.table, self.feed, self.last, self.quick = reader, reader.table, feed, last, quick
         self.options = options or {}
-        self.table = reader.table
-        self.damaged = False
+        self.damaged = self.misplaced = False
 
-    def __iter__(self):
-        for sought in (True, False):
-            with self.reader.open() as container:
-                stream = container.streams[self.reader.stream]
-                stream.thread_type = "AUTO" if self.quick else "SLICE"
-                if not self.quick:
-                    stream.codec_context.thread_count = 1
-                stream.codec_context.options = self.options
-                if not sought or self._seek(container, stream):
-                    yield from self._decoded_frames(container, stream)
-                    return
+    def __iter__(self) -> Iterator[tuple]:
+        """Yield (frame number, av.VideoFrame), ascending."""
+        with self.reader.open() as container:
+            stream = container.streams[self.reader.stream]
+            begin = self._seek(container, stream)
+            if begin is not None:
+                yield from self._frames(container, stream, begin)
+                return
+        with self.reader.open() as container:
+            yield from self._frames(container, container.streams[self.reader.stream], 0)
 
-    def _packets(self, container, stream) -> Iterator[av.Packet | None]:
-        """The packets to decode, and None where the decoder is to give what it holds before it goes on elsewhere."""
-        begun = gap = False
-        feed = True
-        for packet in read_packets(container, stream):
-            number = None if self.table.pts is None else self.table.number_of(packet.pts)
-            if self.quick and number is not None:
-                feed = bool(self.needed[number])
-                gap |= begun and not feed and packet.is_keyframe
-            if not feed:
-                continue
-            if gap:
-                yield None
-            begun, gap = True, False
-            yield packet
-        yield None
+    def _seek(self, container, stream) -> int | None:
+        """Go near the first packet to feed and return the position of the packet read next, None where that failed.
 
-    def _seek(self, container, stream) -> bool:
-        """Go to the last key frame that is not after the first frame wanted; False when the container misses it.
-
-        MPEG-TS and damaged files have no index to go by and may land behind it.
+        MPEG-TS and damaged files have no index to go by: where it landed is known by time and size of the packet.
         """
-        keys = self.table.number[self.table.key & (self.table.number >= 0) & (self.table.number <= self.first)]
-        if self.table.pts is None or not len(keys) or keys.max() == 0:
-            return True
-        target = int(self.table.pts[keys.max()])
+        wanted = int(np.argmax(self.feed))
+        if wanted == 0:
+            return 0
+        if np.isnan(self.table.pts[wanted]):
+            return None
+        target = int(self.table.pts[wanted])
         try:
             container.seek(target, stream=stream)
             landed = next(read_packets(container, stream), None)
             container.seek(target, stream=stream)
         except av.error.FFmpegError:
-            return False
-        return landed is not None and landed.is_keyframe and landed.pts is not None and landed.pts <= target
+            return None
+        if landed is None or landed.pts is None:
+            return None
+        found = np.flatnonzero((self.table.pts == landed.pts) & (self.table.size == landed.size))
+        return int(found[0]) if len(found) == 1 and found[0] <= wanted else None
 
-    def _decoded_frames(self, container, stream):
-        count = 0
-        last_number = -1
-        for frames in decoded(stream, self._packets(container, stream)):
+    def _packets(self, container, stream, position: int) -> Iterator[av.Packet | None]:
+        """The packets to decode, each with its position for a time, and None where the decoder has to begin anew."""
+        begun = gap = False
+        for packet in read_packets(container, stream):
+            if position == len(self.table) or packet.size != self.table.size[position]:
+                self.damaged = True
+                break
+            if self.feed[position]:
+                if begun and gap:
+                    yield None
+                begun, gap = True, False
+                # Every decoder hands the time of a packet on to its frame, whatever it means.
+                packet.pts = position
+                yield packet
+            else:
+                gap |= bool(self.table.reference[position])
+            position += 1
+        yield None
+
+    def _frames(self, container, stream, begin: int) -> Iterator[tuple]:
+        stream.thread_type = "AUTO" if self.quick else "SLICE"
+        if not self.quick:
+            stream.codec_context.thread_count = 1
+        stream.codec_context.options = self.options
+        count, previous = 0, -1
+        for frames in decoded(stream, self._packets(container, stream, begin)):
             if isinstance(frames, Exception):
                 self.damaged = True
                 if self.quick:
@@ -220,19 +242,21 @@ class _Pass:
                 count += 1
                 continue
             for frame in frames:
-                number = count if self.table.pts is None else self.table.number_of(frame.pts)
+                number = count if self.table.counted or frame.pts is None else int(self.table.number[frame.pts])
                 count += 1
-                if number is None or number <= last_number:
+                if number < 0 or number == previous:
                     continue
-                last_number = number
+                if number < previous:
+                    self.misplaced = True
+                    return
+                previous = number
                 if number > self.last:
                     return
                 if frame.is_corrupt:
                     self.damaged = True
                     if self.quick:
                         return
-                if number >= self.first:
-                    yield number, frame
+                yield number, frame
 
 
 def decoded(stream, packets) -> Iterator[list | Exception]:

@@ -7,8 +7,10 @@ import av
 import numpy as np
 
 from ..progress import Progress
-from .frame_headers import h264_length_bytes, is_entry, is_reference, is_shown
+from .clocks import Clock, Stamps, read_clock
+from .frame_headers import FrameHeader, header_reader
 from .info import Timeline
+from .structure import is_continuous
 from .truncation import holes, missing_frames
 
 MAX_READ_FAILURES = 16
@@ -17,55 +19,70 @@ MAX_READ_FAILURES = 16
 SCAN_REPORT = 256
 """Packets between two reports of progress."""
 
+LARGEST_STAMP = 10**15
+"""Time stamps beyond this are damage; they would not fit into a float64 to the tick."""
+
+DTS_ONLY = ("avi", "asf")
+"""Containers without presentation times: what FFmpeg gives as such is guessed for some codecs."""
+
+B_LAST = ("mpeg1video", "mpeg2video", "mpeg4")
+"""Codecs in which only B frames are shown before what is stored before them."""
+
 
 @dataclass(frozen=True, slots=True)
 class PacketTable:
-    """The video packets of a file in the order in which they are stored (decoding order).
+    """The P video packets of a file in the order in which they are stored (decoding order).
 
     Attributes:
         number: int64 [P], the frame that the packet decodes to, -1 where it shows nothing.
-        key: bool [P], True where decoding can begin.
-        pts: int64 [N] ascending, the frames' times in units of the stream's time base; None where the file has no
-            usable times and frames are told apart by counting.
-        size: int64 [P], bytes.
+        entry: bool [P], True where decoding can begin and gives what decoding from the beginning gives.
         reference: bool [P], False where no other frame is predicted from this one; True where that is not known.
+        size: int64 [P], bytes.
+        pts: float64 [P], presentation times in units of the time base, NaN where there is none.
+        counted: True when the packets do not tell in which order frames are shown: frame n is the n-th decoded, and of
+            ``number`` only the sign counts.
         torn: True when the container marks a packet as incomplete.
     """
 
     number: np.ndarray
-    key: np.ndarray
-    pts: np.ndarray | None
-    size: np.ndarray
+    entry: np.ndarray
     reference: np.ndarray
+    size: np.ndarray
+    pts: np.ndarray
+    counted: bool
     torn: bool
 
-    def number_of(self, pts: int | None) -> int | None:
-        """The number of the frame shown at ``pts``, None where no packet announced one."""
-        if pts is None:
-            return None
-        at = int(np.searchsorted(self.pts, pts))
-        return at if at < len(self.pts) and self.pts[at] == pts else None
+    def __len__(self) -> int:
+        return len(self.number)
 
     def needed(self, wanted: np.ndarray) -> np.ndarray:
-        """bool [N]: the frames to decode for those numbered ``wanted``: what each of them may be predicted from.
+        """bool [P]: the packets to decode for the frames numbered ``wanted``: what each may be predicted from.
 
-        These are the reference frames from the last key frame on, pictures shown before the key frame aside: they
-        belong to the group before it. All frames where they are only told apart by counting.
+        These are the references from the last entry on that is not shown after the frame: one that is belongs to
+        the next group. All packets where frames are only told apart by counting.
         """
-        shown = self.number >= 0
-        number, reference = self.number[shown], self.reference[shown]
-        needed = np.full(len(number), self.pts is None)
-        position = np.argsort(number)
-        keys = np.flatnonzero(self.key[shown])
+        needed = np.full(len(self), self.counted)
+        if self.counted:
+            return needed
+        shown = np.flatnonzero(self.number >= 0)
+        position = shown[np.argsort(self.number[shown])]
+        entries = shown[self.entry[shown]]
         for frame in wanted:
             at = position[frame]
-            before = keys[: np.searchsorted(keys, at, side="right")]
-            before = before[number[before] <= frame]
+            before = entries[: np.searchsorted(entries, at, side="right")]
+            before = before[self.number[before] <= frame]
             begin = before[-1] if len(before) else 0
-            group = number[begin : at + 1][reference[begin : at + 1]]
-            needed[group[group >= number[begin]] if len(before) else group] = True
-            needed[frame] = True
+            needed[begin:at] |= self.reference[begin:at]
+            needed[at] = True
         return needed
+
+    def from_frame(self, first: int) -> np.ndarray:
+        """bool [P]: all packets from the last entry on that gives frame ``first`` and those after it."""
+        later = np.flatnonzero(self.number >= first)
+        entries = np.flatnonzero(self.entry[: later[0] + 1] & (self.number[: later[0] + 1] >= 0))
+        entries = entries[self.number[entries] <= first]
+        begin = entries[-1] if len(entries) and not self.counted else 0
+        return np.arange(len(self)) >= begin
 
 
 def read_packets(container, streams) -> Iterator[av.Packet]:
@@ -84,64 +101,68 @@ def read_packets(container, streams) -> Iterator[av.Packet]:
 
 
 def scan(container, stream, file, progress: Progress) -> tuple[PacketTable, Timeline] | None:
-    """Read all packets of ``stream`` without decoding. None where there are none.
-
-    Times are usable when every packet has one and no two are equal. Otherwise (AVI with B frames, raw streams) frame n
-    has the n-th smallest decoding time, or n / rate where even those are missing, both counted from zero.
+    """Read all packets of ``stream`` without decoding. None where none of them shows anything.
 
     Args:
         container, stream: opened by PyAV.
         file: the same bytes, open for reading, in which the container may say how long it should be.
     """
-    pts, dts, key, shown, lasts, size, reference = [], [], [], [], [], [], []
-    codec = stream.codec_context.codec.canonical_name
-    length_bytes = h264_length_bytes(stream.codec_context.extradata)
+    headers: list[FrameHeader] = []
+    pts, dts, key, size, duration, discarded = [], [], [], [], [], []
+    read_header = header_reader(stream)
     last_end, torn = 0.0, False
     for packet in read_packets(container, None):
         if packet.pts is not None:
             last_end = max(last_end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         if packet.stream_index != stream.index:
             continue
-        pts.append(packet.pts)
-        dts.append(packet.dts)
-        torn |= packet.is_corrupt
-        key.append(packet.is_keyframe and is_entry(codec, packet, length_bytes))
-        lasts.append(packet.duration or 0)
+        headers.append(read_header(bytes(packet), packet.is_keyframe))
+        pts.append(_stamp(packet.pts))
+        dts.append(_stamp(packet.dts))
+        key.append(packet.is_keyframe)
         size.append(packet.size)
-        reference.append(is_reference(codec, packet, length_bytes))
-        shown.append(not packet.is_discard and is_shown(codec, packet))
+        discarded.append(packet.is_discard)
+        torn |= packet.is_corrupt
+        duration.append(packet.duration or 0)
         if len(pts) % SCAN_REPORT == 1:
             progress(0, max(stream.frames, len(pts)))
-    shown = np.array(shown, bool)
+    shown = np.array([header.shown for header in headers], bool) & ~np.array(discarded, bool)
     if not shown.any():
         return None
 
+    kind = container.format.name
+    stamps = Stamps(
+        pts=np.array(pts),
+        dts=np.array(dts),
+        shown=shown,
+        key=np.array(key, bool),
+        reorders=any(header.bidirectional for header in headers),
+        b_last=_b_frames(headers, stream),
+        dts_only=kind in DTS_ONLY,
+    )
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    number, shown_pts, seconds = _number(pts, dts, shown, stream.time_base, rate)
-    table = PacketTable(number, np.array(key, bool), shown_pts, np.array(size), np.array(reference), torn)
-    end = float(seconds[-1]) + (float(lasts[int(np.argmax(number))] * stream.time_base) or 1 / rate)
-    missing, exactly = missing_frames(container, stream, len(pts), max(last_end, end), file)
-    timeline = Timeline(seconds, missing, exactly, 1 / rate, end, tuple(holes(container, seconds)))
-    return table, timeline
+    clock = read_clock(stamps, stream.time_base, rate, lambda: not is_continuous(kind, file, stream.id))
+    table = _table(headers, stamps, clock, np.array(size), torn)
+    seconds = clock.seconds
+    end = float(seconds[-1]) + (float(duration[int(np.argmax(clock.number))] * stream.time_base) or 1 / rate)
+    missing, exactly = missing_frames(container, stream, stamps, max(last_end, end), file)
+    return table, Timeline(seconds, missing, exactly, 1 / rate, end, tuple(holes(container, stream, clock, file)))
 
 
-def _number(pts, dts, shown, tick, rate):
-    number = np.full(len(shown), -1, np.int64)
-    known = [t for t, s in zip(pts, shown, strict=True) if s]
-    if None not in known and len(set(known)) == len(known):
-        known = np.array(known, np.int64)
-        order = np.argsort(known)
-        number[np.flatnonzero(shown)[order]] = np.arange(len(known))
-        return number, known[order], _seconds(known[order], tick)
-    count = int(shown.sum())
-    number[shown] = np.arange(count)
-    slots = [t for t, s in zip(dts, shown, strict=True) if s]
-    if None not in slots and len(set(slots)) == count:
-        slots = np.sort(np.array(slots, np.int64))
-        return number, None, _seconds(slots - slots[0], tick)
-    return number, None, np.arange(count) / rate
+def _stamp(ticks: int | None) -> float:
+    return float("nan") if ticks is None or abs(ticks) > LARGEST_STAMP else float(ticks)
 
 
-def _seconds(ticks: np.ndarray, time_base) -> np.ndarray:
-    # Multiplied before dividing: 19 / 10 and not 19 * 0.1.
-    return ticks * float(time_base.numerator) / time_base.denominator
+def _b_frames(headers: list[FrameHeader], stream) -> np.ndarray | None:
+    b_frame = np.array([header.bidirectional for header in headers], bool)
+    referenced = np.array([header.reference for header in headers], bool)
+    simple = stream.codec_context.codec.canonical_name in B_LAST and not (b_frame & referenced).any()
+    return b_frame if simple else None
+
+
+def _table(headers: list[FrameHeader], stamps: Stamps, clock: Clock, size: np.ndarray, torn: bool) -> PacketTable:
+    """The table, with entries only where the decoder begins with the setup that holds throughout the file."""
+    setups = {header.setup for header in headers} - {b""}
+    entry = np.array([header.entry and len(setups) < 2 and bool(header.setup) == bool(setups) for header in headers])
+    reference = np.array([header.reference or len(setups) > 1 for header in headers])
+    return PacketTable(clock.number, entry, reference, size, stamps.pts, clock.counted, torn)

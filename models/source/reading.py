@@ -115,7 +115,8 @@ class VideoSource:
         """Numbers of the first and the last frame in the trim window. Raises InputError when there is none."""
         timeline = self.timeline(progress)
         end = self.start + self.duration if self.duration else float("inf")
-        inside = np.flatnonzero((timeline.pts >= self.start - 1e-6) & (timeline.pts < end - 1e-6))
+        begin = self.start - 1e-6 if self.start else -np.inf  # a clock may begin below zero
+        inside = np.flatnonzero((timeline.pts >= begin) & (timeline.pts < end - 1e-6))
         if not len(inside):
             raise InputError(
                 f"no frame of {self.info.name} lies in the trim window from {self.start:g} s to {end:g} s: "
@@ -184,7 +185,7 @@ class VideoSource:
             room = (window_end - timeline.end) / timeline.frame_duration
             losses.add_missing(timeline.end, int(max(1, min(timeline.missing, room))), timeline.missing_exactly)
         for time, count in timeline.holes:
-            if timeline.pts[first] < time < timeline.pts[last]:
+            if (first == 0 or timeline.pts[first] < time) and time < timeline.pts[last]:
                 losses.add(time, count)
         # A reading that decodes more may find more; the fullest account stands.
         if losses.count > self._losses.count:

@@ -5,51 +5,71 @@ import io
 import av
 import numpy as np
 
-REGULAR = 0.8
-"""Share of equal steps from which a longer step counts as a hole and not as a variable frame rate."""
+from .clocks import Clock, Stamps
+from .structure import is_continuous, program_stream_end, transport_packet_length
+
+LOSSY = ("matroska,webm", "mpegts", "mpeg", "flv")
+"""Containers without a sample table: FFmpeg skips what is damaged in them in silence."""
+
+FROM_ZERO = ("matroska,webm", "flv")
+"""Those of them whose clock begins at zero."""
 
 
-def missing_frames(container, stream, packets: int, end: float, file) -> tuple[int, bool]:
+def missing_frames(container, stream, stamps: Stamps, end: float, file) -> tuple[int, bool]:
     """Frames that should follow the last one, and whether that is their number (True) or the least it can be.
 
-    MP4: against the sample table, or at least one when a fragment is not whole. Matroska and FLV: the duration in the
-    header against ``end``, the second at which the last packet of any stream ends. AVI: the header's count, when the
-    file is shorter than it says. MPEG-TS: at least one when the last transport packet is not whole.
+    MP4: against the sample table; or against the header's count where the file is much shorter than it says, too; or at
+    least one when a fragment is not whole. AVI: the header's count against the slot of the last frame. Matroska and
+    FLV: the duration in the header against ``end``, the second at which the last packet of any stream ends; Matroska
+    only if the file ends early, is broken or does not say where it ends. MPEG: at least one when the last packet is
+    not whole.
     """
     kind = container.format.name
     file.seek(0)
-    cut_short = promised_bytes(file) > file.seek(0, io.SEEK_END)
+    promised = promised_bytes(file)
+    size = file.seek(0, io.SEEK_END)
+    cut_short = promised > size
+    entries = getattr(stream, "index_entries", ())  # PyAV 16
     if "mp4" in kind:
-        # The sample table, after edit lists. PyAV before 16 does not show it: the header's count is then the best.
-        promised = len(stream.index_entries) if hasattr(stream, "index_entries") else stream.frames
-        return max(int(cut_short), promised - packets), promised > packets
-    if kind in ("avi", "mpegts"):
-        torn = kind == "mpegts" and torn_transport_packet(file)
-        return max(int(torn), (stream.frames - packets) * cut_short), not torn
-    if "matroska" in kind or kind == "flv":
-        rate = float(stream.average_rate or stream.guessed_rate or 25)
-        short_by = 0.0
-        if container.duration:
-            short_by = container.duration / av.time_base - end
-        frames = round(short_by * rate) if short_by * rate > 1.5 else 0
-        return max(int(cut_short), frames), False
+        expected = len(entries) or stream.frames
+        if stream.duration and stream.duration * stream.time_base > 2 * end:
+            expected = max(expected, stream.frames)
+        missing = expected - len(stamps.pts)
+        return max(int(cut_short), missing), missing > 0
+    if kind == "avi":
+        slots = np.nanmax(stamps.dts, initial=-1) + 1
+        empty = sum(entry.size == 0 and entry.timestamp >= slots for entry in entries)
+        return max(0, stream.frames - int(slots) - empty), True
+    if kind in ("mpegts", "mpeg"):
+        torn = program_stream_end(file) > size if kind == "mpeg" else size % transport_packet_length(file) > 0
+        return int(torn), not torn
+    if kind in ("flv", "matroska,webm"):
+        short_by = container.duration / av.time_base - end if container.duration else 0.0
+        frames = short_by * float(stream.average_rate or stream.guessed_rate or 25)
+        # The last picture may stand for long: a Matroska file that is whole lacks nothing.
+        lacks = frames > 1.5 and (kind == "flv" or cut_short or not promised or not is_continuous(kind, file))
+        return max(int(cut_short), round(frames) if lacks else 0), False
     return 0, True
 
 
-def holes(container, seconds: np.ndarray) -> list[tuple[float, int]]:
-    """(second, frames) for each place where frames are missing between others.
+def holes(container, stream, clock: Clock, file) -> list[tuple[float, int]]:
+    """(second, frames) for each place where frames are missing between others, or before the first.
 
-    Only for containers without a sample table, which skip damage in silence, and only where at least four steps in five
-    are alike: among irregular steps a long one says nothing.
+    A longer step alone says nothing: recordings pause. It counts where the structure of the file is broken.
     """
-    if len(seconds) < 4 or container.format.name not in ("matroska,webm", "mpegts", "mpeg", "flv"):
+    kind = container.format.name
+    begin = min(0.0, clock.seconds[0]) if kind in FROM_ZERO else clock.seconds[0]
+    steps = np.diff(clock.seconds, prepend=begin)
+    if len(steps) < 4 or kind not in LOSSY:
         return []
-    steps = np.diff(seconds)
-    step = float(np.median(steps))
-    long = steps > 1.5 * step
-    if np.mean(np.abs(steps - step) < 0.1 * step + 0.001) < REGULAR:
+    step = float(np.median(steps[1:]))
+    steps[clock.seams] = step
+    long = np.flatnonzero(steps > 1.5 * step)
+    if not len(long) or is_continuous(kind, file, stream.id):
         return []
-    return [(float(seconds[at] + step), round(float(steps[at] / step)) - 1) for at in np.flatnonzero(long)]
+    # The first frame has none before it whose own time would count.
+    began = clock.seconds - steps + step * (np.arange(len(steps)) > 0)
+    return [(float(began[at]), max(1, round(float((clock.seconds[at] - began[at]) / step)))) for at in long]
 
 
 def promised_bytes(file) -> int:
@@ -97,18 +117,6 @@ def _matroska_bytes(head: bytes) -> int:
             return 0
         at += 4 + width + length
     return at
-
-
-def torn_transport_packet(file) -> bool:
-    """True when an MPEG-TS file ends within a packet of 188 bytes, 192 (time stamp first) or 204 (parity behind)."""
-    file.seek(0)
-    head = file.read(256)
-    length = 188
-    if head[4:5] == head[196:197] == b"G":
-        length = 192
-    elif head[204:205] == b"G" and head[188:189] != b"G":
-        length = 204
-    return file.seek(0, io.SEEK_END) % length > 0
 
 
 def gif_ends_well(data: bytes) -> bool:

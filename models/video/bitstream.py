@@ -131,7 +131,7 @@ class References:
         self.usable, self.decoded_at = np.empty(len(number), bool), np.empty(len(number), np.int64)
         self.usable[number] = table.reference[shown]
         self.decoded_at[number] = np.arange(len(number))
-        if table.pts is None and not self.usable.all():
+        if table.counted and not self.usable.all():
             raise InputError(
                 f"{source.info.name} gives no presentation times for its B frames, so that its motion vectors cannot "
                 "be told apart: search for motion instead"

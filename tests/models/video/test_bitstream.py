@@ -6,7 +6,6 @@ import av
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.source.frame_headers import is_reference
 from codeclens.models.source.reading import Sampling, VideoSource
 from codeclens.models.video.bitstream import BLOCK, bitstream_primitives, block_sad, read_bitstream
 from hypothesis import given, settings
@@ -190,11 +189,3 @@ def test_damaged_streams_give_what_they_can(random):
         return
     primitives = bitstream_primitives(source, frames)
     assert len(primitives) == len(frames) and np.isfinite(primitives.cost).all()
-
-
-def test_reference_bit_of_h264_in_both_framings():
-    disposable, kept = b"\x01\x9a", b"\x41\x9a"
-    for unit, expected in ((disposable, False), (kept, True)):
-        assert is_reference("h264", b"\0\0\0\1\x09\xf0\0\0\1" + unit, 0) is expected
-        assert is_reference("h264", b"\0\0\0\2\x09\xf0" + b"\0\0\0\2" + unit, 4) is expected
-    assert is_reference("h264", b"\0\0\0\x09", 4) and is_reference("h264", b"", 4)
