@@ -7,8 +7,8 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..models.code.encoding import BATCH_PATCHES
-from ..models.code.watching import Watching
+from ..models.code.modes.pictures import BATCH_PATCHES
+from ..models.code.pipeline import CodeConfig
 from ..models.errors import InputError
 from ..models.evaluation.paired import MODES, evaluate, read_tasks
 from ..models.evaluation.report import evaluation_page, lost_plans
@@ -97,9 +97,9 @@ class EvaluateModes(io.ComfyNode):
         require_vision(model)
         path = _tasks_path(tasks)
         asked = read_tasks(path, limit or None)
-        how = Watching(sampling=Sampling.by_fps(fps) if fps else Sampling.all(), area=side**2)
+        config = CodeConfig(sampling=Sampling.by_fps(fps) if fps else Sampling.all(), area=side**2)
         ready = model.for_both(max(BATCH_PATCHES, side**2 // 256), TOKENS)
-        found = evaluate(asked, ready, modes, how, host.node_progress())
+        found = evaluate(asked, ready, modes, config, host.node_progress())
         summary = summarise(found.outcomes, route(found.outcomes, found.plans))
         page = evaluation_page(summary, f"Modes on {path.name}", lost_plans(summary, found.plans, host.node_progress()))
         report, text = json.dumps(summary, indent=1), table(summary)

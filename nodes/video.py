@@ -1,12 +1,13 @@
 """Nodes that look at a video: sampling, codec primitives, the plan, pictures of them, cuts.
 
 Sockets of this family:
-    CODECLENS_SAMPLED_VIDEO  :class:`SampledVideo`, a video and which frames of it to look at; frames are read on demand
+    CODECLENS_SAMPLED_VIDEO  :class:`SampledImages`, a video and which frames of it are read, on demand
     CODECLENS_PRIMITIVES     :class:`CodecPrimitives`, motion and prediction cost of the sampled frames
     CODECLENS_GOP_PLAN       :class:`codeclens.models.video.gop.GopPlan`
 """
 
 import json
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,12 @@ from comfy_api.latest import io
 from ..models.drawing.views import PICTURES, most_moving, motion_view, timeline_view
 from ..models.errors import InputError
 from ..models.source.reading import Sampling, VideoSource, fit_size
+from ..models.source.sampled import SampledVideo
+from ..models.video import planning
 from ..models.video.cuts import cuts_of
 from ..models.video.extraction import VECTORS, extract
-from ..models.video.gop import CAP, GopPlan, plan_from_costs
+from ..models.video.gop import GopPlan
+from ..models.video.planning import CAP
 from ..models.video.primitives import Primitives
 from ..models.video.shots import shots
 from ..models.video.tokens import MODES
@@ -31,33 +35,34 @@ PlanSocket = io.Custom("CODECLENS_GOP_PLAN")
 CATEGORY = "CodecLens/video"
 
 
-class SampledVideo(NamedTuple):
-    """A video and which of its frames to look at. Nothing is decoded yet.
+class SampledImages(NamedTuple):
+    """A sampled video, and the IMAGE that it comes from (None for a file), for the host's cache to see."""
 
-    A tuple, so that the host's cache sees the tensor in it.
-
-    Attributes:
-        source: where frames come from.
-        sampling: which of them.
-        size: (H, W) in pixels that they are resized to.
-        images: the IMAGE they come from, None for a file.
-    """
-
-    source: VideoSource
-    sampling: Sampling
-    size: tuple[int, int]
+    video: SampledVideo
     images: torch.Tensor | None
 
 
 class CodecPrimitives(NamedTuple):
-    """What the codec sees, and again its arrays as tensors that share their memory, for the host's cache to see.
-
-    ``source`` is the video that it was seen in.
-    """
+    """What the codec sees, and again its arrays as tensors that share their memory, for the host's cache to see."""
 
     primitives: Primitives
     tensors: tuple[torch.Tensor, ...]
-    source: VideoSource
+
+
+def frames_input(what: str):
+    """The optional input of nodes whose plan or code knows its video already."""
+    return SampledVideoSocket.Input(
+        "frames", optional=True, tooltip=f"Not needed: {what} knows its video. Connect it to take frames of another."
+    )
+
+
+def with_frames(plan: GopPlan, frames: SampledImages | None) -> GopPlan:
+    """``plan`` with the video that a node was given, where it was given one."""
+    if frames is not None:
+        return replace(plan, video=frames.video)
+    if plan.video is None:
+        raise InputError("the plan was made without frames; connect the sampled video as well")
+    return plan
 
 
 class SampleVideo(io.ComfyNode):
@@ -164,7 +169,7 @@ class SampleVideo(io.ComfyNode):
         first, last = source.window(host.node_progress())
         count = len(rule.select(source.timeline().pts[first : last + 1]))
         size = fit_size(source.info.width, source.info.height, side * side)
-        return io.NodeOutput(SampledVideo(source, rule, size, images), count)
+        return io.NodeOutput(SampledImages(SampledVideo(source, rule, size), images), count)
 
 
 def sampling_rule(sampling: dict) -> Sampling:
@@ -203,10 +208,10 @@ class ExtractCodecPrimitives(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames: SampledVideo, vectors) -> io.NodeOutput:
-        primitives = extract(frames.source, frames.sampling, frames.size, vectors, progress=host.node_progress())
+    def execute(cls, frames: SampledImages, vectors) -> io.NodeOutput:
+        primitives = extract(frames.video, vectors, progress=host.node_progress())
         arrays = (primitives.mv, primitives.cost, primitives.sad, primitives.valid)
-        return io.NodeOutput(CodecPrimitives(primitives, tuple(map(torch.from_numpy, arrays)), frames.source))
+        return io.NodeOutput(CodecPrimitives(primitives, tuple(map(torch.from_numpy, arrays))))
 
 
 GAMMA_TOOLTIP = (
@@ -316,18 +321,9 @@ class PlanGOP(io.ComfyNode):
             rule["gamma"] = policy["gamma_value"] if policy["gamma"] == "value" else policy["gamma"]
         if "frames" in policy:
             rule["frames"] = whole_numbers(policy["frames"])
-        plan = plan_from_costs(
-            found.pcost,
-            policy["policy"],
-            index=found.index,
-            pts=found.pts,
-            size=found.size,
-            source=found.source,
-            cuts=cuts_of(primitives.source, host.node_progress()).cuts if start_at_cuts else (),
-            mode=mode,
-            **rule,
-        )
-        return io.NodeOutput(plan, int(plan.tokens.sum()), ui={"codeclens_plan": [timeline_data(plan)]})
+        cuts = cuts_of(found.video.source, host.node_progress()).cuts if start_at_cuts else ()
+        decided = planning.plan(found, policy["policy"], cuts=cuts, mode=mode, **rule)
+        return io.NodeOutput(decided, int(decided.tokens.sum()), ui={"codeclens_plan": [timeline_data(decided)]})
 
 
 def whole_numbers(words: str) -> list[int]:
@@ -365,7 +361,7 @@ class DrawPlan(io.ComfyNode):
             " prediction cost against gamma, and the tokens spent against plain video.",
             search_aliases=["timeline", "plot", "codec lens"],
             inputs=[
-                SampledVideoSocket.Input("frames", tooltip="The sampled video that the plan was made from."),
+                frames_input("the plan"),
                 PlanSocket.Input("plan", tooltip="From Plan GOP."),
                 io.Int.Input(
                     "width", default=1600, min=900, max=8192, step=4, tooltip="Width of the picture in pixels."
@@ -381,9 +377,10 @@ class DrawPlan(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames: SampledVideo, plan: GopPlan, width, cuts) -> io.NodeOutput:
-        found = cuts_of(frames.source, host.node_progress()) if cuts else None
-        return io.NodeOutput(host.image(timeline_view(plan, frames.source, found, width, host.node_progress())))
+    def execute(cls, plan: GopPlan, width, cuts, frames: SampledImages | None = None) -> io.NodeOutput:
+        source = with_frames(plan, frames).video.source
+        found = cuts_of(source, host.node_progress()) if cuts else None
+        return io.NodeOutput(host.image(timeline_view(plan, source, found, width, host.node_progress())))
 
 
 class DrawMotion(io.ComfyNode):
@@ -397,9 +394,7 @@ class DrawMotion(io.ComfyNode):
             " predicts the frame, and what is left over.",
             search_aliases=["motion vectors", "optical flow", "residual", "heat map", "codec lens"],
             inputs=[
-                SampledVideoSocket.Input(
-                    "frames", tooltip="The sampled video that the primitives were extracted from."
-                ),
+                frames_input("what was extracted"),
                 PrimitivesSocket.Input("primitives", tooltip="From Extract Codec Primitives."),
                 io.Combo.Input(
                     "picture",
@@ -421,10 +416,11 @@ class DrawMotion(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames: SampledVideo, primitives: CodecPrimitives, picture, position) -> io.NodeOutput:
+    def execute(cls, primitives: CodecPrimitives, picture, position, frames=None) -> io.NodeOutput:
         found = primitives.primitives
+        source = (found.video if frames is None else frames.video).source
         position = most_moving(found) if position < 0 else position
-        return io.NodeOutput(host.image(motion_view(found, frames.source, position, picture, host.node_progress())))
+        return io.NodeOutput(host.image(motion_view(found, source, position, picture, host.node_progress())))
 
 
 class SelectFrames(io.ComfyNode):
@@ -438,7 +434,9 @@ class SelectFrames(io.ComfyNode):
             " keeps, or a list. Times and source frame numbers come along.",
             search_aliases=["keyframes", "extract frames", "codec lens"],
             inputs=[
-                SampledVideoSocket.Input("frames", tooltip="The sampled video."),
+                SampledVideoSocket.Input(
+                    "frames", optional=True, tooltip="The sampled video. Not needed with a plan, which knows its video."
+                ),
                 PlanSocket.Input(
                     "plan",
                     optional=True,
@@ -487,16 +485,18 @@ class SelectFrames(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames: SampledVideo, which, full_size, plan=None) -> io.NodeOutput:
-        progress = host.node_progress()
-        sampling = Sampling.at_times(selected_times(frames, which, plan))
-        taken = frames.source.read(sampling, None if full_size else frames.size, progress)
+    def execute(cls, which, full_size, frames: SampledImages | None = None, plan=None) -> io.NodeOutput:
+        if frames is None and (plan is None or plan.video is None):
+            raise InputError("Select Frames has neither a sampled video nor a plan made from one: connect either")
+        video = plan.video if frames is None else frames.video
+        sampling = Sampling.at_times(selected_times(video, which, plan))
+        taken = video.source.read(sampling, None if full_size else video.size, host.node_progress())
         numbers = json.dumps(taken.index.tolist())
         times = json.dumps([round(seconds, 6) for seconds in taken.pts.tolist()])
         return io.NodeOutput(host.images(taken.rgb), times, numbers)
 
 
-def selected_times(frames: SampledVideo, which: dict, plan: GopPlan | None) -> list[float]:
+def selected_times(video: SampledVideo, which: dict, plan: GopPlan | None) -> list[float]:
     """Presentation times in seconds of the frames that Select Frames was asked for."""
     if which["which"] == "times":
         try:
@@ -504,9 +504,9 @@ def selected_times(frames: SampledVideo, which: dict, plan: GopPlan | None) -> l
         except ValueError:
             raise InputError(f"the list of times is {which['times']!r}; give seconds, for example 0.0, 2.5") from None
     if which["which"] == "positions":
-        first, last = frames.source.window()
-        inside = frames.source.timeline().pts[first : last + 1]
-        sampled = inside[frames.sampling.select(inside)]
+        first, last = video.source.window()
+        inside = video.source.timeline().pts[first : last + 1]
+        sampled = inside[video.sampling.select(inside)]
         chosen = whole_numbers(which["positions"])
         if wrong := [position for position in chosen if not 0 <= position < len(sampled)]:
             raise InputError(f"position {wrong[0]} is not a sampled frame; give positions from 0 to {len(sampled) - 1}")

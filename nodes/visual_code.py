@@ -13,25 +13,25 @@ import torch
 from comfy_api.latest import io
 
 from ..models.code.answers import find_mentions
+from ..models.code.captions import Writing, caption_code, caption_reserve
 from ..models.code.conversation import Answer, Conversation, converse
-from ..models.code.encoding import BATCH_PATCHES, encode_images, encode_video
-from ..models.code.modes import MODES, STAMPS
+from ..models.code.encoding import encode_images
+from ..models.code.layout import prompt_tokens, question_tokens
+from ..models.code.modes import ENCODERS, STAMPS
+from ..models.code.pipeline import CodeConfig, encode_plan, most_patches
 from ..models.code.presets import list_presets, read_preset
 from ..models.code.visual_code import VisualCode
-from ..models.code.watching import Watching, fit_plan
 from ..models.drawing.code import code_view
 from ..models.errors import InputError
 from ..models.qwen.preprocessing import fit_picture
 from ..models.source.reading import Sampling
 from . import host
 from .qwen import model_input, require_vision, sampling_of, writing_inputs
-from .video import PlanSocket, SampledVideoSocket
+from .video import PlanSocket, frames_input, with_frames
 
 VisualCodeSocket = io.Custom("CODECLENS_VISUAL_CODE")
 
 CATEGORY = "CodecLens/code"
-CHAT_TOKENS = 32
-"""What the chat format itself puts around question and answer."""
 
 
 class EncodedVideo(NamedTuple):
@@ -65,11 +65,11 @@ class EncodeVideo(io.ComfyNode):
             search_aliases=["visual tokens", "vision encoder", "vlm video", "codec lens"],
             inputs=[
                 model_input(),
-                SampledVideoSocket.Input("frames", tooltip="The sampled video that the plan was made from."),
+                frames_input("the plan"),
                 PlanSocket.Input("plan", tooltip="From Plan GOP: which frames are whole pictures."),
                 io.Combo.Input(
                     "mode",
-                    options=list(MODES),
+                    options=list(ENCODERS),
                     default="thumbnail",
                     tooltip="thumbnail: whole pictures and a small one for each frame between, about 1/7 of the tokens;"
                     " the best choice for most clips. keyframes: the whole pictures alone. rgb: Qwen3-VL's own video"
@@ -118,22 +118,12 @@ class EncodeVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, frames, plan, mode, reserve, stamps, pair_thumbnails, drop) -> io.NodeOutput:
+    def execute(cls, model, plan, mode, reserve, stamps, pair_thumbnails, drop, frames=None) -> io.NodeOutput:
         require_vision(model)
-        progress, name = host.node_progress(), frames.source.info.name
-        how = Watching(mode=mode, stamps=stamps, pair_thumbnails=pair_thumbnails, drop=drop)
-        plan = fit_plan(plan.in_mode(mode), model.model, how, reserve, name)
-        code = encode_video(
-            frames.source.frames(frames.sampling, plan.size, progress=progress),
-            plan,
-            model.for_looking(max(BATCH_PATCHES, plan.size[0] * plan.size[1] // 256)),
-            mode,
-            name=name,
-            stamps=stamps,
-            pair_thumbnails=pair_thumbnails,
-            drop=drop,
-            progress=progress,
-        )
+        plan = with_frames(plan, frames)
+        config = CodeConfig(mode=mode, stamps=stamps, pair_thumbnails=pair_thumbnails, drop=drop)
+        ready = model.for_looking(most_patches(plan))
+        code = encode_plan(plan, ready, config, reserve=reserve, progress=host.node_progress())
         tensors = tuple(tensor for segment in code for tensor in (segment.embeds, segment.deepstack))
         return io.NodeOutput(EncodedVideo(code, tensors), code.token_count)
 
@@ -182,9 +172,11 @@ class CaptionVideo(io.ComfyNode):
     @classmethod
     def execute(cls, model, code, preset, max_tokens, seed, sampling, thinking, instructions="") -> io.NodeOutput:
         chosen = read_preset(list_presets(_user_presets())[preset])
-        question = f"{chosen.prompt}\n{instructions}" if instructions.strip() else chosen.prompt
-        conversation = converse(_ready_to_read(model, code.code, max_tokens), code.code)
-        answer = _Asker(cls, seed, sampling, max_tokens, thinking)(conversation, question, chosen.schema)
+        writing = Writing(sampling_of(sampling, seed), max_tokens, thinking, instructions)
+        ready = _ready_to_read(model, code.code, caption_reserve(model.model.tokenizer, chosen, writing))
+        live = host.LiveText(cls.hidden.unique_id)
+        answer = caption_code(code.code, ready, chosen, writing, on_text=live, progress=live.progress).answer
+        live.show(answer.tokens_per_second)
         report = json.dumps(answer.report(code.code), indent=1)
         return io.NodeOutput(answer.text, answer.reasoning, answer.truncated, report, ui={"text": (answer.text,)})
 
@@ -231,7 +223,7 @@ class AskVideo(io.ComfyNode):
         asker, lines = _list_asker(cls, seed, sampling, max_tokens, thinking), _lines(questions)
         answers, transcript, reports = [], [], []
         for video in code:
-            ready = _ready_to_read(model[0], video.code, len(lines) * max_tokens[0])
+            ready = _ready_to_read(model[0], video.code, _room(model[0], lines, max_tokens[0]))
             conversation = converse(ready, video.code)
             conversation.read(host.node_progress())
             for line in lines:
@@ -297,8 +289,9 @@ class AskImages(io.ComfyNode):
         patches = max(rgb.shape[0] * rgb.shape[1] // 256 for rgb in pictures)
         segments = encode_images(pictures, model.for_looking(patches), host.node_progress())
         parts = [part for number, picture in enumerate(segments, 1) for part in (f"Image {number}: ", picture)]
-        visual = sum(len(segment) for segment in segments)
-        ready = model.for_reading(visual + 16 * len(segments) + CHAT_TOKENS + len(lines) * max_tokens[0])
+        numbers = sum(len(model.model.tokenizer.encode(part)) for part in parts if isinstance(part, str))
+        shown = prompt_tokens(segments, model.model.tokenizer) + numbers
+        ready = model.for_reading(shown + _room(model, lines, max_tokens[0]))
         conversation = Conversation(ready, parts)
         conversation.read(host.node_progress())
         asker = _list_asker(cls, seed, sampling, max_tokens, thinking)
@@ -320,7 +313,7 @@ class FramesFromAnswer(io.ComfyNode):
             search_aliases=["timestamp", "grounding", "moment retrieval", "codec lens"],
             inputs=[
                 code_input(),
-                SampledVideoSocket.Input("frames", tooltip="The sampled video that was encoded."),
+                frames_input("the code"),
                 io.String.Input("answer", force_input=True, tooltip="The text, for instance from Ask Video."),
                 io.Boolean.Input(
                     "full_size",
@@ -336,7 +329,7 @@ class FramesFromAnswer(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, code, frames, answer, full_size) -> io.NodeOutput:
+    def execute(cls, code, answer, full_size, frames=None) -> io.NodeOutput:
         mentions = find_mentions(answer, code.code)
         if not mentions:
             raise InputError("The answer names no time or frame within the video; ask 'when' or for times.")
@@ -344,7 +337,7 @@ class FramesFromAnswer(io.ComfyNode):
         times = {index: pts for s in code.code for index, pts in zip(s.index, s.pts, strict=True)}
         sampling = Sampling.at_times(sorted(times[index] for index in named))
         size = None if full_size else code.code.plan.size
-        taken = frames.source.read(sampling, size, host.node_progress())
+        taken = with_frames(code.code.plan, frames).video.source.read(sampling, size, host.node_progress())
         seconds = json.dumps([round(moment, 6) for moment in taken.pts.tolist()])
         return io.NodeOutput(host.images(taken.rgb), seconds, json.dumps(taken.index.tolist()))
 
@@ -361,7 +354,7 @@ class DrawCode(io.ComfyNode):
             search_aliases=["visual tokens", "contact sheet", "what the model sees", "codec lens"],
             inputs=[
                 code_input(),
-                SampledVideoSocket.Input("frames", tooltip="The sampled video that was encoded."),
+                frames_input("the code"),
                 io.Int.Input(
                     "width",
                     default=1600,
@@ -376,8 +369,9 @@ class DrawCode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, code, frames, width) -> io.NodeOutput:
-        return io.NodeOutput(host.image(code_view(code.code, frames.source, width, host.node_progress())))
+    def execute(cls, code, width, frames=None) -> io.NodeOutput:
+        source = with_frames(code.code.plan, frames).video.source
+        return io.NodeOutput(host.image(code_view(code.code, source, width, host.node_progress())))
 
 
 class _Asker:
@@ -393,9 +387,9 @@ class _Asker:
             "progress": self.live.progress,
         }
 
-    def __call__(self, conversation: Conversation, question: str, schema: dict | None = None) -> Answer:
+    def __call__(self, conversation: Conversation, question: str) -> Answer:
         self.live.text = ""
-        answer = conversation.ask(question, schema=schema, **self.options)
+        answer = conversation.ask(question, **self.options)
         self.live.show(answer.tokens_per_second)
         return answer
 
@@ -415,7 +409,12 @@ def _lines(questions: list[str]) -> list[str]:
 
 def _ready_to_read(model, code: VisualCode, room: int):
     """The model with its text half loaded, and memory for the code, its stamps and ``room`` more tokens."""
-    return model.for_reading(code.token_count + 16 * len(code.segments) + CHAT_TOKENS + room)
+    return model.for_reading(prompt_tokens(code, model.model.tokenizer) + room)
+
+
+def _room(model, questions: list[str], max_tokens: int) -> int:
+    """Tokens of all questions and their answers, at most."""
+    return sum(question_tokens(model.model.tokenizer, question) + max_tokens for question in questions)
 
 
 def _user_presets() -> Path:

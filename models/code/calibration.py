@@ -25,11 +25,11 @@ from ..qwen.cache import Cache
 from ..qwen.generate import Context, Sampling, generate
 from ..source.reading import Frames, VideoSource
 from ..source.reading import Sampling as FrameSampling
-from ..video.gop import plan_from_costs
+from ..video.planning import plan_from_costs
 from ..video.primitives import primitives
 from . import cost
 from .cost import Calibration
-from .encoding import encode_pictures
+from .modes.pictures import encode_pictures
 
 FORMAT = 1
 

@@ -38,6 +38,15 @@ class Answer:
     def tokens_per_second(self) -> float:
         return len(self.generation.ids) / max(self.seconds["decode"], 1e-9)
 
+    def to_json(self, code: VisualCode) -> dict:
+        """Text, reasoning, whether it was cut off, and :meth:`report`, as JSON values."""
+        return {
+            "text": self.text,
+            "reasoning": self.reasoning,
+            "truncated": self.truncated,
+            "report": self.report(code),
+        }
+
     def report(self, code: VisualCode) -> dict:
         """What was shown, what it cost and what was left out, as JSON values."""
         dropped = [int(index) for index in code.plan.index[~code.plan.keep]]

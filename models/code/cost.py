@@ -6,24 +6,22 @@ time is linear in its rows but for attention, which is linear in the pairs of ro
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..qwen.generate import PREFILL_CHUNK
 from ..qwen.placement import reading_bytes, seeing_bytes
-from ..qwen.prompt import Picture, asking, lay_out, opening
+from ..source import sampled
 from ..video.gop import GopPlan, I
 from ..video.motion import BLOCK
-from .encoding import BATCH_PATCHES
-from .modes import Group, group_frames
-from .watching import HELD_BYTES, Watching, fit_plan
+from .layout import question_tokens
+from .modes import encoder_of
+from .modes.pictures import batch_plan
+from .pipeline import CodeConfig, fit_plan, plan_prompt_tokens
 
 QUESTION = "Describe this video."
-CHAT_TOKENS = 32
-"""The chat's own words around question and answer, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ class Cost:
 
 def predict(
     plan: GopPlan,
-    how: Watching,
+    config: CodeConfig,
     model,
     calibration: Calibration,
     *,
@@ -101,11 +99,11 @@ def predict(
     read_seconds: float | None = None,
     name: str = "video",
 ) -> Cost:
-    """What :func:`.watching.watch` and a first question take for a clip with this plan.
+    """What :func:`.pipeline.watch` and a first question take for a clip with this plan.
 
     Args:
         plan: the plan of the clip's frames.
-        how: mode, stamps, pairs and pruning; of its policy only whether it needs a search. The plan stands for itself.
+        config: mode and its options; of its policy only whether it needs a search. The plan stands for itself.
         model: a loaded :class:`..qwen.Qwen3VL` with its vision tower; only its configuration, tokenizer and dtype
             are asked, so it need not be ready to run.
         calibration: what this machine takes for the model.
@@ -113,21 +111,21 @@ def predict(
             assumed, and a source of more pixels takes longer.
 
     Raises:
-        InputError: not even one GOP fits the model's context; see also :func:`.modes.group_frames`.
+        InputError: not even one GOP fits the model's context; see also :meth:`.modes.Encoder.groups`.
     """
-    config, dtype = model.config, model.dtype
-    reserve = answer_tokens + len(model.tokenizer.encode(question)) + CHAT_TOKENS
-    fitting = fit_plan(plan, model, how, reserve, name)
-    groups = group_frames(fitting, how.mode, stamps=how.stamps, pair_thumbnails=how.pair_thumbnails)
-    visual = visual_tokens(groups, how)
-    prompt = visual + _words(fitting, groups, model.tokenizer, question)
-    batches = _batches(groups)
+    text, vision, dtype = model.config.text, model.config.vision, model.dtype
+    reserve = answer_tokens + question_tokens(model.tokenizer, question)
+    fitting = fit_plan(plan, model, config, reserve, name)
+    encoder = encoder_of(config.mode, config)
+    groups = encoder.groups(fitting)
+    visual = sum(group.tokens for group in groups) - encoder.pruned_tokens(groups)
+    prompt = plan_prompt_tokens(fitting, model, config, question)
+    batches = [(len(batch), groups[batch[0]].patches) for batch in batch_plan(groups)]
     frame_bytes = len(plan) * plan.size[0] * plan.size[1] * 3
     once = _seconds(calibration.read, [read_terms(plan)]) if read_seconds is None else read_seconds
-    searched = how.policy not in ("fixed", "frames")
     seconds = {
-        "read": once if frame_bytes <= HELD_BYTES else 2 * once,
-        "plan": _seconds(calibration.search, [search_terms(len(plan) - 1, plan.size)] if searched else []),
+        "read": once if frame_bytes <= sampled.HELD_BYTES else 2 * once,
+        "plan": _seconds(calibration.search, [search_terms(len(plan) - 1, plan.size)] if config.searches else []),
         "vision": _seconds(calibration.vision, [vision_terms(*batch) for batch in batches]),
         "prefill": _seconds(
             calibration.prefill,
@@ -135,12 +133,12 @@ def predict(
         ),
         "decode": _seconds(calibration.decode, [decode_terms(prompt + written) for written in range(answer_tokens)]),
     }
-    features = visual * config.text.hidden_size * (1 + config.text.deepstack_layers) * dtype.itemsize
+    features = visual * text.hidden_size * (1 + text.deepstack_layers) * dtype.itemsize
     working = max(
-        seeing_bytes(config.vision, max(pictures * patches for pictures, patches in batches), dtype),
-        reading_bytes(config.text, prompt + answer_tokens, dtype),
+        seeing_bytes(vision, max(pictures * patches for pictures, patches in batches), dtype),
+        reading_bytes(text, prompt + answer_tokens, dtype),
     )
-    held = frame_bytes if frame_bytes <= HELD_BYTES else 0
+    held = frame_bytes if frame_bytes <= sampled.HELD_BYTES else 0
     memory = sum(file.size for file in model.files) + held + features + working
     return Cost(visual, prompt, answer_tokens, seconds, memory, footage_of(plan))
 
@@ -162,15 +160,6 @@ def every_frame(plan: GopPlan) -> GopPlan:
     count = len(plan)
     why = tuple("user" if position else "first" for position in range(count))
     return replace(plan, kind=np.full(count, I, np.uint8), keep=np.ones(count, bool), why=why)
-
-
-def visual_tokens(groups: Sequence[Group], how: Watching) -> int:
-    """Tokens of the pictures, pruned as :func:`.pruning.prune` does: the first whole picture is never pruned."""
-    tokens = sum(group.tokens for group in groups)
-    prunable = [group.tokens for group in groups if group.kind == "I" or how.mode == "rgb"]
-    if not how.drop or not prunable:
-        return tokens
-    return tokens - sum(prunable) + max(prunable[0], int(sum(prunable) * (1 - how.drop)))
 
 
 def vision_terms(pictures: int, patches: int) -> tuple[float, ...]:
@@ -197,23 +186,6 @@ def read_terms(plan: GopPlan) -> tuple[float, ...]:
     """A clip, the pixels of all source frames up to the last sample, and those of the samples."""
     pixels = plan.size[0] * plan.size[1]
     return 1.0, int(plan.index[-1] - plan.index[0] + 1) * pixels, len(plan) * pixels
-
-
-def _words(plan: GopPlan, groups: Sequence[Group], tokenizer, question: str) -> int:
-    """Tokens of everything but the pictures, counted on pictures of one token each."""
-    times = [float(plan.pts[group.frames[0]] + plan.pts[group.frames[-1]]) / 2 for group in groups]
-    pictures = [Picture(1, 1, time if group.stamped else None) for group, time in zip(groups, times, strict=True)]
-    thinks = tokenizer.thinks
-    return len(lay_out([opening(), *pictures, asking(question, thinks, thinks)], tokenizer).ids) - len(groups)
-
-
-def _batches(groups: Iterable[Group]) -> list[tuple[int, int]]:
-    """(pictures, patches of each) of every batch, as :func:`.encoding.encode_video` makes them."""
-    batches = []
-    for (_, _, patches), count in Counter((len(g.frames), g.size, 4 * g.tokens) for g in groups).items():
-        most = max(1, BATCH_PATCHES // patches)
-        batches += [(min(most, count - start), patches) for start in range(0, count, most)]
-    return batches
 
 
 def _seconds(coefficients: tuple[float, ...], terms: Sequence[tuple[float, ...]]) -> float:

@@ -1,41 +1,75 @@
 """Text and segments as the rows of a prompt, and a context that reads them."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import torch
 
 from ..progress import Progress
 from ..qwen.generate import Context
-from ..qwen.prompt import Picture, Prompt, lay_out
+from ..qwen.prompt import Picture, Prompt, asking, lay_out, opening, timestamp
 from ..qwen.tokenizer import Tokenizer
 from .visual_code import Segment
+
+MARKERS = 2
+"""Tokens around the visual tokens of a segment: vision start and vision end."""
+
+
+class Shown(Protocol):
+    """A segment, or a group of a plan: visual tokens, and the time that may stand before them."""
+
+    @property
+    def tokens(self) -> int: ...
+
+    @property
+    def time(self) -> float: ...
+
+    @property
+    def stamped(self) -> bool: ...
 
 
 def lay_out_segments(parts: Sequence[str | Segment], tokenizer: Tokenizer, start: int = 0) -> Prompt:
     """Lay out text and segments from M-RoPE position ``start`` on.
 
-    A pruned segment gets the positions of its whole grid first and then loses rows, as in vLLM's EVS for Qwen3-VL: what
-    is left stays where it was, and so does what follows. A prompt may only be continued by another after a special
-    token, because text between two special tokens is tokenised in one piece.
+    A segment that lost tokens keeps the positions of those that are left, and so does what follows, as in vLLM's EVS
+    for Qwen3-VL. A prompt may only be continued by another after a special token, because text between two special
+    tokens is tokenised in one piece.
     """
-    pictures = [
-        part if isinstance(part, str) else Picture(*part.grid, part.time if part.stamped else None) for part in parts
-    ]
-    prompt = lay_out(pictures, tokenizer, start)
-    segments = [part for part in parts if isinstance(part, Segment)]
-    if all(len(segment) == segment.grid[0] * segment.grid[1] for segment in segments):
-        return prompt
-    row, kept = 0, torch.ones(len(prompt.ids), dtype=torch.bool)
-    for segment in segments:
-        rows = prompt.visual_index[row : row + segment.grid[0] * segment.grid[1]]
-        kept[rows] = False
-        kept[rows[segment.cell.cpu()]] = True
-        row += len(rows)
-    visual = torch.zeros(len(prompt.ids), dtype=torch.bool)
-    visual[prompt.visual_index] = True
-    ids = [token for token, keep in zip(prompt.ids, kept.tolist(), strict=True) if keep]
-    return replace(prompt, ids=ids, positions=prompt.positions[:, kept], visual_index=visual[kept].nonzero()[:, 0])
+    pictures = [part if isinstance(part, str) else _picture(part) for part in parts]
+    return lay_out(pictures, tokenizer, start)
+
+
+def _picture(segment: Segment) -> Picture:
+    return Picture(*segment.grid, segment.time if segment.stamped else None, segment.positions.cpu())
+
+
+def prompt_tokens(shown: Iterable[Shown], tokenizer: Tokenizer, question: str | None = None) -> int:
+    """Tokens of a prompt that shows ``shown`` (segments, or groups of a plan) and asks ``question``.
+
+    Counted are visual tokens, time stamps, the two markers of each, and the chat's own tokens; without a question, of
+    the chat only what stands before the first picture. Exactly what :func:`lay_out_segments` lays out.
+    """
+    visual = words = 0
+    for one in shown:
+        visual += one.tokens
+        words += MARKERS + (_stamp_tokens(tokenizer, one.time) if one.stamped else 0)
+    words += len(tokenizer.encode(opening()))
+    return visual + words + (0 if question is None else question_tokens(tokenizer, question))
+
+
+def question_tokens(tokenizer: Tokenizer, question: str) -> int:
+    """Tokens from behind the last picture to the first of the answer."""
+    return len(tokenizer.encode(asking(question, tokenizer.thinks, tokenizer.thinks)))
+
+
+def _stamp_tokens(tokenizer: Tokenizer, seconds: float) -> int:
+    return _encoded_length(tokenizer, timestamp(seconds))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _encoded_length(tokenizer: Tokenizer, text: str) -> int:
+    return len(tokenizer.encode(text))
 
 
 def read_segments(context: Context, prompt: Prompt, segments: Sequence[Segment], progress: Progress) -> None:

@@ -27,6 +27,10 @@ class Preset:
     max_tokens: int
     schema: dict | None = None
 
+    def question(self, instructions: str = "") -> str:
+        """The prompt, with ``instructions`` on a line of their own behind it."""
+        return f"{self.prompt}\n{instructions}" if instructions.strip() else self.prompt
+
 
 def list_presets(*folders: Path) -> dict[str, Path]:
     """Return the presets of the pack and of ``folders`` by name; a later folder wins over an earlier one."""

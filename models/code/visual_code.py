@@ -10,17 +10,24 @@ from ..errors import InputError
 from ..video.gop import GopPlan
 
 
+def grid_positions(grid: tuple[int, int]) -> torch.Tensor:
+    """int64 [3, rows * columns]: M-RoPE (time, row, column) of a picture's tokens, from its own start."""
+    rows, columns = grid
+    return torch.cartesian_prod(torch.tensor([0]), torch.arange(rows), torch.arange(columns)).T
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One still or one frame pair: n visual tokens on a grid of cells, all at one time.
+    """One still, one frame pair, or what stands for one: n visual tokens, all at one time.
 
     Attributes:
-        kind: 'I' (a whole picture), 'P' (a small one) or 'pair' (two frames sharing their tokens).
+        kind: 'I' (a whole picture), 'P' (what stands for a predicted frame) or 'pair' (two frames sharing tokens).
         index: frame numbers in the source, one for a still and two for a pair.
         pts: presentation times of these frames in seconds.
         stamped: whether the time is written before the tokens.
-        grid: (rows, columns) of merged tokens, 32 pixels each.
-        cell: int64 [n], raster position of each token in the grid; shorter than the grid once pruned.
+        grid: (rows, columns) that the tokens stand on; the sequence goes on behind the longer side. For a picture its
+            merged tokens, 32 pixels each, of which some may be left out.
+        positions: int64 [3, n], M-RoPE (time, row, column) of each token from the segment's start.
         embeds: [n, D], what the language model reads.
         deepstack: [K, n, D], added to the hidden states after the first K layers.
     """
@@ -30,7 +37,7 @@ class Segment:
     pts: tuple[float, ...]
     stamped: bool
     grid: tuple[int, int]
-    cell: torch.Tensor
+    positions: torch.Tensor
     embeds: torch.Tensor
     deepstack: torch.Tensor
 
@@ -38,13 +45,25 @@ class Segment:
         return self.embeds.shape[0]
 
     @property
+    def tokens(self) -> int:
+        """Visual tokens, n."""
+        return len(self)
+
+    @property
+    def cell(self) -> torch.Tensor:
+        """int64 [n]: raster position of each token in the grid."""
+        return self.positions[1] * self.grid[1] + self.positions[2]
+
+    @property
     def time(self) -> float:
         """The time the model is told, in seconds: the mean of the first and the last frame."""
         return (self.pts[0] + self.pts[-1]) / 2
 
     def keep(self, mask: torch.Tensor) -> "Segment":
-        """Return the group with only the tokens where ``mask`` (bool [n]) is set; coordinates stay as they were."""
-        return replace(self, cell=self.cell[mask], embeds=self.embeds[mask], deepstack=self.deepstack[:, mask])
+        """Return the segment with only the tokens where ``mask`` (bool [n]) is set; coordinates stay as they were."""
+        return replace(
+            self, positions=self.positions[:, mask], embeds=self.embeds[mask], deepstack=self.deepstack[:, mask]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +72,7 @@ class VisualCode:
 
     Attributes:
         segments: the groups of tokens.
-        mode: 'rgb', 'keyframes' or 'thumbnail'.
+        mode: one of :data:`.modes.ENCODERS`.
         name: what the video is called in messages.
         fingerprint: hash of what made the code: the pictures, the plan, the mode and the vision tower.
         plan: the plan it was made from.

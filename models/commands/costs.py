@@ -9,8 +9,8 @@ import numpy as np
 
 from ..code.calibration import cache_folder, calibrate, identity, load, save
 from ..code.cost import Calibration, Cost, every_frame, predict, search_seconds
+from ..code.pipeline import CodeConfig
 from ..code.presets import list_presets, read_preset
-from ..code.watching import Watching
 from ..drawing.canvas import clock_text, grouped
 from ..errors import InputError
 from ..progress import TerminalProgress
@@ -21,10 +21,10 @@ from ..video.gop import GopPlan
 from .model import add_model_options, files_of
 
 WAYS = {
-    "every frame whole": Watching(mode="keyframes", policy="fixed", rule={"cap": 0}),
-    "native frame pairs": Watching(mode="rgb"),
-    "keyframes": Watching(mode="keyframes"),
-    "thumbnail": Watching(mode="thumbnail"),
+    "every frame whole": CodeConfig(mode="keyframes", policy="fixed", rule={"cap": 0}),
+    "native frame pairs": CodeConfig(mode="rgb"),
+    "keyframes": CodeConfig(mode="keyframes"),
+    "thumbnail": CodeConfig(mode="thumbnail"),
 }
 """How ``caption`` may read a clip."""
 
@@ -79,11 +79,11 @@ class Pricing:
         for number, (name, plan) in enumerate(plans):
             read = None if took is None else max(0.0, took[number] - search_seconds(plan, calibration))
             costs = {}
-            for way, how in WAYS.items():
+            for way, config in WAYS.items():
                 asked = every_frame(plan) if way in BASELINES else plan
                 costs[way] = predict(
                     asked,
-                    how,
+                    config,
                     self.model,
                     calibration,
                     question=self.question,

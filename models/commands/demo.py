@@ -5,8 +5,8 @@ import random
 from pathlib import Path
 
 from ..code.conversation import Conversation, converse
+from ..code.pipeline import CodeConfig, watch
 from ..code.visual_code import VisualCode
-from ..code.watching import Watching, watch
 from ..drawing.views import timeline_view
 from ..errors import InputError
 from ..evaluation.paired import plain
@@ -57,7 +57,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     write_clip(path, clip, RENDERED, TerminalProgress(f"rendering {path.name}"))
     model = load_placed(*embedded_pair())
     source = VideoSource.open(path)
-    code = watch(source, model, Watching(sampling=Sampling.by_fps(FPS), area=SIDE**2))
+    code = watch(source, model, CodeConfig(sampling=Sampling.by_fps(FPS), area=SIDE**2))
     picture = folder / "demo_plan.png"
     save_picture(timeline_view(code.plan, source, cuts_of(source)), picture)
     print(f"clip     {path}, {clip.frames / clip.fps:.1f} s, never seen in training; --seed {number} makes it again")

@@ -14,7 +14,7 @@ from ..qwen.families import read_text_config
 from ..qwen.generate import GREEDY, Sampling
 from ..qwen.gguf import GGUFFile, read_gguf
 from ..qwen.loading import find_mmproj, load_qwen3vl
-from ..qwen.preprocessing import fit_size, resize
+from ..qwen.preprocessing import resize, smart_resize
 from ..qwen.text import TextModel
 from ..qwen.tokenizer import read_tokenizer
 from ..qwen.trace import read_inputs, trace, write_outputs
@@ -80,7 +80,7 @@ def run_describe(arguments) -> None:
 
 def _read_picture(path: str, most_tokens: int) -> np.ndarray:
     picture = open_picture(path)
-    size = fit_size(*picture.size, most_tokens)
+    size = smart_resize(*picture.size, most_tokens)
     return resize(picture.rgb(size), size)
 
 

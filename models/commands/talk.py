@@ -3,16 +3,16 @@
 import argparse
 from pathlib import Path
 
-from ..code.conversation import Answer, Conversation, converse
-from ..code.modes import MODES, STAMPS
+from ..code.captions import Writing, caption
+from ..code.conversation import converse
+from ..code.layout import question_tokens
+from ..code.modes import ENCODERS, STAMPS
+from ..code.pipeline import CodeConfig, watch
 from ..code.presets import Preset, list_presets, read_preset
-from ..code.visual_code import VisualCode
-from ..code.watching import Watching, watch
 from ..errors import InputError
 from ..progress import TerminalProgress
-from ..qwen import Qwen3VL
 from ..source.reading import VideoSource
-from ..video.gop import CAP
+from ..video.planning import CAP
 from .model import (
     add_looking_options,
     add_model_options,
@@ -35,18 +35,20 @@ def add_commands(commands) -> None:
         metavar="NAME",
         help=f"what to write: {', '.join(list_presets())}; or a preset's .json file (default plain)",
     )
-    _add_watching_options(caption)
+    _add_code_options(caption)
     caption.set_defaults(run=run_caption)
     ask = commands.add_parser("ask", help="ask Qwen3-VL questions about a video, which is read once for all of them")
     ask.add_argument("clip", metavar="CLIP", help="a video file")
     ask.add_argument("questions", nargs="+", metavar="QUESTION", help="each is answered on its own")
-    _add_watching_options(ask)
+    _add_code_options(ask)
     ask.set_defaults(run=run_ask)
 
 
-def _add_watching_options(parser: argparse.ArgumentParser) -> None:
+def _add_code_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
-    parser.add_argument("--mode", choices=MODES, default="thumbnail", help="how frames are shown (default thumbnail)")
+    parser.add_argument(
+        "--mode", choices=tuple(ENCODERS), default="thumbnail", help="how frames are shown (default thumbnail)"
+    )
     add_looking_options(parser)
     parser.add_argument("--budget", type=int, metavar="TOKENS", help="stay within this many visual tokens")
     parser.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
@@ -62,16 +64,16 @@ def _add_watching_options(parser: argparse.ArgumentParser) -> None:
 def run_caption(arguments: argparse.Namespace) -> int:
     """Caption each clip. Captions are printed as they come, so an error later on does not lose those before."""
     preset = _preset(arguments.preset)
-    how, sources = _watching(arguments), [VideoSource.open(clip) for clip in arguments.clips]
+    config, sources = config_of(arguments), [VideoSource.open(clip) for clip in arguments.clips]
     model, rows = load_model(arguments), []
-    max_tokens = arguments.max_tokens or preset.max_tokens
+    writing = Writing(sampling_of(arguments), arguments.max_tokens, not arguments.no_thinking)
     for clip, source in zip(arguments.clips, sources, strict=True):
-        code = _watch(source, model, how, max_tokens + len(model.tokenizer.encode(preset.prompt)))
-        answer = _ask(converse(model, code), preset.prompt, max_tokens, preset.schema, arguments)
-        rows.append({"file": clip, **_row(answer, code)})
+        found = caption(source, model, config, preset, writing, progress=TerminalProgress(source.info.name))
+        warn(found.code.warnings)
+        rows.append({"file": clip, **found.to_json()})
         if arguments.json != "-":
             heading = f"{clip}\n" if len(arguments.clips) > 1 else ""
-            print(heading + answer.text, flush=True)
+            print(heading + found.text, flush=True)
     if arguments.json:
         write_json(rows[0] if len(rows) == 1 else {"clips": rows}, arguments.json)
     return 0
@@ -79,17 +81,24 @@ def run_caption(arguments: argparse.Namespace) -> int:
 
 def run_ask(arguments: argparse.Namespace) -> int:
     """Answer every question from one reading of the clip."""
-    how, source = _watching(arguments), VideoSource.open(arguments.clip)
+    config, source = config_of(arguments), VideoSource.open(arguments.clip)
     model = load_model(arguments)
     max_tokens = arguments.max_tokens or 512
-    longest = max(len(model.tokenizer.encode(question)) for question in arguments.questions)
-    code = _watch(source, model, how, max_tokens + longest)
+    longest = max(question_tokens(model.tokenizer, question) for question in arguments.questions)
+    code = watch(source, model, config, reserve=max_tokens + longest, progress=TerminalProgress(source.info.name))
+    warn(code.warnings)
     reading = converse(model, code)
     seconds = reading.read(TerminalProgress("reading"))
     answers = []
     for question in arguments.questions:
-        answer = _ask(reading.fork(), question, max_tokens, None, arguments)
-        answers.append({"question": question, **_row(answer, code)})
+        answer = reading.fork().ask(
+            question,
+            sampling=sampling_of(arguments),
+            max_tokens=max_tokens,
+            thinking=not arguments.no_thinking,
+            progress=TerminalProgress("reading and writing"),
+        )
+        answers.append({"question": question, **answer.to_json(code)})
         if arguments.json != "-":
             heading = f"{question}\n" if len(arguments.questions) > 1 else ""
             print(heading + answer.text, flush=True)
@@ -105,14 +114,15 @@ def _preset(name: str) -> Preset:
     return read_preset(presets.get(name) or Path(name))
 
 
-def _watching(arguments: argparse.Namespace) -> Watching:
+def config_of(arguments: argparse.Namespace) -> CodeConfig:
+    """How clips become codes, as the options ask."""
     rule = {"gamma": number_or_word(arguments.gamma), "cap": arguments.cap}
     policy = "adaptive"
     if arguments.every_frame:
         policy, rule = "fixed", {"cap": 0}
     elif arguments.budget is not None:
         policy, rule = "budget", {**rule, "budget": arguments.budget}
-    return Watching(
+    return CodeConfig(
         mode="keyframes" if arguments.every_frame else arguments.mode,
         sampling=sampling_of_clips(arguments),
         area=side_of(arguments) ** 2,
@@ -122,30 +132,3 @@ def _watching(arguments: argparse.Namespace) -> Watching:
         pair_thumbnails=arguments.pair_thumbnails,
         drop=arguments.drop,
     )
-
-
-def _watch(source: VideoSource, model: Qwen3VL, how: Watching, reserve: int) -> VisualCode:
-    # The chat's own words take some tokens beside question and answer.
-    code = watch(source, model, how, reserve=reserve + 32, progress=TerminalProgress(source.info.name))
-    warn(code.warnings)
-    return code
-
-
-def _ask(conversation: Conversation, question: str, max_tokens: int, schema, arguments) -> Answer:
-    return conversation.ask(
-        question,
-        sampling=sampling_of(arguments),
-        max_tokens=max_tokens,
-        thinking=not arguments.no_thinking,
-        schema=schema,
-        progress=TerminalProgress("reading and writing"),
-    )
-
-
-def _row(answer: Answer, code: VisualCode) -> dict:
-    return {
-        "text": answer.text,
-        "reasoning": answer.reasoning,
-        "truncated": answer.truncated,
-        "report": answer.report(code),
-    }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ..code.watching import Watching
+from ..code.pipeline import CodeConfig
 from ..errors import InputError
 from ..evaluation.paired import MODES, check_modes, evaluate, read_tasks
 from ..evaluation.report import evaluation_page, lost_plans
@@ -137,12 +137,12 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     modes = [mode.strip() for mode in arguments.modes.split(",")]
     check_modes(modes)
     tasks = read_tasks(arguments.tasks, arguments.limit)
-    how = Watching(
+    config = CodeConfig(
         sampling=sampling_of_clips(arguments),
         area=side_of(arguments) ** 2,
         rule={"gamma": number_or_word(arguments.gamma)},
     )
-    found = evaluate(tasks, load_model(arguments), modes, how, TerminalProgress("evaluating"))
+    found = evaluate(tasks, load_model(arguments), modes, config, TerminalProgress("evaluating"))
     summary = summarise(found.outcomes, route(found.outcomes, found.plans))
     if arguments.json:
         write_json(summary, arguments.json)

@@ -15,9 +15,13 @@ from ..errors import InputError
 from ..files import write_text, writing
 from ..progress import TerminalProgress
 from ..source.reading import Sampling, VideoSource, fit_size
+from ..source.sampled import SampledVideo
+from ..video import planning
 from ..video.cuts import Cuts, cuts_of
 from ..video.extraction import VECTORS, extract
-from ..video.gop import CAP, POLICIES, GopPlan, auto_gamma, plan_from_costs
+from ..video.gop import POLICIES, GopPlan
+from ..video.planning import CAP, auto_gamma, plan_from_costs
+from ..video.primitives import Primitives
 from ..video.shots import cut_times
 from ..video.tokens import MODES
 from .costs import Pricing, add_cost_options
@@ -43,7 +47,9 @@ def add_commands(commands) -> None:
         "--frames", metavar="N,N,...", help="for --policy frames: positions of I among the sampled frames"
     )
     plan.add_argument("--cuts", action="store_true", help="start a group at each hard cut, found at full frame rate")
-    plan.add_argument("--mode", choices=MODES, default="thumbnail", help="whose tokens to count (default thumbnail)")
+    plan.add_argument(
+        "--mode", choices=tuple(MODES), default="thumbnail", help="whose tokens to count (default thumbnail)"
+    )
     add_cost_options(plan)
     plan.add_argument("--json", metavar="F", help="write the plan as JSON; - for standard output")
     plan.add_argument("--png", metavar="F", help="draw the plan; a folder where several clips are given")
@@ -91,26 +97,20 @@ def run_plan(arguments: argparse.Namespace) -> int:
     rule = planning_rule(arguments)
     pricing = Pricing(arguments) if arguments.cost else None
     if arguments.costs:
-        plan = plan_from_costs(read_costs(arguments.costs), size=(arguments.side, arguments.side), **rule)
-        report([(arguments.costs, plan, None)], arguments, pricing)
+        decided = plan_from_costs(read_costs(arguments.costs), size=(arguments.side, arguments.side), **rule)
+        report([(arguments.costs, decided, None)], arguments, pricing)
         return 0
-    looked_at, took = [], []
+    searched, took = [], []
     for clip in arguments.clips:
         began = time.perf_counter()
-        looked_at.append(look(clip, arguments))
+        searched.append(search_clip(clip, arguments))
         took.append(time.perf_counter() - began)
     planned = []
-    for (source, _, primitives), gamma in zip(looked_at, shared_gammas(looked_at, rule), strict=True):
-        plan = plan_from_costs(
-            primitives.pcost,
-            index=primitives.index,
-            pts=primitives.pts,
-            size=primitives.size,
-            source=primitives.source,
-            cuts=cuts_of(source, TerminalProgress(source.info.name)).cuts if arguments.cuts else (),
-            **{**rule, "gamma": gamma},
-        )
-        planned.append((source.info.name, plan, source))
+    for primitives, gamma in zip(searched, shared_gammas(searched, rule), strict=True):
+        video = primitives.video
+        cuts = cuts_of(video.source, TerminalProgress(video.name)).cuts if arguments.cuts else ()
+        decided = planning.plan(primitives, cuts=cuts, **{**rule, "gamma": gamma})
+        planned.append((video.name, decided, video.source))
     report(planned, arguments, pricing, took if arguments.source == "search" else None)
     return 0
 
@@ -162,29 +162,30 @@ def read_costs(path: str) -> list:
     return costs
 
 
-def look(clip: str, arguments):
-    """(source, sampling, primitives) of one clip, read as the options ask."""
+def search_clip(clip: str, arguments) -> Primitives:
+    """The primitives of one clip, read as the options ask."""
     source = VideoSource.open(clip)
     sampling = Sampling.by_fps(arguments.fps) if arguments.fps else Sampling.all()
     size = fit_size(source.info.width, source.info.height, arguments.side**2)
-    progress = TerminalProgress(source.info.name)
-    return source, sampling, extract(source, sampling, size, vectors=arguments.source, progress=progress)
+    video = SampledVideo(source, sampling, size)
+    return extract(video, arguments.source, progress=TerminalProgress(video.name))
 
 
-def shared_gammas(looked_at, rule: dict) -> list:
+def shared_gammas(searched: list[Primitives], rule: dict) -> list:
     """One gamma for each clip. 'auto' is found over all of them at once, with costs brought to one size."""
-    if rule["gamma"] != "auto" or len(looked_at) == 1:
-        return [rule["gamma"]] * len(looked_at)
+    if rule["gamma"] != "auto" or len(searched) == 1:
+        return [rule["gamma"]] * len(searched)
     area = REFERENCE_SIZE[0] * REFERENCE_SIZE[1]
-    scales = [primitives.size[0] * primitives.size[1] / area for _, _, primitives in looked_at]
-    costs = [primitives.pcost / scale for (_, _, primitives), scale in zip(looked_at, scales, strict=True)]
+    scales = [primitives.size[0] * primitives.size[1] / area for primitives in searched]
+    costs = [primitives.pcost / scale for primitives, scale in zip(searched, scales, strict=True)]
     gamma = auto_gamma(costs, REFERENCE_SIZE, rule["cap"])
     return [gamma * scale for scale in scales]
 
 
 def run_motion(arguments: argparse.Namespace) -> int:
     check_folders(arguments.png)
-    source, _, primitives = look(arguments.clip, arguments)
+    primitives = search_clip(arguments.clip, arguments)
+    source = primitives.video.source
     if arguments.at is None:
         position = most_moving(primitives)
     else:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..code.encoding import shrink
+from ..code.modes.pictures import shrink
 from ..code.visual_code import Segment, VisualCode
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..source.reading import Frames, Sampling, VideoSource
+from ..source.sampling import CELL
 from ..video.gop import I
 from .canvas import (
     BACKGROUND,
@@ -303,7 +304,7 @@ def draw_pictures(canvas: Canvas, layout: Layout, frames: Iterable[Frames]) -> N
             if slot is None:
                 continue
             segment = slot.segment
-            seen = shrink(rgb[None], (32 * segment.grid[0], 32 * segment.grid[1]))[0]
+            seen = shrink(rgb[None], (CELL * segment.grid[0], CELL * segment.grid[1]))[0]
             if index != segment.index[-1]:
                 first_of_pair[segment.index[-1]] = seen
                 continue
@@ -332,7 +333,7 @@ def with_pruned_cells(seen: np.ndarray, segment: Segment) -> np.ndarray:
     """``seen`` uint8 [H, W, 3] with the cells that hold no token any more in dark grey."""
     pruned = np.ones(segment.grid, bool)
     pruned.flat[segment.cell.cpu().numpy()] = False
-    pruned = pruned.repeat(32, 0).repeat(32, 1)
+    pruned = pruned.repeat(CELL, 0).repeat(CELL, 1)
     shade = 0.22 * seen.mean(-1, keepdims=True) + 0.78 * np.array(PANEL)
     return np.where(pruned[..., None], shade, seen).astype(np.uint8)
 

@@ -7,8 +7,9 @@ from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..source.reading import Frames, Sampling, VideoSource
 from ..video.cuts import Cuts
-from ..video.gop import GopPlan, scaled_gamma
+from ..video.gop import GopPlan
 from ..video.motion import predict
+from ..video.planning import scaled_gamma
 from ..video.primitives import Primitives
 from ..video.shots import cut_times
 from .motion import draw_motion_field, draw_motion_sheet, draw_prediction, draw_residual

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ..code.choice import choose
 from ..code.conversation import Conversation, converse
+from ..code.pipeline import CodeConfig, watch
 from ..code.visual_code import VisualCode
-from ..code.watching import Watching, watch
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..qwen.generate import GREEDY
@@ -138,7 +138,7 @@ def evaluate(
     tasks: Sequence[Task],
     model,
     modes: Sequence[str],
-    how: Watching,
+    config: CodeConfig,
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Choose the likeliest choice of every task in every mode; write the answer, for an exact match, without choices.
@@ -147,7 +147,7 @@ def evaluate(
 
     Args:
         modes: names of ``MODES``.
-        how: sampling and area of all modes; its policy and mode are each mode's own.
+        config: sampling and area of all modes; its policy and mode are each mode's own.
         progress: told clips times modes.
     """
     check_modes(modes)
@@ -157,13 +157,13 @@ def evaluate(
     outcomes, plans = [], {}
     for number, (clip, asked) in enumerate(clips.items()):
         source = VideoSource.open(clip)
-        reference = watch(source, model, replace(how, mode="thumbnail", policy="adaptive"))
+        reference = watch(source, model, replace(config, mode="thumbnail", policy="adaptive"))
         plans[clip] = reference.plan
         content = content_of(reference.plan)
         asked = [task if task.content else replace(task, content=content) for task in asked]
         for place, mode in enumerate(modes):
             progress(number * len(modes) + place, len(clips) * len(modes))
-            code = reference if mode == "thumbnail" else watch(source, model, watching(mode, how, reference))
+            code = reference if mode == "thumbnail" else watch(source, model, config_of(mode, config, reference))
             outcomes += _outcomes(asked, model, mode, code, reference.plan)
     progress(len(clips) * len(modes), len(clips) * len(modes))
     return Evaluation(outcomes, plans)
@@ -203,34 +203,34 @@ def check_modes(modes: Sequence[str]) -> None:
             raise InputError(f"the mode {mode!r} is unknown or named twice; choose each once among {', '.join(MODES)}")
 
 
-def watching(mode: str, how: Watching, reference: VisualCode) -> Watching:
-    """How a clip is watched in ``mode`` where adaptive thumbnails made ``reference`` of it."""
+def config_of(mode: str, config: CodeConfig, reference: VisualCode) -> CodeConfig:
+    """How a clip is encoded in ``mode`` where adaptive thumbnails made ``reference`` of it."""
     plan = reference.plan
     count, budget = len(plan), reference.token_count
     whole = image_tokens(plan.size)
     affordable = max(1, min(count, round(budget / whole)))
     if mode == "rgb":
-        return replace(how, mode="rgb", policy="fixed", rule={"cap": 0})
+        return replace(config, mode="rgb", policy="fixed", rule={"cap": 0})
     if mode == "frames":
-        return replace(how, mode="keyframes", policy="fixed", rule={"cap": 0})
+        return replace(config, mode="keyframes", policy="fixed", rule={"cap": 0})
     if mode == "paired":
-        return replace(how, mode="thumbnail", policy="adaptive", pair_thumbnails=True)
+        return replace(config, mode="thumbnail", policy="adaptive", pair_thumbnails=True)
     if mode == "stamps":
-        return replace(how, mode="thumbnail", policy="adaptive", stamps="whole")
+        return replace(config, mode="thumbnail", policy="adaptive", stamps="whole")
     if mode == "keyframes":
-        return replace(how, mode="keyframes", policy="adaptive")
+        return replace(config, mode="keyframes", policy="adaptive")
     if mode == "evs":
         drop = max(0.0, 1 - budget / (whole * ((count + 1) // 2)))
-        return replace(how, mode="rgb", policy="fixed", rule={"cap": 0}, drop=drop)
+        return replace(config, mode="rgb", policy="fixed", rule={"cap": 0}, drop=drop)
     if mode == "fixed":
         frames = _evenly(int((plan.kind == 1).sum()), count)
-        return replace(how, mode="thumbnail", policy="frames", rule={"frames": frames})
+        return replace(config, mode="thumbnail", policy="frames", rule={"frames": frames})
     frames = _evenly(affordable, count)
     if mode == "random":
         # Frame 0 is always whole, in every plan.
         draw = random.Random(f"{reference.fingerprint}")
         frames = [0, *sorted(draw.sample(range(1, count), affordable - 1))]
-    return replace(how, mode="keyframes", policy="frames", rule={"frames": frames})
+    return replace(config, mode="keyframes", policy="frames", rule={"frames": frames})
 
 
 def _evenly(chosen: int, count: int) -> list[int]:

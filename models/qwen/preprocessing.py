@@ -6,13 +6,12 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from ..source.sampling import CELL
 
-CELL = 32
-"""Pixels on a side of what becomes one token: a 2 x 2 window of 16 x 16 patches."""
 FEWEST_TOKENS = 64
 
 
-def fit_size(height: int, width: int, most_tokens: int = 1024) -> tuple[int, int]:
+def smart_resize(height: int, width: int, most_tokens: int = 1024) -> tuple[int, int]:
     """The (height, width), multiples of 32, at which a picture of that size is shown.
 
     The aspect ratio is kept as far as that allows, the area between 64 and ``most_tokens`` cells of 32 x 32 pixels
@@ -31,8 +30,8 @@ def fit_size(height: int, width: int, most_tokens: int = 1024) -> tuple[int, int
 
 
 def fit_picture(rgb: np.ndarray, most_tokens: int = 1024) -> np.ndarray:
-    """Resize ``rgb`` uint8 [H, W, 3] to :func:`fit_size`, antialiased bicubic."""
-    return resize(rgb, fit_size(*rgb.shape[:2], most_tokens))
+    """Resize ``rgb`` uint8 [H, W, 3] to :func:`smart_resize`, antialiased bicubic."""
+    return resize(rgb, smart_resize(*rgb.shape[:2], most_tokens))
 
 
 def resize(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:

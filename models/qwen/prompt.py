@@ -4,26 +4,34 @@ Source: the chat template in the model files and Hugging Face's ``Qwen3VLProcess
 temporal group, each behind the text ``<0.2 seconds>``: the mean time of the group's two frames.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ..errors import InputError
-from .rope import mrope_positions, segments_of
+from .rope import Segment, mrope_positions
 from .tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The place of one picture among text: ``rows`` x ``columns`` merged tokens.
+    """One picture among text: ``rows`` x ``columns`` merged tokens.
 
-    ``seconds`` is the time of a video's temporal group; None marks a picture that stands outside time.
+    ``seconds`` is the time of a video's temporal group; None marks a picture that stands outside time. ``positions``
+    int64 [3, n] (time, row, column) from the picture's start are those of its tokens where it has not all of its grid.
     """
 
     rows: int
     columns: int
     seconds: float | None = None
+    positions: torch.Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it has."""
+        return self.rows * self.columns if self.positions is None else self.positions.shape[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +76,20 @@ def lay_out(parts: Sequence[str | Picture], tokenizer: Tokenizer, start: int = 0
     for part in parts:
         if isinstance(part, str) and ("<|image_pad|>" in part or "<|video_pad|>" in part):
             raise InputError("The text writes out a picture's token, <|image_pad|> or <|video_pad|>; leave it out.")
-    pictures = [part for part in parts if isinstance(part, Picture)]
+    pictures = iter([part for part in parts if isinstance(part, Picture)])
     text = "".join(part if isinstance(part, str) else _marked(part) for part in parts)
     pads = {tokenizer.image_pad, tokenizer.video_pad}
     ids: list[int] = []
-    waiting = iter(pictures)
-    for index in tokenizer.encode(text):
-        if index in pads:
-            picture = next(waiting)
-            ids += [index] * (picture.rows * picture.columns)
-        else:
-            ids.append(index)
-    grids = {
-        still: [(1, p.rows, p.columns) for p in pictures if (p.seconds is None) is still] for still in (True, False)
-    }
-    segments = segments_of(ids, tokenizer.image_pad, tokenizer.video_pad, grids[True], grids[False], merge=1)
+    segments: list[Segment] = []
+    for pad, run in itertools.groupby(tokenizer.encode(text), key=lambda index: index if index in pads else None):
+        found = list(run)
+        if pad is None:
+            ids += found
+            segments.append(len(found))
+        for picture in itertools.islice(pictures, 0 if pad is None else len(found)):
+            ids += [pad] * picture.tokens
+            own = () if picture.positions is None else (picture.positions,)
+            segments.append((picture.rows, picture.columns, *own))
     positions, next_position = mrope_positions(segments, start)
     rows = [row for row, index in enumerate(ids) if index in pads]
     return Prompt(ids, positions, torch.tensor(rows, dtype=torch.int64), next_position)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-Segment = int | tuple[int, int]
-"""A stretch of the sequence: a number of text tokens, or the (rows, columns) of one picture's merged tokens."""
+Segment = int | tuple[int, int] | tuple[int, int, torch.Tensor]
+"""A stretch of the sequence: a number of text tokens, or the (rows, columns) of one picture's merged tokens, followed
+by the positions int64 [3, n] of those it has, from its start, where it has not all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,9 @@ def mrope_positions(segments: Sequence[Segment], start: int = 0) -> tuple[torch.
             pieces.append(torch.arange(start, start + segment).expand(3, segment))
             start += segment
         else:
-            rows, columns = segment
-            pieces.append(torch.cartesian_prod(torch.tensor([0]), torch.arange(rows), torch.arange(columns)).T + start)
+            rows, columns, *own = segment
+            whole = (torch.tensor([0]), torch.arange(rows), torch.arange(columns))
+            pieces.append((own[0] if own else torch.cartesian_prod(*whole).T) + start)
             start += max(rows, columns)
     return torch.cat(pieces, dim=1) if pieces else torch.zeros(3, 0, dtype=torch.int64), start
 

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,12 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.index)
+
+
+def join_frames(chunks: Iterable[Frames]) -> Frames:
+    """All frames of ``chunks`` in one."""
+    parts = list(chunks)
+    return Frames(*(np.concatenate([getattr(part, name) for part in parts]) for name in Frames.__slots__))
 
 
 class VideoSource:
@@ -175,8 +181,7 @@ class VideoSource:
         progress: Progress = no_progress,
     ) -> Frames:
         """All sampled frames at once; arguments and errors as in ``frames``."""
-        parts = list(self.frames(sampling, size, progress=progress))
-        return Frames(*(np.concatenate([getattr(part, name) for part in parts]) for name in Frames.__slots__))
+        return join_frames(self.frames(sampling, size, progress=progress))
 
     def _report(self, losses: Losses, timeline: Timeline, first: int, last: int):
         """Leave the one warning about what was lost in the trim window."""

@@ -7,6 +7,9 @@ import numpy as np
 
 from ..errors import InputError
 
+CELL = 32
+"""Side in pixels of the square that one visual token covers: a 2 x 2 window of 16 x 16 patches (Qwen3-VL)."""
+
 CLOCK_SLACK = 1e-3
 """Seconds a frame may come late and still count for its moment: Matroska and WebM round times to milliseconds."""
 
@@ -80,7 +83,7 @@ def _on_screen_at_rate(pts: np.ndarray, fps: float) -> np.ndarray:
     return np.flatnonzero(on_screen)
 
 
-def fit_size(width: int, height: int, area: int = 512 * 512, multiple: int = 32) -> tuple[int, int]:
+def fit_size(width: int, height: int, area: int = 512 * 512, multiple: int = CELL) -> tuple[int, int]:
     """(H, W), both multiples of ``multiple``, of about ``area`` pixels and about the aspect of ``width`` x ``height``.
 
     Of the sizes around the exact one, the one that errs least in aspect and area together (as factors). Raises

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from ..qwen.prompt import Prompt, asking, lay_out, opening
 from ..qwen.tokenizer import Tokenizer
 from ..qwen.vision import patches_of
+from ..source.sampling import CELL
 from .examples import Example
 from .text_targets import MENTION_VALUES
 
@@ -183,7 +184,7 @@ def _pictures(examples, rows: list[_Row], length: int) -> tuple:
     for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
         at = 0
         for picture, whole in zip(example.pictures, example.wholes, strict=True):
-            tokens = (picture.shape[1] // 32) * (picture.shape[2] // 32)
+            tokens = (picture.shape[1] // CELL) * (picture.shape[2] // CELL)
             places = number * length + row.prompt.visual_index[at : at + tokens]
             cells = torch.from_numpy(example.cells[at : at + tokens])
             shown = torch.from_numpy(picture), places, cells, torch.from_numpy(whole), places[-1:] + 1

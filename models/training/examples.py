@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..code.encoding import shrink
 from ..code.modes import STAMPS, group_frames
+from ..code.modes.pictures import shrink
 from ..qwen.prompt import Picture
+from ..source.sampling import CELL
 from ..synthetic.ground_truth import Truth, truth_of
 from ..synthetic.questions import Question, write_caption, write_questions
 from ..synthetic.rendering import render_frame
 from ..synthetic.scenes import CONTENTS, SPLITS, Clip, sample_clip, weighted
-from ..video.gop import plan_from_costs
+from ..video.planning import plan_from_costs
 from .text_targets import changes, moments, untold
 
 DESCRIBE = (
@@ -127,7 +128,7 @@ def _grouped(draw, clip: Clip, frames: list[int], size, form: str, shares: tuple
 
 def _still(clip: Clip, frame: int, size):
     """Parts, pictures and what they tell of one frame outside time."""
-    rows, columns = size[0] // 32, size[1] // 32
+    rows, columns = size[0] // CELL, size[1] // CELL
     return [Picture(rows, columns)], [render_frame(clip, size, frame)[None]], untold(rows * columns, 1)
 
 
@@ -137,7 +138,7 @@ def _video(clip: Clip, frames: list[int], size, groups):
     parts, pictures = [], []
     for group in groups:
         seconds = (frames[group.frames[0]] / clip.fps + frames[group.frames[-1]] / clip.fps) / 2
-        parts.append(Picture(group.size[0] // 32, group.size[1] // 32, seconds if group.stamped else None))
+        parts.append(Picture(*group.grid, seconds if group.stamped else None))
         pictures.append(shrink(np.stack([rendered[at] for at in group.frames]), group.size))
     first = [group.frames[0] for group in groups]
     told = changes(

@@ -12,15 +12,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..code.encoding import shrink
+from ..code.modes.pictures import shrink
 from ..qwen.vision import patches_of
+from ..source.sampling import CELL
 from ..synthetic.ground_truth import place_map
 from ..synthetic.rendering import brightness, look, poses, render_frame, what_is_shown
 from ..synthetic.scenes import COLOURS, CONTENTS, GROUNDS, PATTERNS, SHAPES, SIZES, Clip, Figure, sample_clip
 from ..video.tokens import thumbnail_size
-
-CELL = 32
-"""Pixels of a token's cell along a side."""
 
 DETAIL = 16
 """Points along a side at which a cell is looked at for figures."""

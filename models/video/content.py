@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .gop import SMALLEST_LEVELS, GopPlan
+from .gop import GopPlan
+from .planning import SMALLEST_LEVELS
 
 CONTENTS = ("static", "low motion", "high motion", "many cuts")
 

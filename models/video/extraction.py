@@ -1,7 +1,11 @@
 """Codec primitives of a video, whichever way the user asks for."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from ..progress import Progress, no_progress
-from ..source.reading import Sampling, VideoSource
+from ..source.reading import Frames, join_frames
+from ..source.sampled import SampledVideo
 from .bitstream import bitstream_primitives, check_codec
 from .primitives import Primitives, primitives
 
@@ -12,24 +16,28 @@ CHUNK = 8
 
 
 def extract(
-    source: VideoSource,
-    sampling: Sampling,
-    size: tuple[int, int],
+    video: SampledVideo,
     vectors: str = "search",
     radius: int = 32,
+    frames: Iterable[Frames] | None = None,
     progress: Progress = no_progress,
 ) -> Primitives:
-    """Motion and cost of the sampled frames of ``source`` at ``size`` (H, W), multiples of 16.
+    """Motion and cost of the frames of ``video``, whose sides are multiples of 16.
 
     Args:
         vectors: 'search' looks for motion in the pixels and holds ``CHUNK`` frames at a time; 'bitstream' takes the
             vectors that the encoder wrote and holds all sampled frames.
         radius: search window in pixels to each side (16, 32 or 64); not used by 'bitstream'.
+        frames: the frames of ``video`` in chunks, where they are read elsewhere; read here if not given.
         progress: called for every decoded frame.
 
     Raises InputError where the source cannot be read, or its codec's vectors cannot.
     """
     if vectors == "bitstream":
-        check_codec(source)
-        return bitstream_primitives(source, source.read(sampling, size, progress), progress=progress)
-    return primitives(source.frames(sampling, size, CHUNK, progress), radius)
+        check_codec(video.source)
+    chunks = video.frames(CHUNK, progress) if frames is None else frames
+    if vectors == "bitstream":
+        found = bitstream_primitives(video.source, join_frames(chunks), progress=progress)
+    else:
+        found = primitives(chunks, radius)
+    return replace(found, video=video)

@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..source.reading import Frames
+from ..source.sampled import SampledVideo
 from .motion import BLOCK, PENALTY, search
 
 __all__ = ["BLOCK", "Primitives", "primitives"]
@@ -27,6 +28,7 @@ class Primitives:
         pts: float64 [T], presentation times in seconds.
         size: (H, W) in pixels.
         source: 'search' or 'bitstream'.
+        video: the frames that they are of, where that is known.
     """
 
     mv: np.ndarray
@@ -38,6 +40,7 @@ class Primitives:
     pts: np.ndarray
     size: tuple[int, int]
     source: str = "search"
+    video: SampledVideo | None = None
 
     def __len__(self) -> int:
         return len(self.ref)

@@ -1,15 +1,12 @@
-"""What a plan costs in visual tokens, mode by mode, and what the two RGB baselines would have cost."""
+"""The modes: what a P frame becomes in each, and what a plan costs in visual tokens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import InputError
-
-CELL = 32
-"""Side in pixels of the square that one token covers: 2 x 2 patches of 16 pixels, merged (Qwen3-VL)."""
-
-MODES = ("rgb", "keyframes", "thumbnail", "ptoken", "delta")
-"""How frames reach the model. ``rgb`` is native video (two frames share one picture's tokens); the others spend a whole
-picture on an I frame and differ in what a P frame is."""
+from ..source.sampling import CELL
 
 PTOKEN_TOKENS = 16
 """P frame of AdaCodec: 64 latents on an 8 x 8 grid, merged 2 x 2 (arXiv 2606.02569, appendix B)."""
@@ -37,31 +34,69 @@ def thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def predicted_tokens(mode: str, size: tuple[int, int]) -> int:
-    """Tokens of one P frame in a mode that tells I from P."""
-    if mode == "thumbnail":
-        return image_tokens(thumbnail_size(size))
-    return {"keyframes": 0, "ptoken": PTOKEN_TOKENS, "delta": DELTA_TOKENS}[mode]
+def thumbnail_tokens(size: tuple[int, int]) -> int:
+    """Tokens of the thumbnail of an (H, W) picture."""
+    return image_tokens(thumbnail_size(size))
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How frames reach the model; an I frame is a whole picture in every mode.
+
+    Attributes:
+        name: as users write it.
+        predicted: what a P frame becomes, for tooltips and tables.
+        tokens: visual tokens of a P frame of an (H, W) picture; of a pair of frames where ``paired``.
+        paired: frames go through the tower in native pairs, whatever the plan says of I and P.
+        prunable: its whole pictures may be pruned by Efficient Video Sampling.
+        trained: needs weights that were trained for the model.
+    """
+
+    name: str
+    predicted: str
+    tokens: Callable[[tuple[int, int]], int]
+    paired: bool = False
+    prunable: bool = True
+    trained: bool = False
+
+
+MODES = {
+    mode.name: mode
+    for mode in (
+        Mode("rgb", "half of a native pair of whole frames", image_tokens, paired=True),
+        Mode("keyframes", "nothing: it is left out", lambda size: 0),
+        Mode("thumbnail", "a picture a quarter as wide and high", thumbnail_tokens),
+        Mode("ptoken", "16 tokens of motion and residual", lambda size: PTOKEN_TOKENS, trained=True),
+        Mode("delta", "4 motion and 4 residual tokens", lambda size: DELTA_TOKENS, trained=True),
+    )
+}
+"""Every mode by its name. The encoder of each is in ``models/code/modes``."""
+
+
+def mode_named(name: str) -> Mode:
+    """The mode of that name. Raises InputError where there is none."""
+    if name not in MODES:
+        raise InputError(f"mode {name!r} is unknown; choose one of {', '.join(MODES)}")
+    return MODES[name]
 
 
 def frame_tokens(mode: str, kind: np.ndarray, keep: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """int32 [T]: visual tokens of each frame, 0 where it is not kept.
 
     Args:
-        mode: one of ``MODES``. In ``rgb`` the first frame of each pair of kept frames carries the pair's tokens and the
-            second none; a last frame without partner counts as a pair, as Qwen3-VL repeats it.
+        mode: one of ``MODES``. Where it is paired, the first frame of each pair of kept frames carries the pair's
+            tokens and the second none; a last frame without partner counts as a pair, as Qwen3-VL repeats it.
         kind: uint8 [T], 1 for I and 0 for P.
         keep: bool [T].
         size: (H, W) of an I frame in pixels, multiples of 32.
     """
-    if mode not in MODES:
-        raise InputError(f"mode {mode!r} is unknown; choose one of {', '.join(MODES)}")
-    whole = image_tokens(size)
+    record = mode_named(mode)
+    whole, predicted = image_tokens(size), record.tokens(size)
     tokens = np.zeros(len(kind), np.int32)
-    if mode == "rgb":
-        tokens[np.flatnonzero(keep)[::2]] = whole
+    if record.paired:
+        tokens[np.flatnonzero(keep)[::2]] = predicted
         return tokens
-    tokens[keep] = np.where(kind[keep] == 1, whole, predicted_tokens(mode, size))
+    tokens[keep] = np.where(kind[keep] == 1, whole, predicted)
     return tokens
 
 
@@ -69,10 +104,8 @@ def token_totals(kind: np.ndarray, keep: np.ndarray, size: tuple[int, int]) -> d
     """Tokens of the clip in every mode, beside what both RGB baselines spend on the same T sampled frames.
 
     ``rgb_per_frame`` (AdaCodec's baseline, a whole picture for each frame) and ``rgb_paired`` (native Qwen3-VL, half of
-    that) read every sampled frame; the other four read the frames that the plan keeps.
+    that) read every sampled frame; the others read the frames that the plan keeps.
     """
     whole = image_tokens(size)
     totals = {"rgb_per_frame": whole * len(kind), "rgb_paired": whole * ((len(kind) + 1) // 2)}
-    for mode in MODES[1:]:
-        totals[mode] = int(frame_tokens(mode, kind, keep, size).sum())
-    return totals
+    return totals | {mode: int(frame_tokens(mode, kind, keep, size).sum()) for mode in MODES if mode != "rgb"}

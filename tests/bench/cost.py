@@ -27,15 +27,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from codeclens.models.code.calibration import calibrate
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.cost import Cost, predict, search_seconds
-from codeclens.models.code.watching import Watching, watch
+from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.errors import InputError
 from codeclens.models.qwen.generate import GREEDY
 from codeclens.models.qwen.placement import load_placed
 from codeclens.models.source.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.sampled import SampledVideo
 from codeclens.models.synthetic.clip_files import seeds_of, write_clips
 from codeclens.models.video.content import content_of
 from codeclens.models.video.extraction import extract
-from codeclens.models.video.gop import plan
+from codeclens.models.video.planning import plan
 from codeclens.models.weights import FPS, SIDE, embedded_pair
 from support.machine import describe_machine
 
@@ -124,19 +125,19 @@ def measure(clip: Path, model, calibration, side: int, fps: float, answer_tokens
     source, sampling = VideoSource.open(str(clip)), Sampling.by_fps(fps)
     size = fit_size(source.info.width, source.info.height, side**2)
     began = time.perf_counter()
-    decided = plan(extract(source, sampling, size))
+    decided = plan(extract(SampledVideo(source, sampling, size)))
     read_seconds = max(0.0, time.perf_counter() - began - search_seconds(decided, calibration))
     runs = []
     for mode in MODES:
-        how = Watching(mode=mode, sampling=sampling, area=side**2)
+        config = CodeConfig(mode=mode, sampling=sampling, area=side**2)
         before = start_of_growth()
-        code = watch(VideoSource.open(str(clip)), model, how)
+        code = watch(VideoSource.open(str(clip)), model, config)
         answer = converse(model, code).ask(QUESTION, sampling=GREEDY, max_tokens=answer_tokens)
         grown = None if before is None else resident("VmHWM") - before
         written = len(answer.generation.ids)
         options = {"question": QUESTION, "answer_tokens": written}
-        predicted = predict(decided, how, model, calibration, read_seconds=read_seconds, **options)
-        alone = predict(decided, how, model, calibration, **options)
+        predicted = predict(decided, config, model, calibration, read_seconds=read_seconds, **options)
+        alone = predict(decided, config, model, calibration, **options)
         if (predicted.visual_tokens, predicted.prompt_tokens) != (code.token_count, answer.prompt_tokens):
             sys.exit(f"{clip.name}, {mode}: {predicted} but the code has {code.token_count}, {answer.prompt_tokens}")
         runs.append(Run(clip.name, content_of(decided), mode, code.seconds | answer.seconds, predicted, alone, grown))

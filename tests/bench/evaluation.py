@@ -20,7 +20,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from codeclens.models.code.watching import Watching
+from codeclens.models.code.pipeline import CodeConfig
 from codeclens.models.evaluation.paired import MODES, Evaluation, evaluate, read_tasks
 from codeclens.models.evaluation.report import evaluation_page, lost_plans
 from codeclens.models.evaluation.router import ROUTER, route
@@ -86,8 +86,8 @@ def evaluate_share(share: tuple) -> Evaluation:
     seeds = seeds_of("test", first, count)
     index = write_clips(Path(folder) / f"{first}", seeds, (SIDE, SIDE), look_fps=FPS, content=content)
     tasks = [task for task in read_tasks(index) if content is None or task.kind == content]
-    how = Watching(sampling=Sampling.by_fps(FPS), area=SIDE**2)
-    return evaluate(tasks, load_placed(*embedded_pair(), "cpu"), modes, how)
+    config = CodeConfig(sampling=Sampling.by_fps(FPS), area=SIDE**2)
+    return evaluate(tasks, load_placed(*embedded_pair(), "cpu"), modes, config)
 
 
 def print_groups(summary: dict, key: str) -> None:

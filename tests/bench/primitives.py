@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from codeclens.models.errors import InputError
 from codeclens.models.source.reading import Sampling, VideoSource, fit_size
-from codeclens.models.video.gop import plan_from_costs
 from codeclens.models.video.motion import PENALTY, search
+from codeclens.models.video.planning import plan_from_costs
 from support.block_search import exhaustive_frame
 
 AREA = 512 * 512

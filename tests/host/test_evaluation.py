@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from codeclens.models.code.watching import Watching
+from codeclens.models.code.pipeline import CodeConfig
 from codeclens.models.evaluation.paired import evaluate, read_tasks
 from codeclens.models.evaluation.router import route
 from codeclens.models.evaluation.statistics import summarise, table
@@ -50,7 +50,7 @@ def test_node_says_what_the_library_says_and_writes_the_page(comfyui, prompt, qw
     result = comfyui.run(nodes)
     assert result.error is None
     model = load_qwen3vl(qwen3vl_fixtures / "tiny-tied" / MODEL, dtype=compute_dtype("cpu"))
-    found = evaluate(read_tasks(index), model, MODES, Watching(sampling=Sampling.by_fps(4.0), area=128 * 128))
+    found = evaluate(read_tasks(index), model, MODES, CodeConfig(sampling=Sampling.by_fps(4.0), area=128 * 128))
     expected = summarise(found.outcomes, route(found.outcomes, found.plans))
     shown = result.outputs["evaluate"]["text"][0]
     assert shown.splitlines()[0] == table(expected).splitlines()[0]

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from codeclens.models.code.conversation import converse
-from codeclens.models.code.watching import Watching, watch
+from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.drawing.code import code_view
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.qwen.generate import GREEDY
@@ -82,8 +82,8 @@ def asking(*questions, **options):
 def outside(demo, qwen3vl_fixtures):
     """The same model and clip without the host."""
     model = load_qwen3vl(qwen3vl_fixtures / "tiny-tied" / MODEL, dtype=compute_dtype("cpu"))
-    how = Watching(sampling=Sampling.by_fps(1.0), area=AREA)
-    return model, watch(VideoSource.open(str(demo)), model, how)
+    config = CodeConfig(sampling=Sampling.by_fps(1.0), area=AREA)
+    return model, watch(VideoSource.open(str(demo)), model, config)
 
 
 def test_answers_are_those_of_the_command_line(comfyui, prompt_of, outside):

@@ -2,7 +2,8 @@
 
 import numpy as np
 from codeclens.models.source.reading import Frames
-from codeclens.models.video.gop import GopPlan, plan_from_costs
+from codeclens.models.video.gop import GopPlan
+from codeclens.models.video.planning import plan_from_costs
 
 
 def noise(count: int, height: int = 128, width: int = 192, seed: int = 0) -> np.ndarray:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from codeclens.models.code.answers import find_mentions
-from codeclens.models.code.visual_code import Segment, VisualCode
-from codeclens.models.video.gop import plan_from_costs
+from codeclens.models.code.visual_code import Segment, VisualCode, grid_positions
+from codeclens.models.video.planning import plan_from_costs
 
 
 def still(number, seconds):
     return Segment(
-        "I", (number,), (seconds,), True, (1, 1), torch.zeros(1).long(), torch.zeros(1, 4), torch.zeros(3, 1, 4)
+        "I", (number,), (seconds,), True, (1, 1), grid_positions((1, 1)), torch.zeros(1, 4), torch.zeros(3, 1, 4)
     )
 
 

@@ -12,11 +12,14 @@ from codeclens.models.code import calibration, cost, encoding
 from codeclens.models.code.calibration import calibrate, fit, load, save
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.cost import Calibration, every_frame, footage_of, predict
-from codeclens.models.code.watching import Watching, watch
+from codeclens.models.code.layout import question_tokens
+from codeclens.models.code.modes import pictures
+from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.qwen.generate import GREEDY
 from codeclens.models.qwen.placement import reading_bytes, seeing_bytes
+from codeclens.models.source import sampled
 from codeclens.models.source.reading import Sampling, VideoSource
-from codeclens.models.video.gop import plan_from_costs
+from codeclens.models.video.planning import plan_from_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
@@ -38,7 +41,7 @@ def source():
 
 
 def small(**options):
-    return Watching(**({"area": 96 * 128, "sampling": Sampling.all(), "rule": {"gamma": 1e6}} | options))
+    return CodeConfig(**({"area": 96 * 128, "sampling": Sampling.all(), "rule": {"gamma": 1e6}} | options))
 
 
 def planned(count=20, size=(256, 256), **rule):
@@ -59,21 +62,21 @@ def planned(count=20, size=(256, 256), **rule):
     ],
 )
 def test_tokens_are_those_of_the_code_really_made(tiny_model, source, options):
-    how = small(**options)
-    code = watch(source, tiny_model, how)
+    config = small(**options)
+    code = watch(source, tiny_model, config)
     answer = converse(tiny_model, code).ask(cost.QUESTION, sampling=GREEDY, max_tokens=1)
-    found = predict(code.plan, how, tiny_model, NOTHING)
+    found = predict(code.plan, config, tiny_model, NOTHING)
     assert (found.visual_tokens, found.prompt_tokens) == (code.token_count, answer.prompt_tokens)
 
 
 def test_a_small_context_drops_the_same_gops(tiny_model, source):
-    how = small(mode="keyframes", policy="fixed", rule={"cap": 0})
+    config = small(mode="keyframes", policy="fixed", rule={"cap": 0})
     text = replace(tiny_model.config.text, context_length=300)
     model = replace(tiny_model, config=replace(tiny_model.config, text=text))
     whole = plan_from_costs(np.zeros(14), "fixed", cap=0, pts=np.arange(14.0), size=(96, 128))
-    question = len(model.tokenizer.encode(cost.QUESTION))
-    code = watch(source, model, how, reserve=20 + question + cost.CHAT_TOKENS)
-    found = predict(whole, how, model, NOTHING, answer_tokens=20)
+    question = question_tokens(model.tokenizer, cost.QUESTION)
+    code = watch(source, model, config, reserve=20 + question)
+    found = predict(whole, config, model, NOTHING, answer_tokens=20)
     assert found.visual_tokens == code.token_count < 14 * 12
     assert found.prompt_tokens + 20 <= 300
 
@@ -89,26 +92,26 @@ def test_vision_is_timed_by_the_batches_that_are_encoded(tiny_model, monkeypatch
         tokens, width = rgb.shape[2] * rgb.shape[3] // 1024, model.config.text.hidden_size
         return torch.zeros(len(rgb), tokens, width), torch.zeros(1, len(rgb), tokens, width)
 
-    monkeypatch.setattr(encoding, "encode_pictures", record)
+    monkeypatch.setattr(pictures, "encode_pictures", record)
     plan = planned(45, cap=1 if mode != "thumbnail" else 3)
     frames = VideoSource.from_images(np.zeros((45, 256, 256, 3), np.uint8), 2.0).frames(Sampling.all(), (256, 256))
     encoding.encode_video(frames, plan, tiny_model, mode, pair_thumbnails=pair)
     assert len(batches) > 1
-    how = small(mode=mode, pair_thumbnails=pair)
+    config = small(mode=mode, pair_thumbnails=pair)
     expected = np.sum([(1, n * p, n * p * p) for n, p in batches], axis=0)
     for term, number in enumerate(expected):
         weights = tuple(float(place == term) for place in range(3))
-        found = predict(plan, how, tiny_model, replace(NOTHING, vision=weights))
+        found = predict(plan, config, tiny_model, replace(NOTHING, vision=weights))
         assert found.seconds["vision"] == found.total == number
 
 
 def test_reading_and_writing_are_timed_by_chunks_and_pairs(tiny_model):
-    plan, how = planned(120, (128, 128), cap=0), small(mode="keyframes")
-    prompt = predict(plan, how, tiny_model, NOTHING).prompt_tokens
+    plan, config = planned(120, (128, 128), cap=0), small(mode="keyframes")
+    prompt = predict(plan, config, tiny_model, NOTHING).prompt_tokens
     assert prompt > 2048
 
     def seconds(stage, *weights):
-        return predict(plan, how, tiny_model, replace(NOTHING, **{stage: weights}), answer_tokens=10).seconds[stage]
+        return predict(plan, config, tiny_model, replace(NOTHING, **{stage: weights}), answer_tokens=10).seconds[stage]
 
     assert seconds("prefill", 1, 0, 0) == math.ceil(prompt / 1024)
     assert seconds("prefill", 0, 1, 0) == prompt
@@ -125,7 +128,7 @@ def test_search_and_reading_follow_frames_and_pixels(tiny_model, monkeypatch):
     assert found.seconds["read"] == pytest.approx(3 + (1e-3 + 1e-5) * 20 * 64 * 96)
     assert predict(plan, small(policy="fixed"), tiny_model, weights).seconds["plan"] == 0
     assert predict(plan, small(), tiny_model, weights, read_seconds=7).seconds["read"] == 7
-    monkeypatch.setattr(cost, "HELD_BYTES", 1000)
+    monkeypatch.setattr(sampled, "HELD_BYTES", 1000)
     assert predict(plan, small(), tiny_model, weights, read_seconds=7).seconds["read"] == 14
 
 

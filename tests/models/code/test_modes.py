@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from codeclens.models.code.modes import group_frames
 from codeclens.models.errors import InputError
-from codeclens.models.video.gop import plan_from_costs
+from codeclens.models.video.planning import plan_from_costs
 from codeclens.models.video.tokens import frame_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from codeclens.models.code.pruning import prune
-from codeclens.models.code.visual_code import Segment, VisualCode
+from codeclens.models.code.visual_code import Segment, VisualCode, grid_positions
 from codeclens.models.errors import InputError
-from codeclens.models.video.gop import plan_from_costs
+from codeclens.models.video.planning import plan_from_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ def segment(kind, index, pts, grid, seed=0):
         tuple(pts),
         True,
         grid,
-        torch.arange(count),
+        grid_positions(grid),
         torch.randn(count, WIDTH, generator=generator),
         torch.randn(LEVELS, count, WIDTH, generator=generator),
     )

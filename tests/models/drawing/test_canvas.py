@@ -16,7 +16,7 @@ from codeclens.models.drawing.motion import (
     fitted,
 )
 from codeclens.models.source.reading import Frames
-from codeclens.models.video.gop import plan_from_costs
+from codeclens.models.video.planning import plan_from_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

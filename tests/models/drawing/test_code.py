@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from codeclens.models.code.modes import group_frames
-from codeclens.models.code.visual_code import Segment, VisualCode
+from codeclens.models.code.visual_code import Segment, VisualCode, grid_positions
 from codeclens.models.drawing import code as drawing
 from codeclens.models.drawing.canvas import DROPPED
 from codeclens.models.drawing.code import COLOURS, Layout, code_view, draw_code, fitting_layout
@@ -34,10 +34,9 @@ def code_of(plan, mode: str = "thumbnail", **options) -> VisualCode:
     for group in group_frames(plan, mode, **options):
         shown = list(dict.fromkeys(group.frames))
         index, pts = (tuple(values[shown].tolist()) for values in (plan.index, plan.pts))
-        grid = (group.size[0] // 32, group.size[1] // 32)
         empty = torch.zeros(1, group.tokens, 1)
         segments.append(
-            Segment(group.kind, index, pts, group.stamped, grid, torch.arange(group.tokens), empty[0], empty)
+            Segment(group.kind, index, pts, group.stamped, group.grid, grid_positions(group.grid), empty[0], empty)
         )
     return VisualCode(tuple(segments), mode, "clip.mp4", "", plan)
 

@@ -12,9 +12,9 @@ import pytest
 from codeclens.__main__ import main
 from codeclens.models.code.choice import choose
 from codeclens.models.code.conversation import converse
-from codeclens.models.code.watching import Watching, watch
+from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.errors import InputError
-from codeclens.models.evaluation.paired import MODES, Outcome, Task, check_modes, evaluate, plain, read_tasks, watching
+from codeclens.models.evaluation.paired import MODES, Outcome, Task, check_modes, config_of, evaluate, plain, read_tasks
 from codeclens.models.evaluation.report import evaluation_page, lost_plans
 from codeclens.models.evaluation.statistics import area_under_curve, clip_names, compare, discrimination, summarise
 from codeclens.models.qwen import load_qwen3vl
@@ -30,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-HOW = Watching(sampling=Sampling.by_fps(4), area=128 * 128, rule={"gamma": "auto"})
+HOW = CodeConfig(sampling=Sampling.by_fps(4), area=128 * 128, rule={"gamma": "auto"})
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_modes_show_what_they_say_at_matched_budgets(references, model, mode):
     for source, reference in references:
         whole = 16
         count = len(reference.plan)
-        code = watch(source, model, watching(mode, HOW, reference)) if mode != "thumbnail" else reference
+        code = watch(source, model, config_of(mode, HOW, reference)) if mode != "thumbnail" else reference
         first = int((reference.plan.kind == 1).sum())
         expected = {
             "rgb": whole * ((count + 1) // 2),

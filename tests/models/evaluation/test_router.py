@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from codeclens.models.evaluation.paired import Outcome, Task
 from codeclens.models.evaluation.router import ROUTER, STATISTICS, Rule, _Clip, learn_rule, route
-from codeclens.models.video.gop import plan_from_costs
+from codeclens.models.video.planning import plan_from_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

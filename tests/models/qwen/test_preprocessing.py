@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.qwen.preprocessing import fit_picture, fit_size
+from codeclens.models.qwen.preprocessing import fit_picture, smart_resize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 def test_a_picture_is_shown_in_whole_cells_and_within_its_tokens(height, width, most):
     if max(height, width) > 200 * min(height, width):
         with pytest.raises(InputError, match="factor of 200"):
-            fit_size(height, width, most)
+            smart_resize(height, width, most)
         return
-    rows, columns = (side / 32 for side in fit_size(height, width, most))
+    rows, columns = (side / 32 for side in smart_resize(height, width, most))
     assert rows == int(rows) >= 1 and columns == int(columns) >= 1
     if max(height, width) < 20 * min(height, width):
         assert rows * columns <= most
@@ -28,5 +28,5 @@ def test_a_picture_is_shown_in_whole_cells_and_within_its_tokens(height, width, 
 )
 def test_known_sizes(size, expected):
     """By hand: half a cell rounds to even; 1080 x 1920 goes down by 1.40625; 100 x 100 goes up to 8 x 8 cells."""
-    assert fit_size(*size) == expected
+    assert smart_resize(*size) == expected
     assert fit_picture(np.zeros((*size, 3), np.uint8)).shape == (*expected, 3)

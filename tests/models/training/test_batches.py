@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from codeclens.models.code.conversation import Conversation
-from codeclens.models.code.encoding import encode_video, shrink
+from codeclens.models.code.encoding import encode_video
 from codeclens.models.code.layout import lay_out_segments
-from codeclens.models.code.visual_code import Segment
+from codeclens.models.code.modes.pictures import shrink
+from codeclens.models.code.visual_code import Segment, grid_positions
 from codeclens.models.qwen.loading import Qwen3VL
 from codeclens.models.qwen.prompt import Picture, lay_out
 from codeclens.models.source.reading import Frames
@@ -21,7 +22,7 @@ from codeclens.models.training.batches import BatchAttention, answer_losses, col
 from codeclens.models.training.examples import CAPTION, FORMS, Course, Example, corpus, make_example
 from codeclens.models.training.text_targets import untold
 from codeclens.models.training.vocabulary import learn_vocabulary, tokenizer_of
-from codeclens.models.video.gop import plan_from_costs
+from codeclens.models.video.planning import plan_from_costs
 
 COURSE = Course(frames=(2, 9), questions=4)
 
@@ -116,7 +117,7 @@ def test_examples_are_laid_out_as_a_visual_code_is(tokenizer):
         segments = [
             Segment(
                 "I", (number,), (part.seconds or 0.0,), part.seconds is not None, (part.rows, part.columns),
-                torch.arange(part.rows * part.columns), torch.zeros(part.rows * part.columns, 1), torch.zeros(1, 1, 1),
+                grid_positions((part.rows, part.columns)), torch.zeros(part.tokens, 1), torch.zeros(1, 1, 1),
             )
             for number, part in enumerate(example.parts)
         ]  # fmt: skip

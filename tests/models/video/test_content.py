@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from codeclens.models.source.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.sampled import SampledVideo
 from codeclens.models.video.content import CONTENTS, content_of, count_cuts
 from codeclens.models.video.extraction import extract
-from codeclens.models.video.gop import plan, plan_from_costs
+from codeclens.models.video.planning import plan, plan_from_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,4 +72,4 @@ def test_cuts_are_costs_that_stand_out(levels, cuts):
 def test_real_clips(clips, name, content):
     source = VideoSource.open(str(clips / name))
     size = fit_size(source.info.width, source.info.height, 256 * 256)
-    assert content_of(plan(extract(source, Sampling.by_fps(2), size))) == content
+    assert content_of(plan(extract(SampledVideo(source, Sampling.by_fps(2), size)))) == content

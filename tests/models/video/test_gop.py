@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.video.gop import GopPlan, StreamingPlanner, auto_gamma, plan, plan_from_costs, scaled_gamma
+from codeclens.models.video.gop import GopPlan
+from codeclens.models.video.planning import StreamingPlanner, auto_gamma, plan, plan_from_costs, scaled_gamma
 from codeclens.models.video.tokens import MODES, image_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,7 +93,7 @@ def test_a_cut_opens_a_gop_at_the_first_sample_after_it():
 @given(
     costs=COST_LISTS,
     cap=CAPS,
-    mode=st.sampled_from(MODES),
+    mode=st.sampled_from(list(MODES)),
     budget=st.integers(1, 12000),
     size=st.sampled_from([(512, 512), (384, 672), (32, 64)]),
 )
@@ -203,7 +204,7 @@ def test_a_slice_is_anchored_and_keeps_everything_else(costs, span, budget):
     assert (part.tokens[1:] == whole.tokens[inside][1:]).all()
 
 
-@given(costs=COST_LISTS, policy=st.sampled_from(["adaptive", "fixed", "budget"]), mode=st.sampled_from(MODES))
+@given(costs=COST_LISTS, policy=st.sampled_from(["adaptive", "fixed", "budget"]), mode=st.sampled_from(list(MODES)))
 @settings(deadline=None, max_examples=40)
 def test_json_round_trip(costs, policy, mode):
     first = plan_from_costs(costs, policy, mode=mode, budget=2000)
@@ -274,6 +275,7 @@ def test_a_plan_of_primitives_carries_their_times_and_numbers():
         pts=np.array([0.125, 0.625, 1.125]),
         size=(384, 672),
         source="bitstream",
+        video=None,
     )
     made = plan(primitives, gamma=5, mode="keyframes")
     assert kinds_of(made) == "IPI" and made.tokens.tolist() == [252, 0, 252]

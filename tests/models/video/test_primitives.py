@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from codeclens.models.errors import InputError
 from codeclens.models.source.reading import Frames
-from codeclens.models.video.gop import plan
 from codeclens.models.video.motion import search
+from codeclens.models.video.planning import plan
 from codeclens.models.video.primitives import primitives
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -5,10 +5,11 @@ import pytest
 from codeclens.models.drawing.views import most_moving, motion_view, timeline_view
 from codeclens.models.errors import InputError
 from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.sampled import SampledVideo
 from codeclens.models.synthetic.painted_clip import CUT, FPS, FRAMES
 from codeclens.models.video.cuts import Cuts, Span
 from codeclens.models.video.extraction import extract
-from codeclens.models.video.gop import plan
+from codeclens.models.video.planning import plan
 from codeclens.models.video.shots import cut_times, shots
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,7 +56,7 @@ def test_shots_stay_in_the_trim_window(demo_clip):
 @pytest.fixture(scope="module")
 def looked_at(demo_clip):
     source = VideoSource.open(demo_clip)
-    return source, extract(source, Sampling.by_fps(4.0), (192, 320))
+    return source, extract(SampledVideo(source, Sampling.by_fps(4.0), (192, 320)))
 
 
 def test_most_moving_frame_is_in_the_pan_and_not_the_cut(looked_at):
@@ -74,14 +75,14 @@ def test_extraction_goes_on_over_chunks_and_is_cancelled_between_frames(looked_a
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract(source, Sampling.by_fps(4.0), (192, 320), progress=cancel)
+        extract(SampledVideo(source, Sampling.by_fps(4.0), (192, 320)), progress=cancel)
     assert calls[-1] == 41
 
 
 @pytest.mark.slow
 def test_bitstream_finds_the_pan_that_the_search_finds(looked_at):
     source, searched = looked_at
-    written = extract(source, Sampling.by_fps(4.0), (192, 320), "bitstream")
+    written = extract(SampledVideo(source, Sampling.by_fps(4.0), (192, 320)), "bitstream")
     assert written.source == "bitstream" and len(written) == len(searched)
     panning = (searched.pts > 5.5) & (searched.pts < 8.5)
     quay = np.s_[panning, -1]

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from codeclens.models.code import watching
 from codeclens.models.code.conversation import converse
-from codeclens.models.code.watching import Watching, watch
+from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.errors import InputError
 from codeclens.models.qwen.generate import GREEDY
+from codeclens.models.source import sampled
 from codeclens.models.source.reading import Sampling, VideoSource
-from codeclens.models.video.gop import plan
+from codeclens.models.video.planning import plan
 from codeclens.models.video.primitives import primitives
 
 
@@ -28,7 +28,7 @@ def source():
 
 
 def small(**options):
-    return Watching(**({"area": 128 * 192, "sampling": Sampling.all(), "rule": {"gamma": 2e6}} | options))
+    return CodeConfig(**({"area": 128 * 192, "sampling": Sampling.all(), "rule": {"gamma": 2e6}} | options))
 
 
 def test_the_code_follows_the_plan(tiny_model, source):
@@ -44,7 +44,7 @@ def test_the_code_follows_the_plan(tiny_model, source):
 
 def test_a_video_too_long_to_hold_is_read_twice_and_codes_alike(tiny_model, source, monkeypatch):
     once = watch(source, tiny_model, small())
-    monkeypatch.setattr(watching, "HELD_BYTES", 100_000)
+    monkeypatch.setattr(sampled, "HELD_BYTES", 100_000)
     assert watch(source, tiny_model, small()).fingerprint == once.fingerprint
 
 
@@ -54,19 +54,19 @@ def test_every_frame_whole_without_search(tiny_model, source):
 
 
 def test_a_small_context_drops_gops_evenly_and_says_so(tiny_model, source):
-    how = small(mode="keyframes", policy="fixed", rule={"cap": 0})
+    config = small(mode="keyframes", policy="fixed", rule={"cap": 0})
     context = 400
     model = replace(
         tiny_model, config=replace(tiny_model.config, text=replace(tiny_model.config.text, context_length=context))
     )
-    code = watch(source, model, how, reserve=100)
+    code = watch(source, model, config, reserve=100)
     kept = np.flatnonzero(code.plan.keep)
     assert code.warnings == (f"context of {context} tokens: {16 - len(kept)} of 16 GOPs dropped",)
     assert 2 <= len(kept) < 16 and np.ptp(np.diff(kept)) <= 1
     talk = converse(model, code)
     answer = talk.ask("What is it?", sampling=GREEDY, max_tokens=4)
     assert answer.prompt_tokens + 4 <= context
-    fuller = watch(source, model, how, reserve=0)
+    fuller = watch(source, model, config, reserve=0)
     assert fuller.plan.keep.sum() > len(kept)
 
 

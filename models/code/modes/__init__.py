@@ -1,0 +1,27 @@
+"""One encoder for each mode of :data:`codeclens.models.video.tokens.MODES`."""
+
+from ...errors import InputError
+from ...video.gop import GopPlan
+from ...video.tokens import MODES
+from .encoder import CodeOptions, Encoder
+from .groups import STAMPS, Group
+from .keyframes import Keyframes
+from .native import NativePairs
+from .thumbnail import Thumbnails
+
+__all__ = ["ENCODERS", "STAMPS", "CodeOptions", "Encoder", "Group", "encoder_of", "group_frames"]
+
+ENCODERS = {"rgb": NativePairs, "keyframes": Keyframes, "thumbnail": Thumbnails}
+"""The modes that a video can be encoded in."""
+
+
+def encoder_of(mode: str, options: CodeOptions = CodeOptions()) -> Encoder:  # noqa: B008 - frozen
+    """The encoder of a mode. Raises InputError where the mode has none."""
+    if mode not in ENCODERS:
+        raise InputError(f"The mode is '{mode}'; it must be one of {', '.join(ENCODERS)}.")
+    return ENCODERS[mode](MODES[mode], options)
+
+
+def group_frames(plan: GopPlan, mode: str, **options) -> list[Group]:
+    """The groups of a plan's kept frames in a mode; ``options`` are those of :class:`CodeOptions`."""
+    return encoder_of(mode, CodeOptions(**options)).groups(plan)

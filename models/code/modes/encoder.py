@@ -1,0 +1,95 @@
+"""What an encoder is: one for each mode, from a plan to groups and from frames to segments."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ...progress import Progress, no_progress
+from ...source.reading import Frames
+from ...video.gop import GopPlan
+from ...video.primitives import Primitives
+from ...video.tokens import Mode, image_tokens
+from ..pruning import prune
+from .groups import Group, make_groups
+from .pictures import BATCH_PATCHES, Encoded, encode_groups
+
+
+@dataclass(frozen=True, slots=True)
+class CodeOptions:
+    """What a user may choose of how a plan is shown.
+
+    Attributes:
+        stamps: where times are written: before 'every' group, before 'whole' pictures, or once a 'second'.
+        pair_thumbnails: show two neighbouring thumbnails as one native pair.
+        drop: fraction of the tokens of whole pictures that Efficient Video Sampling drops.
+    """
+
+    stamps: str = "every"
+    pair_thumbnails: bool = False
+    drop: float = 0.0
+
+
+class Encoder:
+    """Shows whole pictures, small ones and pairs through the stock vision tower.
+
+    A mode subclasses this in a file of its own: :meth:`shown` says what its groups are. A mode whose tokens are no
+    picture overrides :meth:`encode` as well.
+
+    Args:
+        mode: the mode's record.
+        options: what the user chose.
+    """
+
+    def __init__(self, mode: Mode, options: CodeOptions):
+        self.mode, self.options = mode, options
+
+    def shown(self, plan: GopPlan) -> list[tuple[str, tuple[int, ...], tuple[int, int]]]:
+        """(kind, positions of the frames, (H, W)) of each group of the plan, in order of time."""
+        raise NotImplementedError
+
+    def groups(self, plan: GopPlan) -> list[Group]:
+        """The groups of a plan's kept frames.
+
+        Raises:
+            InputError: the stamps are not one of :data:`.groups.STAMPS`, or the plan keeps no frame.
+        """
+        shown = [(kind, frames, size, image_tokens(size)) for kind, frames, size in self.shown(plan)]
+        return make_groups(plan, shown, self.options.stamps)
+
+    def encode(
+        self,
+        plan: GopPlan,
+        frames: Iterable[Frames],
+        primitives: Primitives | None,
+        model,
+        *,
+        name: str = "video",
+        batch_patches: int = BATCH_PATCHES,
+        progress: Progress = no_progress,
+    ) -> Encoded:
+        """The segments of a plan's groups.
+
+        Args:
+            frames: chunks of frames in order, at the plan's size. A mode may read them more than once.
+            primitives: motion and cost of the same frames; None where the plan was made without.
+            model: a loaded model with its vision tower.
+            name: what the video is called in messages.
+        """
+        encoded = encode_groups(
+            self.groups(plan), plan, frames, model, name=name, batch_patches=batch_patches, progress=progress
+        )
+        whole = [number for number, segment in enumerate(encoded.segments) if self.prunes(segment.kind)]
+        pruned = prune([encoded.segments[number] for number in whole], self.options.drop)
+        for number, segment in zip(whole, pruned, strict=True):
+            encoded.segments[number] = segment
+        return encoded
+
+    def pruned_tokens(self, groups: Sequence[Group]) -> int:
+        """Tokens of ``groups`` that pruning drops, as :func:`..pruning.prune` does: the first is never pruned."""
+        prunable = [group.tokens for group in groups if self.prunes(group.kind)]
+        if not self.options.drop or not prunable:
+            return 0
+        return sum(prunable) - max(prunable[0], int(sum(prunable) * (1 - self.options.drop)))
+
+    def prunes(self, kind: str) -> bool:
+        """Whether groups of ``kind`` lose tokens to ``options.drop``: whole pictures and whole pairs do."""
+        return self.mode.prunable and (kind == "I" or self.mode.paired)
