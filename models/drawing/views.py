@@ -8,10 +8,12 @@ from ..progress import Progress, no_progress
 from ..source.reading import Frames, Sampling, VideoSource
 from ..video.cuts import Cuts
 from ..video.gop import GopPlan
+from ..video.measurement import Measurement
 from ..video.motion import predict
 from ..video.planning import scaled_gamma
 from ..video.primitives import Primitives
 from ..video.shots import cut_times
+from .metrics import draw_metrics, metric_thumbnails
 from .motion import draw_motion_field, draw_motion_sheet, draw_prediction, draw_residual
 from .timeline import THUMBNAIL_HEIGHT, draw_timeline, timeline_thumbnails
 
@@ -32,6 +34,15 @@ def timeline_view(
     size = (height, max(1, round(height * source.info.width / source.info.height)))
     thumbnails = read_again(source, plan.pts[wanted], plan.index[wanted], size, progress)
     return draw_timeline(plan, thumbnails, at, spans, title=source.info.name, width=width)
+
+
+def metrics_view(measurement: Measurement, source: VideoSource, progress: Progress = no_progress) -> Image.Image:
+    """All metrics over time (:func:`draw_metrics`) with thumbnails from ``source``, which was measured."""
+    wanted = metric_thumbnails(measurement, source.info.width / source.info.height)
+    height = 2 * THUMBNAIL_HEIGHT
+    size = (height, max(1, round(height * source.info.width / source.info.height)))
+    thumbnails = read_again(source, measurement.pts[wanted], measurement.index[wanted], size, progress)
+    return draw_metrics(measurement, thumbnails)
 
 
 def read_again(source: VideoSource, pts, index, size: tuple[int, int], progress: Progress) -> Frames:

@@ -1,0 +1,57 @@
+"""The command that measures clips without any model."""
+
+import argparse
+from pathlib import Path
+
+from ..drawing.views import metrics_view
+from ..errors import InputError
+from ..files import write_text
+from ..progress import TerminalProgress
+from ..source.reading import Sampling, VideoSource
+from ..video.measurement import Measurement, measure, measurement_in_words, measurements_csv
+from .video import check_folders, save_picture, warn, write_json
+
+
+def add_commands(commands) -> None:
+    """Add the family's parser to ``commands``."""
+    parser = commands.add_parser("measure", help="motion, cuts, flicker, freezes and other metrics, without a model")
+    parser.add_argument("clips", nargs="+", metavar="CLIP")
+    parser.add_argument("--fps", type=float, default=0.0, help="frames measured each second (default 0: all of them)")
+    parser.add_argument("--json", metavar="F", help="write all values, of every frame too; - for standard output")
+    parser.add_argument("--csv", metavar="F", help="write one line for each clip")
+    parser.add_argument("--png", metavar="F", help="draw all metrics over time; a folder where several clips are given")
+    parser.set_defaults(run=run_measure)
+
+
+def run_measure(arguments: argparse.Namespace) -> int:
+    """Measure each clip; one that cannot be read is one line on standard error and exit code 2 at the end."""
+    check_folders(arguments.json, arguments.csv, arguments.png)
+    sampling = Sampling.by_fps(arguments.fps) if arguments.fps else Sampling.all()
+    measured, failed = [], 0
+    for clip in arguments.clips:
+        try:
+            measured.append(measure_clip(clip, sampling, arguments, len(arguments.clips)))
+        except InputError as error:
+            warn([str(error)])
+            failed += 1
+    if arguments.json:
+        values = [one.to_json() for one in measured]
+        write_json(values[0] if len(arguments.clips) == 1 and values else {"clips": values}, arguments.json)
+    if arguments.csv:
+        write_text(arguments.csv, measurements_csv(measured))
+    return 2 if failed else 0
+
+
+def measure_clip(clip: str, sampling: Sampling, arguments, clips: int) -> Measurement:
+    source = VideoSource.open(clip)
+    measurement = measure(source, sampling, TerminalProgress(source.info.name))
+    warn(source.warnings)
+    if arguments.png:
+        path = Path(arguments.png)
+        if clips > 1:
+            path.mkdir(parents=True, exist_ok=True)
+            path = path / f"{Path(clip).stem}.png"
+        save_picture(metrics_view(measurement, source), path)
+    if arguments.json != "-":
+        print(measurement_in_words(measurement))
+    return measurement
