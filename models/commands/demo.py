@@ -14,7 +14,7 @@ from ..progress import TerminalProgress
 from ..qwen.generate import GREEDY
 from ..qwen.placement import load_placed
 from ..source.reading import Sampling, VideoSource
-from ..synthetic.clip_files import looked_at, seeds_of, write_clip
+from ..synthetic.clip_files import sampled_frames, seeds_of, write_clip
 from ..synthetic.ground_truth import truth_of
 from ..synthetic.painted_clip import write_demo
 from ..synthetic.questions import Question, write_caption, write_questions
@@ -74,7 +74,7 @@ def fresh_clip(seed: int) -> tuple[Clip, list[Question], str]:
     Open questions come first, then those with choices.
     """
     clip = sample_clip(seed)
-    truth = truth_of(clip, looked_at(clip, FPS))
+    truth = truth_of(clip, sampled_frames(clip, FPS))
     kinds: dict[str, Question] = {}
     for question in sorted(write_questions(clip, truth), key=lambda question: question.form != "open"):
         kinds.setdefault(question.kind, question)

@@ -17,10 +17,11 @@ from ..progress import TerminalProgress
 from ..synthetic.clip_files import seeds_of, write_clips
 from ..synthetic.scenes import CONTENTS, FAULTS, SPLITS
 from ..training.architecture import WIDTHS
-from ..training.examples import Course, make_example
+from ..training.examples import Mixture, make_example
 from ..training.export import TYPES, export_pair
 from ..training.model_card import model_card
-from ..training.trainer import LOG, Training, TrainingPlan, shortened, train
+from ..training.schedule import TrainingConfig
+from ..training.trainer import LOG, Training, train
 from ..training.validation import accuracy
 from ..weights import NAME
 from .model import add_looking_options, add_model_options, load_model, sampling_of_clips, side_of
@@ -42,6 +43,7 @@ def add_commands(commands) -> None:
     synth.add_argument("--content", choices=CONTENTS, help="what happens; default: drawn")
     synth.add_argument("--fault", choices=FAULTS, help="make every clip a faulty one of this kind")
     synth.add_argument(
+        "--sample-fps",
         "--look-fps",
         type=float,
         default=4.0,
@@ -51,9 +53,9 @@ def add_commands(commands) -> None:
     synth.set_defaults(run=run_synth)
     tiny = commands.add_parser("train-tiny", help="train a small Qwen3-VL from scratch on synthetic clips, export GGUF")
     tiny.add_argument("folder", metavar="OUT", help="where checkpoint, log, the two GGUF files and their card go")
-    tiny.add_argument("--minutes", type=float, metavar="M", help="stop this sitting after M minutes; --resume goes on")
-    tiny.add_argument("--resume", action="store_true", help="go on from OUT's checkpoint; give the same plan as before")
-    tiny.add_argument("--steps", type=int, default=TrainingPlan().steps, metavar="N", help="of the whole plan")
+    tiny.add_argument("--minutes", type=float, metavar="M", help="stop after M minutes; --resume continues")
+    tiny.add_argument("--resume", action="store_true", help="continue from OUT's checkpoint, with the same options")
+    tiny.add_argument("--steps", type=int, default=TrainingConfig().steps, metavar="N", help="of all stages")
     tiny.add_argument("--size", choices=WIDTHS, default="mini", help="widths of the model (default mini)")
     tiny.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and examples, 0 to 255")
     tiny.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
@@ -85,7 +87,7 @@ def run_synth(arguments: argparse.Namespace) -> int:
         arguments.folder,
         seeds_of(arguments.split, arguments.seed, arguments.n),
         _size(arguments.size),
-        look_fps=arguments.look_fps,
+        sample_fps=arguments.sample_fps,
         content="fault" if arguments.fault else arguments.content,
         fault=arguments.fault,
         seconds=arguments.seconds,
@@ -97,23 +99,22 @@ def run_synth(arguments: argparse.Namespace) -> int:
 
 
 def run_train_tiny(arguments: argparse.Namespace) -> int:
-    """Train for a sitting, measure, export the pair and its card, and name them."""
+    """Train, measure, export the pair and its card, and name them."""
     if not 0 <= arguments.seed < 256:
         raise InputError(f"--seed is {arguments.seed}; give a whole number from 0 to 255")
     if arguments.check < 1 or arguments.workers < 0:
         raise InputError(f"--check is {arguments.check} and --workers {arguments.workers}; give 1 and 0, or more")
-    plan = shortened(TrainingPlan(size=arguments.size, seed=arguments.seed), arguments.steps)
     folder = Path(arguments.folder)
     training = train(
         folder,
-        plan,
+        TrainingConfig(size=arguments.size, steps=arguments.steps, seed=arguments.seed),
         minutes=arguments.minutes,
         resume=arguments.resume,
         device=_device(arguments.device),
         workers=arguments.workers,
         progress=TerminalProgress("training"),
     )
-    written = export_pair(training.model, training.tokenizer_metadata, folder, NAME, arguments.type)
+    written = export_pair(training.model, training.metadata, folder, NAME, arguments.type)
     card = folder / CARD
     write_text(card, measured_card(training, folder, arguments.check))
     print("\n".join(str(path) for path in (*written, card)))
@@ -122,13 +123,15 @@ def run_train_tiny(arguments: argparse.Namespace) -> int:
 
 def measured_card(training: Training, folder: Path, check: int) -> str:
     """The model card, with accuracy on ``check`` validation clips and the mean of the last hundred losses."""
-    examples = [make_example(seed, Course(), "rgb") for seed in seeds_of("validation", 0, check)]
+    examples = [make_example(seed, Mixture(), "rgb") for seed in seeds_of("validation", 0, check)]
+    examples = [example for example in examples if example]
     progress = TerminalProgress("measuring")
     measured = accuracy(training.model, training.attention, training.tokenizer, examples, progress)
     progress(check, check)
     log = folder / LOG
-    lines = log.read_text(encoding="utf-8").splitlines()[-100:] if log.exists() else []
-    return model_card(NAME, training, measured, [json.loads(line)["loss"] for line in lines], check, "validation")
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()[-100:]] if log.exists() else []
+    losses = [{name: row[name] for name in ("answers", "targets")} for row in rows]
+    return model_card(NAME, training, measured, losses, check, "validation")
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:

@@ -19,8 +19,8 @@ from .scenes import SPLITS, Clip, sample_clip, split_of
 INDEX = "clips.jsonl"
 
 
-def looked_at(clip: Clip, fps: float | None) -> list[int]:
-    """The frames that somebody sees who looks ``fps`` times a second: evenly from the first on; all for None or 0."""
+def sampled_frames(clip: Clip, fps: float | None) -> list[int]:
+    """Numbers of ``fps`` frames a second, evenly from the first on; all for None or 0."""
     if not fps or fps >= clip.fps:
         return list(range(clip.frames))
     count = int((clip.frames - 1) * fps / clip.fps + 1e-9) + 1
@@ -57,20 +57,20 @@ def write_clips(
     seeds: Sequence[int],
     size: tuple[int, int] = (128, 128),
     *,
-    look_fps: float | None = 4.0,
+    sample_fps: float | None = 4.0,
     progress: Progress = no_progress,
     **options,
 ) -> Path:
     """Render the clips of ``seeds`` into ``folder`` and return the path of their index.
 
     Each becomes ``SPLIT_NUMBER.mp4`` (H.264, crf 8, 4:4:4: near-lossless, so that colours and edges stay true). The
-    index, one JSON object a line, is written last and whole: where it stands, all its clips do. A clip that is there
+    index, one JSON object a line, is written last and whole: where it exists, so do all its clips. A clip that is there
     already is rendered again.
 
     Args:
         size: (H, W) in pixels, even.
-        look_fps: questions are limited to what so many frames a second show; None for all frames.
-        progress: told frames, of all clips.
+        sample_fps: questions are limited to what so many frames a second show; None for all frames.
+        progress: called with frames, of all clips.
         options: those of :func:`.scenes.sample_clip`; the aspect follows ``size``.
     """
     height, width = size
@@ -90,7 +90,7 @@ def write_clips(
         path = folder / f"{split}_{clip.seed - SPLITS[split][0]:06d}.mp4"
         write_clip(path, clip, size, lambda frame, _, done=done: progress(done + frame, total))
         done += clip.frames
-        rows.append({"clip": path.name, **describe_clip(clip, looked_at(clip, look_fps))})
+        rows.append({"clip": path.name, **describe_clip(clip, sampled_frames(clip, sample_fps))})
     index = folder / INDEX
     write_text(index, "".join(json.dumps(row) + "\n" for row in rows))
     progress(total, total)

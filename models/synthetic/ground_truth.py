@@ -1,25 +1,25 @@
-"""What is true of a synthetic clip, as far as the frames that somebody looks at can show it."""
+"""What is true of a synthetic clip, as far as the frames that are sampled show it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .rendering import local_coordinates, look, poses, signed_distance, what_is_shown
+from .rendering import camera_view, local_coordinates, poses, signed_distance, what_is_shown
 from .scenes import SHAPES, Clip, Figure, Shot
 
 SIDE = 40
 """Pixels of the shorter side at which visibility is measured."""
 
 CLEAR_DIRECTION = 2.5
-"""How many times as far along one axis as along the other a path goes that has a direction."""
+"""A path has a direction if it is so many times as long along one axis as along the other."""
 
 FAST, SLOW = 0.4, 0.17
 """Speeds, in shorter sides a second, from which on a movement is fast, and up to which it is slow."""
 
 
 LEAST_STEP = 0.01
-"""How far something moves from frame to frame, in shorter sides, before anybody can see that it did not."""
+"""Least visible movement from frame to frame, in shorter sides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +27,16 @@ class FigureTruth:
     """One object of one shot.
 
     Attributes:
-        shot, place: where it stands in the clip's description.
+        shot, index: of the shot in the clip, and of the figure in the shot.
         direction: 'left', 'right', 'up' or 'down' of its first movement, None where it has none that is clear.
         travelled: length of its path in shorter sides; ``speed`` in shorter sides a second while it moves.
-        pace: 'fast', 'slow' or None for what lies between.
-        rotates: None where nobody could see it.
-        visible: for each frame looked at, the share of it that is in the picture and not covered; 0 in other shots.
+        speed_class: 'fast', 'slow' or None for what lies between.
+        rotates: None where it cannot be seen.
+        visible: for each sampled frame, the fraction of it that is in the picture and not covered; 0 in other shots.
     """
 
     shot: int
-    place: int
+    index: int
     name: str
     colour: str
     shape: str
@@ -47,14 +47,14 @@ class FigureTruth:
     direction: str | None
     travelled: float
     speed: float
-    pace: str | None
+    speed_class: str | None
     rotates: bool | None
     visible: tuple[float, ...]
 
     @property
     def seen(self) -> int:
-        """In how many of the frames it is clearly visible."""
-        return sum(share >= 0.7 for share in self.visible)
+        """The number of frames in which it is clearly visible."""
+        return sum(fraction >= 0.7 for fraction in self.visible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Event:
 class Truth:
     """A clip as ``frames`` (frame numbers) show it: objects, events in order of time, cuts, camera and faults.
 
-    ``cuts`` and ``fades`` are the first frames of the shots behind them, ``cameras`` one word a shot. ``faults`` are
+    ``cuts`` and ``fades`` are the first frames of the shots after them, ``cameras`` one word a shot. ``faults`` are
     those that the frames show; ``hidden_faults`` those that they are too few to show.
     """
 
@@ -89,14 +89,14 @@ class Truth:
 
 
 def truth_of(clip: Clip, frames: Sequence[int] | None = None) -> Truth:
-    """What is true of ``clip`` for whoever sees ``frames`` (ascending frame numbers; all where None)."""
+    """What ``frames`` show to be true of ``clip`` (ascending frame numbers; all where None)."""
     frames = tuple(range(clip.frames) if frames is None else frames)
-    shares = [visible_shares(clip, frame) for frame in frames]
+    fractions = [visible_fractions(clip, frame) for frame in frames]
     figures = []
     for number, shot in enumerate(clip.shots):
-        for place, figure in enumerate(shot.figures):
-            visible = tuple(round(share.get((number, place), 0.0), 3) for share in shares)
-            figures.append(_figure_truth(clip, shot, number, place, figure, visible))
+        for index, figure in enumerate(shot.figures):
+            seen = tuple(round(visible.get((number, index), 0.0), 3) for visible in fractions)
+            figures.append(_figure_truth(clip, shot, number, index, figure, seen))
     shown = [fault for fault in clip.faults if fault_shows(clip, fault, frames)]
     return Truth(
         frames=frames,
@@ -110,50 +110,50 @@ def truth_of(clip: Clip, frames: Sequence[int] | None = None) -> Truth:
     )
 
 
-def visible_shares(clip: Clip, frame: int) -> dict[tuple[int, int], float]:
-    """The visible share of each figure in a frame, by (shot, place)."""
+def visible_fractions(clip: Clip, frame: int) -> dict[tuple[int, int], float]:
+    """The visible fraction of each figure in a frame, by (shot, figure)."""
     number = clip.shots.index(clip.shot_at(what_is_shown(clip, frame)[0]))
     size = round(SIDE * clip.aspect[1]), round(SIDE * clip.aspect[0])
     areas: dict[int, int] = {}
-    picture = place_map(clip, frame, size, areas)
-    return {(number, place): float((picture == place).sum() / max(area, 1)) for place, area in areas.items()}
+    picture = figure_map(clip, frame, size, areas)
+    return {(number, index): float((picture == index).sum() / max(area, 1)) for index, area in areas.items()}
 
 
-def place_map(clip: Clip, frame: int, size: tuple[int, int], areas: dict[int, int] | None = None) -> np.ndarray:
-    """Which figure of its shot stands at each point of a frame of ``size`` (H, W): int8 [H, W], -1 for none.
+def figure_map(clip: Clip, frame: int, size: tuple[int, int], areas: dict[int, int] | None = None) -> np.ndarray:
+    """Index of the figure at each point of a frame of ``size`` (H, W): int8 [H, W], -1 for none.
 
     ``areas``, where given, gets the points of each whole figure, covered or beside the picture as they may be.
     """
     shown, faults = what_is_shown(clip, frame)
     shot = clip.shot_at(shown)
-    # Figures may stand beside the picture by as much as its own size.
+    # Figures may be beside the picture by as much as its own size.
     canvas = np.full((3 * size[0], 3 * size[1]), -1, np.int8)
-    view = look(clip, shot, shown / clip.fps)
-    for place, (x, y, radius, angle), becomes in poses(clip, shot, size, shown, view, faults):
+    view = camera_view(clip, shot, shown / clip.fps)
+    for index, (x, y, radius, angle), becomes in poses(clip, shot, size, shown, view, faults):
         if radius < 1:
             continue
-        shape = becomes if becomes in SHAPES else shot.figures[place].shape
+        shape = becomes if becomes in SHAPES else shot.figures[index].shape
         x, y = x + size[1], y + size[0]
         reach = int(radius * 1.25) + 2
         box = max(0, int(y) - reach), int(y) + reach, max(0, int(x) - reach), int(x) + reach
         inside = signed_distance(shape, *local_coordinates(box, x, y, radius, angle)) < 0
         if areas is not None:
-            areas[place] = int(inside.sum())
+            areas[index] = int(inside.sum())
         part = canvas[box[0] : box[1], box[2] : box[3]]
-        part[inside[: part.shape[0], : part.shape[1]]] = place
+        part[inside[: part.shape[0], : part.shape[1]]] = index
     return canvas[size[0] : 2 * size[0], size[1] : 2 * size[1]]
 
 
-def _figure_truth(clip: Clip, shot: Shot, number: int, place: int, figure: Figure, visible) -> FigureTruth:
+def _figure_truth(clip: Clip, shot: Shot, number: int, index: int, figure: Figure, visible) -> FigureTruth:
     first = figure.legs[0]
     dx, dy = first.end[0] - first.begin[0], first.end[1] - first.begin[1]
     travelled = (dx * dx + dy * dy) ** 0.5
     speed = travelled / (first.stop - first.start)
-    pace = "fast" if speed >= FAST else "slow" if 0 < speed <= SLOW else None
+    speed_class = "fast" if speed >= FAST else "slow" if 0 < speed <= SLOW else None
     seconds = (shot.stop - shot.first) / clip.fps
     return FigureTruth(
         shot=number,
-        place=place,
+        index=index,
         name=figure.name,
         colour=figure.colour,
         shape=figure.shape,
@@ -164,7 +164,7 @@ def _figure_truth(clip: Clip, shot: Shot, number: int, place: int, figure: Figur
         direction=direction_of(dx, dy) if travelled >= 0.2 else None,
         travelled=round(travelled, 4),
         speed=round(speed, 4),
-        pace=pace if travelled >= 0.15 else None,
+        speed_class=speed_class if travelled >= 0.15 else None,
         rotates=_rotates(figure, seconds),
         visible=visible,
     )
@@ -180,7 +180,7 @@ def direction_of(dx: float, dy: float) -> str | None:
 
 
 def _rotates(figure: Figure, seconds: float) -> bool | None:
-    """Whether it rotates; None for a round one, or one that turned too little to tell."""
+    """Whether it rotates; None for a round one, or one that turned too little to be seen."""
     if figure.shape in ("circle", "ring"):
         return None
     if figure.spin == 0:
@@ -221,7 +221,7 @@ def fault_shows(clip: Clip, fault, frames: Sequence[int]) -> bool:
         if before < 2 or len(inside) < 2:
             return False
         last = [frame for frame in frames if frame < fault.first][-2:]
-        return all(visible_shares(clip, frame).get((0, fault.figure), 0.0) >= 0.8 for frame in last)
+        return all(visible_fractions(clip, frame).get((0, fault.figure), 0.0) >= 0.8 for frame in last)
     leg = clip.shots[0].figures[0].legs[0]
     speed = ((leg.end[0] - leg.begin[0]) ** 2 + (leg.end[1] - leg.begin[1]) ** 2) ** 0.5 / (leg.stop - leg.start)
     if fault.kind == "duplicate":

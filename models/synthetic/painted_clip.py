@@ -29,7 +29,7 @@ class Layer:
     Attributes:
         rgb: uint8 [H, W', 3].
         alpha: uint8 [H, W'], 255 where the layer is opaque.
-        speed: share of the camera's movement, 1 for the nearest layer.
+        speed: fraction of the camera's movement, 1 for the nearest layer.
     """
 
     rgb: np.ndarray
@@ -133,7 +133,7 @@ def harbour_layers() -> list[Layer]:
 
 
 def gradient(width: int, stops) -> np.ndarray:
-    """uint8 [HEIGHT, width, 3] blending from colour to colour; a stop is (share of the height, rgb)."""
+    """uint8 [HEIGHT, width, 3] blending from colour to colour; a stop is (fraction of the height, rgb)."""
     rows = np.arange(HEIGHT) / HEIGHT
     at = [stop[0] for stop in stops]
     column = np.stack([np.interp(rows, at, [stop[1][channel] for stop in stops]) for channel in range(3)], axis=1)

@@ -55,7 +55,7 @@ KINDS = (
 )  # fmt: skip
 ONE_WAY = ("moves", "stops", "starts", "speeds up", "slows down")
 USUAL = 0.3
-"""How often a question is asked whose answer is the usual one, such as that something does not rotate."""
+"""Probability of asking a question whose answer is the usual one, such as that something does not rotate."""
 
 TIME_BETWEEN = 0.7
 """Seconds that two events must be apart for their order to be asked."""
@@ -65,7 +65,7 @@ TIME_BETWEEN = 0.7
 class Question:
     """A question and its answer.
 
-    ``form`` is "open", "choice" (the choices stand in the question) or "yes/no". ``choices`` are all answers that
+    ``form`` is "open", "choice" (the question names the choices) or "yes/no". ``choices`` are all answers that
     compete, the right one among them, for every form. ``topic`` names what a yes/no question about a fault asks for.
     """
 
@@ -95,8 +95,8 @@ def write_caption(clip: Clip, truth: Truth) -> str:
     scene = _Scene(clip, truth)
     sentences = []
     shots = [(number, shot) for number, shot in enumerate(clip.shots) if scene.shown(number)]
-    for place, (number, shot) in enumerate(shots):
-        if place:
+    for position, (number, shot) in enumerate(shots):
+        if position:
             sentences.append(f"Then there is a {shot.opening}.")
         figures = [figure for figure in truth.figures if figure.shot == number and figure.seen >= 1]
         sentences += [_sentence(scene, figure) for figure in figures]
@@ -114,7 +114,7 @@ def _sentence(scene: "_Scene", figure: FigureTruth) -> str:
     where = ""
     if figure.motion == "moves" and scene.moves_as_it_seems and figure.direction:
         action, where = "moves", f" {figure.direction}"
-    elif not scene.motion_can_be_told(figure):
+    elif not scene.shows_motion(figure):
         return f"There is a {figure.size} {figure.name}."
     return f"A {figure.size} {figure.name} {action}{where}."
 
@@ -136,11 +136,11 @@ class _Scene:
         self.all_clear = all(self.is_clear(figure) for figure in truth.figures)
 
     def may_be_named(self, colour: str, shape: str) -> bool:
-        """Whether a pair may stand in a wrong answer: those kept for the test are not denied before it either."""
+        """Whether a pair may be in a wrong answer: those kept for the test are not denied before it either."""
         return self.split == "test" or (colour, shape) not in HELD_OUT
 
     def shown(self, shot: int) -> list[int]:
-        """Places among the frames looked at that belong to a shot."""
+        """Indexes of the sampled frames that belong to a shot."""
         clip = self.clip
         return [at for at, frame in enumerate(self.truth.frames) if clip.shot_at(frame) is clip.shots[shot]]
 
@@ -151,7 +151,7 @@ class _Scene:
 
     def whole(self, figure: FigureTruth) -> bool:
         """Whether the figure is what it is from beginning to end."""
-        return figure.shot != 0 or figure.place not in self.changed
+        return figure.shot != 0 or figure.index not in self.changed
 
     def only_of_size(self, figure: FigureTruth) -> bool:
         """Whether no other figure is as large or as small, in a clip without zoom."""
@@ -159,14 +159,14 @@ class _Scene:
         return sizes[figure.size] == 1 and not set(self.truth.cameras) & {"in", "out"}
 
     def around(self, shot: int, seconds: float) -> int:
-        """The smaller number of frames of a shot that are looked at on either side of a moment."""
+        """The smaller number of frames of a shot on either side of a moment."""
         times = [self.seconds[at] for at in self.shown(shot)]
         return min(sum(time < seconds - 0.02 for time in times), sum(time > seconds + 0.02 for time in times))
 
-    def motion_can_be_told(self, figure: FigureTruth) -> bool:
+    def shows_motion(self, figure: FigureTruth) -> bool:
         """Whether the frames show what it does, and nothing else could be meant."""
         shown = self.shown(figure.shot)
-        undisturbed = figure.shot != 0 or figure.place not in self.damaged
+        undisturbed = figure.shot != 0 or figure.index not in self.damaged
         if not (undisturbed and self.moves_as_it_seems and len(shown) >= 4):
             return False
         if figure.motion in ("appears", "disappears"):
@@ -198,7 +198,7 @@ def _choices(draw, answer: str, others, count: int = 4) -> tuple[str, ...]:
 
 
 def _ask(draw, kind: str, question: str, answer: str, others) -> Question:
-    """The question in its open form, or with the choices written behind it."""
+    """The question in its open form, or with the choices written after it."""
     choices = _choices(draw, answer, others)
     if draw.random() < 0.7:
         return Question(kind, "open", question, answer, choices)
@@ -275,7 +275,7 @@ def ask_count(scene: _Scene, draw) -> Iterator[Question]:
 
 
 def ask_existence(scene: _Scene, draw) -> Iterator[Question]:
-    """Whether there is an object of a colour and a shape; the other answer is about one that shares either."""
+    """Whether there is an object of a colour and a shape; the other answer names one that has either."""
     if not scene.all_clear or scene.changed or not scene.truth.figures:
         return
     figure = draw.choice(scene.truth.figures)
@@ -295,22 +295,22 @@ def ask_position(scene: _Scene, draw) -> Iterator[Question]:
         return
     for figure in scene.clear:
         for when, shot, at in (("start", 0, 0), ("end", last, -1)):
-            if figure.shot != shot or figure.visible[at] < 0.7 or figure.place in scene.damaged:
+            if figure.shot != shot or figure.visible[at] < 0.7 or figure.index in scene.damaged:
                 continue
-            position = scene.clip.shots[shot].figures[figure.place].position(scene.seconds[at])
+            position = scene.clip.shots[shot].figures[figure.index].position(scene.seconds[at])
             axis = draw.randrange(2)
-            share = position[axis] / scene.clip.aspect[axis]
-            if abs(share - 0.5) < 0.12:
+            fraction = position[axis] / scene.clip.aspect[axis]
+            if abs(fraction - 0.5) < 0.12:
                 continue
             words = (("left", "right"), ("top", "bottom"))[axis]
             wording = f"On which side is the {figure.name} at the {when}, {words[0]} or {words[1]}?"
-            yield Question("position", "choice", wording, words[share > 0.5], words)
+            yield Question("position", "choice", wording, words[fraction > 0.5], words)
 
 
 def ask_direction(scene: _Scene, draw) -> Iterator[Question]:
     """Where an object moves that goes one way only."""
     for figure in scene.clear:
-        if figure.direction is None or figure.motion not in ONE_WAY or not scene.motion_can_be_told(figure):
+        if figure.direction is None or figure.motion not in ONE_WAY or not scene.shows_motion(figure):
             continue
         wording = _pick(draw, "Which way does the {} move?", "In which direction does the {} go?").format(figure.name)
         yield _ask(draw, "direction", wording, figure.direction, ("left", "right", "up", "down"))
@@ -319,8 +319,8 @@ def ask_direction(scene: _Scene, draw) -> Iterator[Question]:
 def ask_speed(scene: _Scene, draw) -> Iterator[Question]:
     """Fast or slow, for objects of one speed."""
     for figure in scene.clear:
-        if figure.pace and figure.motion in ("moves", "stops", "starts") and scene.motion_can_be_told(figure):
-            yield _ask(draw, "speed", f"How does the {figure.name} move?", figure.pace, ("fast", "slow"))
+        if figure.speed_class and figure.motion in ("moves", "stops", "starts") and scene.shows_motion(figure):
+            yield _ask(draw, "speed", f"How does the {figure.name} move?", figure.speed_class, ("fast", "slow"))
 
 
 def ask_motion(scene: _Scene, draw) -> Iterator[Question]:
@@ -328,7 +328,7 @@ def ask_motion(scene: _Scene, draw) -> Iterator[Question]:
     for figure in scene.clear:
         if figure.motion == "still" and draw.random() > USUAL:
             continue
-        if scene.motion_can_be_told(figure):
+        if scene.shows_motion(figure):
             wording = _pick(draw, "What does the {} do?", "What happens to the {}?").format(figure.name)
             yield _ask(draw, "motion", wording, ACTIONS[figure.motion], ACTIONS.values())
 
@@ -348,14 +348,14 @@ def ask_occlusion(scene: _Scene, draw) -> Iterator[Question]:
     """Whether one object passes in front of another."""
     if len(scene.clip.shots) != 1 or scene.changed or not scene.all_clear or len(scene.truth.figures) < 2:
         return
-    one, other = sorted(draw.sample(scene.truth.figures, 2), key=lambda figure: figure.place)
+    one, other = sorted(draw.sample(scene.truth.figures, 2), key=lambda figure: figure.index)
     shot = scene.clip.shots[0]
-    reach = one.place, other.place
-    nearest = min(_distance(*(shot.figures[place] for place in reach), time) for time in scene.seconds)
-    covered = [share < 0.6 for share in one.visible]
+    reach = one.index, other.index
+    nearest = min(_distance(*(shot.figures[index] for index in reach), time) for time in scene.seconds)
+    covered = [fraction < 0.6 for fraction in one.visible]
     if {one.motion, other.motion} & {"appears", "disappears"} or scene.clip.faults:
         return
-    others = [figure for figure in scene.truth.figures if figure.place > one.place and figure is not other]
+    others = [figure for figure in scene.truth.figures if figure.index > one.index and figure is not other]
     wording = f"Does the {other.name} pass in front of the {one.name}?"
     if nearest < 0.5 and any(covered) and not others and scene.truth.cameras == ("still",):
         yield _yes_no("occlusion", wording, True)
@@ -369,26 +369,26 @@ def _distance(one, other, seconds: float) -> float:
     return ((x - u) ** 2 + (y - v) ** 2) ** 0.5 / (one.radius + other.radius)
 
 
-def _told_events(scene: _Scene) -> list[Event]:
+def _visible_events(scene: _Scene) -> list[Event]:
     """Events that the frames show."""
-    told = {(figure.name, figure.moment) for figure in scene.clear if scene.motion_can_be_told(figure)}
+    known = {(figure.name, figure.moment) for figure in scene.clear if scene.shows_motion(figure)}
     return [
         event
         for event in scene.truth.events
         if (event.kind in ("cut", "fade") and scene.seconds[0] < event.seconds <= scene.seconds[-1])
-        or any(name in event.text and at == event.seconds for name, at in told)
+        or any(name in event.text and at == event.seconds for name, at in known)
     ]
 
 
 def ask_order(scene: _Scene, draw) -> Iterator[Question]:
     """Which of two events comes first, or last, and whether two come in this order."""
-    events = _told_events(scene)
+    events = _visible_events(scene)
     texts = Counter(event.text for event in events)
     events = [event for event in events if texts[event.text] == 1]
     pairs = [
         (first, second)
-        for place, first in enumerate(events)
-        for second in events[place + 1 :]
+        for index, first in enumerate(events)
+        for second in events[index + 1 :]
         if second.seconds - first.seconds >= TIME_BETWEEN
     ]
     for first, second in draw.sample(pairs, min(4, len(pairs))):
@@ -397,9 +397,9 @@ def ask_order(scene: _Scene, draw) -> Iterator[Question]:
             draw.shuffle(choices)
             wording = f"What happens {word}: {choices[0]} or {choices[1]}?"
             yield Question("order", "choice", wording, answer.text, tuple(choices))
-        told = draw.sample([first, second], 2)
-        wording = f"Do these happen in this order: {told[0].text}, {told[1].text}?"
-        yield _yes_no("order", wording, told[0] is first)
+        named = draw.sample([first, second], 2)
+        wording = f"Do these happen in this order: {named[0].text}, {named[1].text}?"
+        yield _yes_no("order", wording, named[0] is first)
 
 
 def ask_when(scene: _Scene, draw) -> Iterator[Question]:
@@ -408,13 +408,13 @@ def ask_when(scene: _Scene, draw) -> Iterator[Question]:
         return
     texts = Counter(event.text for event in scene.truth.events)
     start, stop = scene.seconds[0], scene.seconds[-1]
-    for event in _told_events(scene):
+    for event in _visible_events(scene):
         if texts[event.text] != 1:
             continue
-        share = (event.seconds - start) / max(stop - start, 1e-6)
-        if abs(share - 0.5) > 0.12:
+        fraction = (event.seconds - start) / max(stop - start, 1e-6)
+        if abs(fraction - 0.5) > 0.12:
             halves = ("in the first half", "in the second half")
-            yield _ask(draw, "when", f"When is this: {event.text}?", halves[share > 0.5], halves)
+            yield _ask(draw, "when", f"When is this: {event.text}?", halves[fraction > 0.5], halves)
         step = max(0.8, (stop - start) / 4)
         times = [event.seconds + step * shift for shift in range(-3, 4)]
         times = [time for time in times if start <= time <= stop + 0.05]
@@ -437,7 +437,7 @@ def ask_camera(scene: _Scene, draw) -> Iterator[Question]:
 
 
 def ask_cuts(scene: _Scene, draw) -> Iterator[Question]:
-    """How many shots, what kind of change, and what is seen behind it."""
+    """How many shots, what kind of change, and what is seen after it."""
     shots = scene.clip.shots
     if any(len(scene.shown(number)) < 2 for number in range(len(shots))):
         return

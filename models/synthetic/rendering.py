@@ -18,11 +18,11 @@ STAR = ((0.809016994375, -0.587785252292), (-0.809016994375, -0.587785252292))
 
 SHAKES_A_SECOND = 8
 FADE = 0.25
-"""Seconds in which a shot sinks to black before a fade, and rises from it behind."""
+"""Seconds in which a shot sinks to black before a fade, and rises from it after."""
 
 FLICKER_GAINS = (0.62, 0.8, 1.2, 1.38)
 JITTER = 0.045
-"""How far a jittering figure is off its path at most, in shorter sides."""
+"""Largest distance of a jittering figure from its path, in shorter sides."""
 
 
 def render(clip: Clip, size: tuple[int, int], frames: Iterable[int] | None = None) -> Iterator[np.ndarray]:
@@ -49,7 +49,7 @@ def render_frame(clip: Clip, size: tuple[int, int], frame: int) -> np.ndarray:
 
 
 def what_is_shown(clip: Clip, frame: int) -> tuple[int, list[Fault]]:
-    """The frame whose scene stands in the place of ``frame``, which freezes and duplicates change, and its faults."""
+    """The frame whose scene is shown at ``frame``, which freezes and duplicates change, and the faults there."""
     faults = [fault for fault in clip.faults if fault.first <= frame < fault.stop]
     for fault in faults:
         if fault.kind == "freeze":
@@ -61,22 +61,22 @@ def what_is_shown(clip: Clip, frame: int) -> tuple[int, list[Fault]]:
 
 def paint(clip: Clip, shot: Shot, size: tuple[int, int], frame: int, faults: list[Fault]) -> np.ndarray:
     """Background and figures as the camera sees them: float32 [H, W, 3]."""
-    view = look(clip, shot, frame / clip.fps)
+    view = camera_view(clip, shot, frame / clip.fps)
     picture = ground_seen(shot, clip.aspect, size, view)
-    for place, pose, becomes in poses(clip, shot, size, frame, view, faults):
-        paint_figure(picture, shot.figures[place], pose, becomes)
+    for index, pose, becomes in poses(clip, shot, size, frame, view, faults):
+        paint_figure(picture, shot.figures[index], pose, becomes)
     return picture
 
 
 def poses(clip: Clip, shot: Shot, size, frame: int, view, faults: list[Fault]) -> Iterator[tuple]:
-    """Where the figures of a shot stand in the picture of a frame, those behind first.
+    """Positions of the figures of a shot in the picture of a frame, the farthest first.
 
-    Yields (place in the shot, (x, y, radius, angle), what it morphed into or None): pixels, and turns.
+    Yields (index in the shot, (x, y, radius, angle), what it morphed into or None): pixels, and turns.
     """
     seconds = frame / clip.fps
     scale = min(size) * view[2]
-    for place, figure in enumerate(shot.figures):
-        own = [fault for fault in faults if fault.figure == place and shot is clip.shot_at(fault.first)]
+    for index, figure in enumerate(shot.figures):
+        own = [fault for fault in faults if fault.figure == index and shot is clip.shot_at(fault.first)]
         if any(fault.kind == "vanish" for fault in own):
             continue
         x, y = figure.position(seconds)
@@ -89,7 +89,7 @@ def poses(clip: Clip, shot: Shot, size, frame: int, view, faults: list[Fault]) -
         x = (x - view[0]) * scale + size[1] / 2
         y = (y - view[1]) * scale + size[0] / 2
         radius = figure.radius * figure.scale(seconds) * scale
-        yield place, (x, y, radius, figure.angle + figure.spin * seconds), becomes
+        yield index, (x, y, radius, figure.angle + figure.spin * seconds), becomes
 
 
 def brightness(clip: Clip, frame: int, faults: list[Fault]) -> float:
@@ -122,25 +122,25 @@ def unit_noise(seed: int, number: int) -> tuple[float, float]:
     return float(sizes[0] * signs[0]), float(sizes[1] * signs[1])
 
 
-def look(clip: Clip, shot: Shot, seconds: float) -> tuple[float, float, float]:
+def camera_view(clip: Clip, shot: Shot, seconds: float) -> tuple[float, float, float]:
     """The point (x, y) at the middle of the picture and the zoom factor, 1 for the whole frame."""
     camera = shot.camera
     x, y = clip.aspect[0] / 2, clip.aspect[1] / 2
     start, stop = shot.first / clip.fps, shot.stop / clip.fps
-    share = (seconds - start) / (stop - start)
+    fraction = (seconds - start) / (stop - start)
     if camera.kind in PANS:
         dx, dy = PANS[camera.kind]
-        travelled = camera.amount * (share - 0.5)
+        travelled = camera.amount * (fraction - 0.5)
         return x + dx * travelled, y + dy * travelled, 1.0
     if camera.kind == "in":
-        return x, y, 1 + camera.amount * share
+        return x, y, 1 + camera.amount * fraction
     if camera.kind == "out":
-        return x, y, 1 - camera.amount * share
+        return x, y, 1 - camera.amount * fraction
     if camera.kind == "shake":
-        place = (seconds - start) * SHAKES_A_SECOND
-        whole = math.floor(place)
+        shakes = (seconds - start) * SHAKES_A_SECOND
+        whole = math.floor(shakes)
         before, after = unit_noise(camera.seed, whole), unit_noise(camera.seed, whole + 1)
-        dx, dy = (a + (b - a) * (place - whole) for a, b in zip(before, after, strict=True))
+        dx, dy = (a + (b - a) * (shakes - whole) for a, b in zip(before, after, strict=True))
         return x + camera.amount * dx, y + camera.amount * dy, 1.0
     return x, y, 1.0
 
@@ -149,7 +149,7 @@ PANS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
 def margin(camera: Camera) -> float:
-    """How far beyond the frame the camera may see, in shorter sides."""
+    """Distance beyond the frame that the camera may see, in shorter sides."""
     if camera.kind == "still":
         return 0.0
     reach = {"shake": camera.amount, "out": 0.5 / (1 - camera.amount)}.get(camera.kind, camera.amount / 2)
@@ -170,11 +170,11 @@ def ground_seen(shot: Shot, aspect, size: tuple[int, int], view) -> np.ndarray:
 
 
 def axis_samples(count: int, unit: int, offset: float, zoom: float, beyond: float, length: int):
-    """Canvas index int64 [count] and weight float32 [count] of the neighbour behind it, for each pixel of an axis."""
-    place = (np.arange(count) + 0.5 - count / 2) / zoom + count / 2 + (offset + beyond) * unit - 0.5
-    place = np.clip(place, 0, length - 1.001)
-    index = np.floor(place).astype(np.int64)
-    return index, (place - index).astype(np.float32)
+    """Canvas index int64 [count] and weight float32 [count] of the next one, for each pixel of an axis."""
+    position = (np.arange(count) + 0.5 - count / 2) / zoom + count / 2 + (offset + beyond) * unit - 0.5
+    position = np.clip(position, 0, length - 1.001)
+    index = np.floor(position).astype(np.int64)
+    return index, (position - index).astype(np.float32)
 
 
 def blend_rows(picture: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -194,21 +194,21 @@ def ground_canvas(ground: Ground, size: tuple[int, int], beyond: float) -> np.nd
     draw = np.random.default_rng(ground.seed)
     soft = value_noise(draw, y, x, 3 * ground.scale)
     if ground.kind == "smooth":
-        share = (x + y) / 2 + np.float32(0.1) * soft
+        blend = (x + y) / 2 + np.float32(0.1) * soft
     elif ground.kind == "cloudy":
-        share = np.float32(0.5) + np.float32(0.6) * (soft + np.float32(0.5) * value_noise(draw, y, x, 8 * ground.scale))
+        blend = np.float32(0.5) + np.float32(0.6) * (soft + np.float32(0.5) * value_noise(draw, y, x, 8 * ground.scale))
     elif ground.kind == "striped":
         lean = np.float32(int(draw.integers(-10, 11)) / 10)
-        share = wave((x + lean * y) * np.float32(7 * ground.scale)) + np.float32(0.15) * soft
+        blend = wave((x + lean * y) * np.float32(7 * ground.scale)) + np.float32(0.15) * soft
     elif ground.kind == "checked":
         rate = np.float32(4 * ground.scale)
-        share = np.where(np.floor(x * rate) % 2 == np.floor(y * rate) % 2, np.float32(0.85), np.float32(0.15))
-        share = share + np.float32(0.15) * soft
+        blend = np.where(np.floor(x * rate) % 2 == np.floor(y * rate) % 2, np.float32(0.85), np.float32(0.15))
+        blend = blend + np.float32(0.15) * soft
     else:
-        share = np.float32(0.5) + np.float32(0.9) * value_noise(draw, y, x, 42) + np.float32(0.15) * soft
+        blend = np.float32(0.5) + np.float32(0.9) * value_noise(draw, y, x, 42) + np.float32(0.15) * soft
     first, second = (np.array(colour, np.float32) for colour in ground.colours)
-    share = np.broadcast_to(share, (height, width))
-    return first + (second - first) * np.clip(share, -0.3, 1.3)[..., None]
+    blend = np.broadcast_to(blend, (height, width))
+    return first + (second - first) * np.clip(blend, -0.3, 1.3)[..., None]
 
 
 def value_noise(draw, y: np.ndarray, x: np.ndarray, cells: float) -> np.ndarray:
@@ -217,16 +217,16 @@ def value_noise(draw, y: np.ndarray, x: np.ndarray, cells: float) -> np.ndarray:
     rows, columns = y[:, 0] * rate, x[0] * rate
     rows, columns = rows - np.floor(rows[0]), columns - np.floor(columns[0])
     lattice = draw.integers(-500, 501, (int(rows[-1]) + 2, int(columns[-1]) + 2)).astype(np.float32) / np.float32(1000)
-    for place in (rows, columns):
-        index = place.astype(np.int64)
-        weight = (place - index)[:, None]
+    for axis in (rows, columns):
+        index = axis.astype(np.int64)
+        weight = (axis - index)[:, None]
         lattice = (lattice[index] + (lattice[index + 1] - lattice[index]) * weight).T
     return lattice
 
 
-def wave(place: np.ndarray) -> np.ndarray:
+def wave(phase: np.ndarray) -> np.ndarray:
     """A triangle wave from 0 to 1 of period 1, with flat crests."""
-    return np.clip(np.abs(place - np.floor(place) - np.float32(0.5)) * 3 - np.float32(0.25), 0, 1)
+    return np.clip(np.abs(phase - np.floor(phase) - np.float32(0.5)) * 3 - np.float32(0.25), 0, 1)
 
 
 def paint_figure(picture: np.ndarray, figure: Figure, pose, becomes: str | None = None) -> None:

@@ -35,7 +35,7 @@ SPLITS = {
     "validation": (1 << 40, (1 << 40) + (1 << 20)),
     "test": (1 << 41, (1 << 41) + (1 << 20)),
 }
-"""First seed of each split and the first behind it."""
+"""First seed of each split and the first after it."""
 
 HELD_OUT = frozenset((colour, SHAPES[index % len(SHAPES)]) for index, colour in enumerate(COLOURS))
 """Pairs of colour and shape that only the test split shows, at least one of them in every clip of it."""
@@ -45,14 +45,14 @@ HELD_OUT = frozenset((colour, SHAPES[index % len(SHAPES)]) for index, colour in 
 class Leg:
     """A straight stretch of a path: from ``begin`` to ``end`` (x, y) within start..stop seconds.
 
-    ``pace`` is "even", "faster" (from rest) or "slower" (to rest).
+    ``easing`` is "even", "faster" (from rest) or "slower" (to rest).
     """
 
     start: float
     stop: float
     begin: tuple[float, float]
     end: tuple[float, float]
-    pace: str = "even"
+    easing: str = "even"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Figure:
     Attributes:
         colour: one of ``COLOURS``, or one without a name as "#rrggbb".
         motion: what it does, one of ``MOTIONS``.
-        legs: its path in order of time; it rests before, between and behind them. Positions are centres.
+        legs: its path in order of time; it rests before, between and after them. Positions are centres.
         angle, spin: turns at the clip's beginning and turns a second, clockwise.
         moment: when it stops, starts, bounces, appears or disappears, else None.
     """
@@ -91,12 +91,12 @@ class Figure:
         for leg in self.legs:
             if leg.start <= seconds:
                 now = leg
-        share = min(1.0, max(0.0, (seconds - now.start) / (now.stop - now.start)))
-        share = {"even": share, "faster": share * share, "slower": share * (2 - share)}[now.pace]
-        return tuple(begin + (end - begin) * share for begin, end in zip(now.begin, now.end, strict=True))
+        fraction = min(1.0, max(0.0, (seconds - now.start) / (now.stop - now.start)))
+        fraction = {"even": fraction, "faster": fraction * fraction, "slower": fraction * (2 - fraction)}[now.easing]
+        return tuple(begin + (end - begin) * fraction for begin, end in zip(now.begin, now.end, strict=True))
 
     def scale(self, seconds: float) -> float:
-        """Its size now as a share of its full size: it grows from nothing within ``GROWTH`` seconds, or shrinks."""
+        """Its size now as a fraction of its full size: it grows from nothing within ``GROWTH`` seconds, or shrinks."""
         if self.motion == "appears":
             return min(1.0, max(0.0, (seconds - self.moment) / GROWTH))
         if self.motion == "disappears":
@@ -145,7 +145,7 @@ class Shot:
 class Fault:
     """One of ``FAULTS`` in the frames ``first`` to ``stop`` (exclusive).
 
-    ``figure`` is the place of the figure concerned in the shot that ``first`` lies in, None for the whole picture;
+    ``figure`` is the index of the figure concerned in the shot of ``first``, None for the whole picture;
     ``becomes`` the shape or colour that a figure morphs into.
     """
 
@@ -243,7 +243,7 @@ def _draw_shots(draw, content: str, frames: int, fps: float) -> list[tuple[int, 
     count = draw.choice((2, 2, 3, 4)[: 2 if most == 2 else most])
     spare = frames - count * shortest
     marks = sorted(draw.randrange(spare + 1) for _ in range(count - 1))
-    starts = [0, *(mark + shortest * (place + 1) for place, mark in enumerate(marks))]
+    starts = [0, *(mark + shortest * (number + 1) for number, mark in enumerate(marks))]
     openings = ["start", *("fade" if draw.random() < 0.3 else "cut" for _ in marks)]
     return list(zip(starts, [*starts[1:], frames], openings, strict=True))
 
@@ -262,10 +262,10 @@ def _draw_shot(draw, split, content, extent, fps, aspect, counts, weights) -> Sh
     count = draw.randint(*counts)
     names = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in HELD_OUT]
     figures = []
-    for place, (colour, shape) in enumerate(draw.sample(names, count)):
+    for index, (colour, shape) in enumerate(draw.sample(names, count)):
         weighed = weights and motions is MOTIONS
         motion = weighted(draw, weights) if weighed else draw.choice(motions)
-        if content == "fault" and place == 0:
+        if content == "fault" and index == 0:
             motion = "moves"
         crossing = motion not in ("still", "appears", "disappears") and draw.random() < 0.3
         for _ in range(24):
@@ -277,7 +277,7 @@ def _draw_shot(draw, split, content, extent, fps, aspect, counts, weights) -> Sh
 
 
 def _draw_ground(draw) -> Ground:
-    """Two muted colours of middle brightness, on which every figure stands out."""
+    """Two muted colours of middle brightness, against which every figure is distinct."""
     level = draw.randint(95, 150)
     first = tuple(level + draw.randint(-22, 22) for _ in range(3))
     change = draw.choice((-1, 1)) * draw.randint(18, 30)
@@ -302,10 +302,10 @@ def _draw_legs(draw, motion, moment, radius, span, aspect) -> tuple[Leg, ...]:
     """A path inside the frame: mostly along an axis, seldom along a diagonal."""
     start, stop = span
     low, high = (radius, radius), (aspect[0] - radius, aspect[1] - radius)
-    place = tuple(draw.uniform(a, b) for a, b in zip(low, high, strict=True))
+    point = tuple(draw.uniform(a, b) for a, b in zip(low, high, strict=True))
     resting = motion == "still" or (motion in ("appears", "disappears") and draw.random() < 0.6)
     if resting:
-        return (Leg(start, stop, place, place),)
+        return (Leg(start, stop, point, point),)
     axis = draw.randrange(2)
     lean = draw.uniform(-0.2, 0.2) if draw.random() < 0.85 else draw.choice((-1, 1)) * draw.uniform(0.7, 1.2)
     room = high[axis] - low[axis]
@@ -315,7 +315,7 @@ def _draw_legs(draw, motion, moment, radius, span, aspect) -> tuple[Leg, ...]:
     along = (edge, edge + distance) if forward else (edge + distance, edge)
     if motion == "bounces":
         along = (edge, high[axis]) if forward else (edge + distance, low[axis])
-    across = place[1 - axis]
+    across = point[1 - axis]
     shift = lean * abs(along[1] - along[0])
     across_end = min(high[1 - axis], max(low[1 - axis], across + shift))
     begin, end = zip(along, (across, across_end), strict=True)
@@ -326,12 +326,12 @@ def _draw_legs(draw, motion, moment, radius, span, aspect) -> tuple[Leg, ...]:
     if motion == "starts":
         return (Leg(moment, stop, begin, end),)
     if motion == "bounces":
-        share = (stop - moment) / (moment - start)
+        fraction = (stop - moment) / (moment - start)
         back = list(end)
-        back[axis] -= (end[axis] - begin[axis]) * min(1.0, share)
+        back[axis] -= (end[axis] - begin[axis]) * min(1.0, fraction)
         return Leg(start, moment, begin, end), Leg(moment, stop, end, tuple(back))
-    pace = {"speeds up": "faster", "slows down": "slower"}.get(motion, "even")
-    return (Leg(start, stop, begin, end, pace),)
+    easing = {"speeds up": "faster", "slows down": "slower"}.get(motion, "even")
+    return (Leg(start, stop, begin, end, easing),)
 
 
 def apart(one: Figure, other: Figure, span: tuple[float, float]) -> bool:

@@ -5,7 +5,9 @@ hundreds of tokens (Qwen3-VL's 5e6 is for hundreds of thousands).
 """
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -13,7 +15,7 @@ from ..errors import InputError
 from ..qwen.attention import attention
 from ..qwen.config import Qwen3VLConfig, TextConfig, VisionConfig
 from ..qwen.text import TextModel
-from ..qwen.vision import VisionModel
+from ..qwen.vision import VisionModel, patches_of
 
 WIDTHS = {
     "nano": {"text": (3, 96, 256, 3, 1), "vision": (3, 96, 256, 3, (0, 1))},
@@ -24,6 +26,8 @@ WIDTHS = {
 with DeepStack). Heads are 32 wide in both."""
 
 HEAD_DIM = 32
+LEAST_VARIANCE = 1e-4
+"""Variance of pixels in -1 to 1 below which a principal component is noise."""
 
 
 class TrainingOperations:
@@ -81,11 +85,10 @@ def tiny_config(size: str, vocabulary: int) -> Qwen3VLConfig:
 class TinyQwen3VL(torch.nn.Module):
     """Both halves as one module with trainable weights, drawn from ``seed``.
 
-    Weights are normal and keep the variance of what they are given (deviation one over the root of their inputs: at
-    these widths the customary 0.02 leaves the layers next to silent); those that write to the residual stream are
-    smaller by the root of twice the number of layers (GPT-2). Biases are 0 and norms 1. The position table starts as
-    waves: noise of the customary size is lost beside what the patches say, and places would be learned last. DeepStack
-    starts a tenth as loud: the tower is taught by its last tokens.
+    Weights are normal with a deviation of one over the root of their inputs (at these widths the customary 0.02 leaves
+    the layers next to silent); those that write to the residual stream are divided by the root of twice the number of
+    layers (GPT-2), those of DeepStack by 10, so that the tower first learns by its last tokens. Biases are 0 and norms
+    1. The position table starts as :func:`position_waves`.
     """
 
     def __init__(self, config: Qwen3VLConfig, seed: int = 0, attend_text=attention, attend_vision=attention):
@@ -106,17 +109,17 @@ class TinyQwen3VL(torch.nn.Module):
                 if "deepstack" in name and name.endswith("second.weight"):
                     deviation /= 10
                 parameter.normal_(0, deviation, generator=generator)
-            side = config.vision.grid_side
-            self.vision.position_table.weight.copy_(waves(side, config.vision.hidden_size))
+            waves = position_waves(config.vision.grid_side, config.vision.hidden_size)
+            self.vision.position_table.weight.copy_(waves)
 
     @property
     def parameter_count(self) -> int:
-        """Numbers to be learned; the tied head counts once."""
+        """Trainable numbers; the tied head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def waves(side: int, width: int) -> torch.Tensor:
-    """A position table [side * side, width], row by row: half of the width tells rows, half columns.
+def position_waves(side: int, width: int) -> torch.Tensor:
+    """A position table [side * side, width], row by row: half of the width encodes rows, half columns.
 
     Sines and cosines of wavelengths from 4 to 64 patches, of amplitude 0.5 (Vaswani et al. 2017, section 3.5, with
     wavelengths for pictures; they stay true when the table is interpolated).
@@ -126,3 +129,22 @@ def waves(side: int, width: int) -> torch.Tensor:
     along = 0.5 * torch.cat([angles.sin(), angles.cos()], 1)
     rows, columns = along[:, None].expand(side, side, -1), along[None].expand(side, side, -1)
     return torch.cat([rows, columns], 2).flatten(0, 1)
+
+
+@torch.no_grad()
+def whiten_patch_embedding(layer: torch.nn.Linear, pictures: Sequence[np.ndarray], config: VisionConfig) -> None:
+    """Start a patch embedding from the principal components of the patches of ``pictures``, uint8 [f, H, W, 3] each.
+
+    Random weights pass on little but mean colours, and textures and outlines are then learned last. Each component is
+    divided by the fourth root of its variance: full whitening would drown the colours instead (Coates and Ng 2012,
+    section 3). The outputs have a mean square of 1.
+    """
+    cut = [patches_of(torch.from_numpy(picture), config, still=len(picture) == 1)[0] for picture in pictures]
+    patches = torch.cat(cut).double()
+    mean = patches.mean(0)
+    variance, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
+    kept = slice(-layer.out_features, None)
+    scale = variance[kept].clamp(min=LEAST_VARIANCE)
+    weight = (vectors[:, kept] / scale**0.25).T / scale.sqrt().mean().sqrt()
+    layer.weight.copy_(weight)
+    layer.bias.copy_(-weight @ mean)

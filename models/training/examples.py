@@ -1,7 +1,8 @@
-"""Training examples: a clip as some mode shows it, and questions about what it shows."""
+"""Training examples: a rendered clip as some mode shows it, questions about it, and auxiliary targets."""
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -9,12 +10,14 @@ from ..code.modes import STAMPS, group_frames
 from ..code.modes.pictures import shrink
 from ..qwen.prompt import Picture
 from ..source.sampling import CELL
+from ..synthetic.frame_truth import FrameState
 from ..synthetic.ground_truth import Truth, truth_of
 from ..synthetic.questions import Question, write_caption, write_questions
 from ..synthetic.rendering import render_frame
-from ..synthetic.scenes import CONTENTS, SPLITS, Clip, sample_clip, weighted
+from ..synthetic.scenes import CONTENTS, SPLITS, Clip, Figure, sample_clip, weighted
+from ..video.gop import GopPlan
 from ..video.planning import plan_from_costs
-from .text_targets import changes, moments, untold
+from .targets import event_times, picture_targets, unknown_targets
 
 DESCRIBE = (
     "Describe the video.",
@@ -22,42 +25,44 @@ DESCRIBE = (
     "Describe this video in one paragraph: who or what is seen, where, what happens from beginning to end, and how the "
     "camera moves. Say only what is visible.",
 )
-FORMS = ("rgb", "thumbnail", "keyframes", "still")
 CAPTION = "caption"
+STILL = "still"
+"""A mode beside those of a visual code: a single picture without a time stamp."""
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """What examples are drawn from.
+class Mixture:
+    """What examples are drawn from. Dicts hold relative weights.
 
     Attributes:
-        sizes: (H, W) of whole pictures, with weights; multiples of 32.
-        forms: weight of each of ``FORMS``: the modes of a visual code, and a single picture outside time.
-        contents: weight of each of ``scenes.CONTENTS``.
-        frames: fewest and most frames of a clip that are looked at.
-        look_fps: how often a second a clip is looked at.
-        kinds: kinds of question, all where empty; "caption" is one of them.
-        often: weight of a kind among those that a clip has, 1 where it is not named.
-        questions: at most so many of one clip.
-        whole: shares of the frames that "keyframes" shows whole, one of them drawn for each clip.
-        needs: by kind of question, how likely a clip without faults is passed over of which none can be asked.
-        motions, faults: weights of what figures do and of what is wrong; all the same where empty.
+        sizes: (H, W) of whole pictures, multiples of 32.
+        modes: modes of a visual code, and ``STILL``.
+        contents: kinds of clip, of ``scenes.CONTENTS``.
+        frames: fewest and most frames sampled from a clip; sample_fps: how many a second.
+        questions: at most so many of a clip, none for 0; a clip about which nothing can be asked is skipped otherwise.
+        kinds: kinds of question, ``CAPTION`` among them; those not named have the weight ``other_kinds``.
+        required: by kind of question, the probability that a clip without faults and without such a question is
+            skipped.
+        figures: fewest and most figures of a shot.
+        unnamed_colours: fraction of figures painted in a colour that has no name; only where nothing is asked.
+        i_frames: fractions of the frames that mode "keyframes" keeps; one of them is drawn for each clip.
+        motions, faults: what figures do and what is wrong; all alike where empty.
     """
 
     sizes: dict[tuple[int, int], float] = field(
         default_factory=lambda: {(128, 128): 6, (96, 96): 1, (128, 160): 1, (160, 128): 1, (256, 256): 0.5}
     )
-    forms: dict[str, float] = field(default_factory=lambda: {"rgb": 3, "thumbnail": 4, "keyframes": 2, "still": 1})
+    modes: dict[str, float] = field(default_factory=lambda: {"rgb": 3, "thumbnail": 4, "keyframes": 2, STILL: 1})
     contents: dict[str, float] = field(default_factory=lambda: dict(zip(CONTENTS, (1, 4, 2, 2, 4), strict=True)))
     frames: tuple[int, int] = (4, 16)
-    look_fps: tuple[float, ...] = (2, 3, 4, 4, 6, 8)
-    kinds: tuple[str, ...] = ()
-    often: dict[str, float] = field(default_factory=dict)
+    sample_fps: tuple[float, ...] = (2, 3, 4, 4, 6, 8)
     questions: int = 6
-    most_figures: int = 4
-    fewest_figures: int = 1
-    whole: tuple[float, ...] = (0.15, 0.4, 1.0)
-    needs: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, float] = field(default_factory=dict)
+    other_kinds: float = 1.0
+    required: dict[str, float] = field(default_factory=dict)
+    figures: tuple[int, int] = (1, 4)
+    unnamed_colours: float = 0.0
+    i_frames: tuple[float, ...] = (0.15, 0.4, 1.0)
     motions: dict[str, float] = field(default_factory=dict)
     faults: dict[str, float] = field(default_factory=dict)
 
@@ -66,99 +71,120 @@ class Course:
 class Example:
     """One clip as it is shown, and what is asked.
 
-    ``pictures`` uint8 [f, H, W, 3] each, f = 1 for stills and 2 for pairs, stand for the ``Picture`` parts in order;
-    other parts are text. Every question is asked on its own behind the same pictures. ``cells`` and ``wholes`` are what
-    :mod:`.changes` tells of the tokens and of the pictures, ``moments`` what it tells of events, by their words.
+    Attributes:
+        mode, content: what was drawn.
+        parts: the pictures' grids and times, in order.
+        pictures: uint8 [f, H, W, 3] for each part; f = 1 for stills and 2 for pairs.
+        questions: each asked on its own after the same pictures.
+        targets: by site, see :func:`.targets.picture_targets`.
+        events: "event" targets [n] by the words of an event (:func:`.targets.event_times`).
     """
 
     seed: int
-    form: str
+    mode: str
     content: str
-    parts: list[str | Picture]
+    parts: list[Picture]
     pictures: list[np.ndarray]
     questions: list[Question]
-    cells: np.ndarray
-    wholes: np.ndarray
-    moments: dict[str, np.ndarray] = field(default_factory=dict)
+    targets: dict[str, np.ndarray]
+    events: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def make_example(seed: int, course: Course, form: str | None = None) -> Example:
-    """The example of a seed, empty where nothing is asked of its clip.
-
-    ``form`` overrules the course: evaluation shows the same clip in several.
-    """
-    draw = random.Random(f"lesson {seed}")
-    content = weighted(draw, course.contents)
-    form, drawn = form or weighted(draw, course.forms), draw.random()
-    size = weighted(draw, course.sizes)
-    fps = draw.choice(course.look_fps)
-    count = draw.randint(*course.frames)
-    aspect = (size[1] / min(size), size[0] / min(size))
-    # Duplicated frames only show where none is left out.
-    native = fps if content == "fault" and drawn < 0.4 else draw.choice((1, 2, 3)) * fps
+def make_example(seed: int, mixture: Mixture, mode: str | None = None) -> Example | None:
+    """The example of a seed, or None for a clip that is skipped; ``mode`` overrules the mixture's."""
+    draw = random.Random(f"example {seed}")
+    content, size, fps = (
+        weighted(draw, mixture.contents),
+        weighted(draw, mixture.sizes),
+        draw.choice(mixture.sample_fps),
+    )
+    mode, count = mode or weighted(draw, mixture.modes), draw.randint(*mixture.frames)
+    # Duplicated frames only show where no frame is left out.
+    native = fps if content == "fault" and draw.random() < 0.4 else draw.choice((1, 2, 3)) * fps
     clip = sample_clip(
-        seed, content, seconds=count / fps, fps=native, aspect=aspect,
-        most_figures=course.most_figures, fewest_figures=course.fewest_figures,
-        fault=weighted(draw, course.faults) if course.faults else None, motions=course.motions,
+        seed, content, seconds=count / fps, fps=native, aspect=(size[1] / min(size), size[0] / min(size)),
+        fewest_figures=mixture.figures[0], most_figures=mixture.figures[1], motions=mixture.motions,
+        fault=weighted(draw, mixture.faults) if mixture.faults else None,
     )  # fmt: skip
-    every = [round(number * native / fps) for number in range(count)]
-    every = [frame for frame in every if frame < clip.frames]
-    groups = [] if form == "still" else _grouped(draw, clip, every, size, form, course.whole)
-    seen = sorted({every[at] for group in groups for at in group.frames}) or [draw.choice(every)]
+    clip = _repaint(draw, clip, mixture.unnamed_colours)
+    sampled = [round(number * native / fps) for number in range(count)]
+    sampled = [frame for frame in sampled if frame < clip.frames]
+    if mode == STILL:
+        sampled, groups = [draw.choice(sampled)], []
+    else:
+        groups = _groups(draw, _random_plan(draw, clip, sampled, size, mode, mixture.i_frames), mode)
+    seen = sorted({sampled[at] for group in groups for at in group.frames}) or sampled
     truth = truth_of(clip, seen)
-    questions = draw_questions(draw, clip, truth, course)
-    if not questions:
-        return Example(seed, form, content, [], [], [], *untold(0, 0))
-    parts, pictures, told = _video(clip, every, size, groups) if groups else _still(clip, seen[0], size)
-    return Example(seed, form, content, parts, pictures, questions, *told, moments(truth, clip.fps))
-
-
-def _grouped(draw, clip: Clip, frames: list[int], size, form: str, shares: tuple[float, ...]):
-    """How a mode shows ``frames``, under a plan drawn at random."""
-    opening = [next(at for at, frame in enumerate(frames) if frame >= shot.first) for shot in clip.shots
-               if shot.first <= frames[-1]]  # fmt: skip
-    # Key frames stand for every way to show whole pictures alone: sparse, dense, or all there are.
-    share = draw.choice(shares) if form == "keyframes" else 0.15
-    whole = {at for at in opening if draw.random() < 0.9} | {at for at in range(len(frames)) if draw.random() < share}
-    pts = np.array(frames) / clip.fps
-    plan = plan_from_costs(np.zeros(len(frames)), "frames", index=np.array(frames), pts=pts, size=size, frames=whole)
-    stamps = "every" if draw.random() < 0.8 else draw.choice(STAMPS[1:])
-    return group_frames(plan, form, stamps=stamps, pair_thumbnails=form == "thumbnail" and draw.random() < 0.3)
-
-
-def _still(clip: Clip, frame: int, size):
-    """Parts, pictures and what they tell of one frame outside time."""
-    rows, columns = size[0] // CELL, size[1] // CELL
-    return [Picture(rows, columns)], [render_frame(clip, size, frame)[None]], untold(rows * columns, 1)
-
-
-def _video(clip: Clip, frames: list[int], size, groups):
-    """Parts, pictures and what they tell of ``frames`` as ``groups`` show them."""
-    rendered = {at: render_frame(clip, size, frames[at]) for at in sorted({at for g in groups for at in g.frames})}
-    parts, pictures = [], []
+    questions = draw_questions(draw, clip, truth, mixture)
+    if mixture.questions and not questions:
+        return None
+    rgb = {at: render_frame(clip, size, sampled[at]) for at in {at for group in groups for at in group.frames} or {0}}
+    if mode == STILL:
+        still = Picture(size[0] // CELL, size[1] // CELL)
+        unlabelled = unknown_targets(still.rows * still.columns, 1)
+        return Example(seed, mode, content, [still], [rgb[0][None]], questions, unlabelled)
+    parts, pictures, frames = [], [], []
+    states = {at: FrameState(clip, sampled[at], rgb[at]) for at in rgb}
     for group in groups:
-        seconds = (frames[group.frames[0]] / clip.fps + frames[group.frames[-1]] / clip.fps) / 2
+        first, last = group.frames[0], group.frames[-1]
+        seconds = (sampled[first] + sampled[last]) / 2 / clip.fps
         parts.append(Picture(*group.grid, seconds if group.stamped else None))
-        pictures.append(shrink(np.stack([rendered[at] for at in group.frames]), group.size))
-    first = [group.frames[0] for group in groups]
-    told = changes(
-        clip, [frames[at] for at in first], [(part.rows, part.columns) for part in parts],
-        [rendered[at] for at in first],
+        pictures.append(shrink(np.stack([rgb[at] for at in group.frames]), group.size))
+        frames.append((states[first], states[last] if last != first else None))
+    targets = picture_targets(clip, frames, pictures)
+    return Example(seed, mode, content, parts, pictures, questions, targets, event_times(truth, clip.fps))
+
+
+def _repaint(draw, clip: Clip, fraction: float) -> Clip:
+    """The clip with a fraction of its figures in colours that have no name but stand out from every background."""
+
+    def repainted(figure: Figure) -> Figure:
+        while draw.random() < fraction:
+            colour = tuple(draw.randrange(256) for _ in range(3))
+            if max(abs(channel - 122) for channel in colour) > 70:
+                return replace(figure, colour="#{:02x}{:02x}{:02x}".format(*colour))
+        return figure
+
+    shots = (
+        [replace(shot, figures=tuple(map(repainted, shot.figures))) for shot in clip.shots] if fraction else clip.shots
+    )
+    return replace(clip, shots=tuple(shots))
+
+
+def _random_plan(draw, clip: Clip, frames: list[int], size, mode: str, fractions: tuple[float, ...]) -> GopPlan:
+    """A plan with I frames at most shots' openings and at random."""
+    openings = {next(at for at, frame in enumerate(frames) if frame >= shot.first) for shot in clip.shots
+                if shot.first <= frames[-1]}  # fmt: skip
+    fraction = draw.choice(fractions) if mode == "keyframes" else 0.15
+    chosen = {at for at in sorted(openings) if draw.random() < 0.9}
+    chosen |= {at for at in range(len(frames)) if draw.random() < fraction}
+    index = np.array(frames)
+    return plan_from_costs(
+        np.zeros(len(frames)), "frames", index=index, pts=index / clip.fps, size=size, frames=chosen
     )  # fmt: skip
-    return parts, pictures, told
 
 
-def draw_questions(draw, clip: Clip, truth: Truth, course: Course) -> list[Question]:
-    """At most as many questions as the course asks, each of a kind drawn by its weight; none of a clip passed over."""
+def _groups(draw, plan: GopPlan, mode: str) -> list:
+    """The groups of ``plan`` in ``mode``, with the mode's options drawn."""
+    stamps = "every" if draw.random() < 0.8 else draw.choice(STAMPS[1:])
+    return group_frames(plan, mode, stamps=stamps, pair_thumbnails=mode == "thumbnail" and draw.random() < 0.3)
+
+
+def draw_questions(draw, clip: Clip, truth: Truth, mixture: Mixture) -> list[Question]:
+    """At most ``mixture.questions`` questions, each of a kind drawn by its weight; none of a clip to be skipped."""
+    if not mixture.questions:
+        return []
     asked: dict[str, list[Question]] = {}
     for question in write_questions(clip, truth, draw.randrange(1 << 30)):
         asked.setdefault(question.kind, []).append(question)
-    if not clip.faults and any(draw.random() < chance for kind, chance in course.needs.items() if kind not in asked):
+    missing = [chance for kind, chance in mixture.required.items() if kind not in asked]
+    if not clip.faults and any(draw.random() < chance for chance in missing):
         return []
     asked[CAPTION] = [Question(CAPTION, "open", draw.choice(DESCRIBE), write_caption(clip, truth), ())]
-    weights = {kind: course.often.get(kind, 1.0) for kind in asked if not course.kinds or kind in course.kinds}
+    weights = {kind: mixture.kinds.get(kind, mixture.other_kinds) for kind in asked}
+    weights = {kind: weight for kind, weight in weights.items() if weight}
     chosen = []
-    while weights and len(chosen) < course.questions:
+    while weights and len(chosen) < mixture.questions:
         kind = weighted(draw, weights)
         chosen.append(asked[kind].pop())
         if not asked[kind]:
@@ -166,12 +192,11 @@ def draw_questions(draw, clip: Clip, truth: Truth, course: Course) -> list[Quest
     return chosen
 
 
-def corpus(count: int = 800, course: Course | None = None):
-    """Texts of the first ``count`` clips of the training split, for a tokenizer to learn from."""
-    course = course or Course()
+def corpus(clips: int) -> Iterator[str]:
+    """Texts of the first clips of the training split, from which a tokenizer is learned."""
     yield from ("user\n", "assistant\n", "system\n", *DESCRIBE)
-    for seed in range(SPLITS["train"][0], SPLITS["train"][0] + count):
-        clip = sample_clip(seed, most_figures=course.most_figures)
+    for seed in range(SPLITS["train"][0], SPLITS["train"][0] + clips):
+        clip = sample_clip(seed)
         frames = list(range(0, clip.frames, max(1, round(clip.fps / 4))))
         truth = truth_of(clip, frames)
         yield write_caption(clip, truth)

@@ -1,244 +1,160 @@
-"""Training the tiny model from scratch on rendered clips: resumable, and the same for the same plan.
+"""Training the tiny model from scratch on rendered clips.
 
-The order of examples, the initial weights and the learning rate follow from the plan alone, and a checkpoint holds all
-that a step changes; so training in several sittings gives what one gives, bit for bit on the CPU with one number of
-threads.
+Examples, initial weights and learning rates follow from the config alone, and a checkpoint holds all that a step
+changes. So a run that was stopped and resumed gives the weights of one that was not, bit for bit on the CPU with one
+number of threads.
 """
 
-import contextlib
 import itertools
 import json
-import multiprocessing
+import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.utils.data
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import InputError
 from ..files import writing
 from ..progress import Progress, no_progress
-from ..synthetic.scenes import SPLITS
-from .architecture import TinyQwen3VL, TrainingOperations, tiny_config
-from .batches import Batch, BatchAttention, attend, collate, losses_and_states
-from .examples import Course, Example, corpus, make_example
-from .patch_embedding import whiten_stem
+from .architecture import TinyQwen3VL, tiny_config, whiten_patch_embedding
+from .batches import Batch, BatchAttention, attend, collate, forward
+from .examples import Example, Mixture, corpus, make_example
 from .precision import bfloat16_is_faster
-from .schedule import Stage, default_stages
-from .text_targets import change_loss, make_heads
-from .vision_targets import OUTPUTS, CellBatch, CellCourse, cell_batches, cell_loss
+from .schedule import TrainingConfig
+from .targets import make_heads, target_loss
 from .vocabulary import learn_vocabulary, tokenizer_of
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
-EXAMPLES_A_STEP = 1024
-"""Seeds set aside for each step, so that its examples do not depend on the batches before."""
+WHITENING_STEP = 1 << 20
+"""The step, never reached, whose seeds the patch embedding starts from."""
 
-STEM_STEP = 1 << 20
-"""The step, never reached, whose seeds the patch stem starts from."""
-
-ROWS_AT_ONCE = 8
-"""Rows that are read together; a step's rows are sorted by length first, so that little is padded."""
-
-CHANGES = 0.3
-"""What the sum of the errors about changes weighs beside the answers' mean loss."""
+ROWS_A_BATCH = 8
+"""Rows that are read together; a step's rows are sorted by length first, so that little is padding."""
 
 SAVE_EVERY = 300
 """Seconds between checkpoints."""
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """Everything that the trained weights depend on.
-
-    The learning rates rise over ``warmup`` steps at the beginning, and again after each stage in which they fall or
-    that moves something else.
-
-    Attributes:
-        size: see ``tiny.WIDTHS``.
-        rate: learning rate of AdamW (arXiv 1711.05101), which moves whatever Muon does not.
-        matrix_rate: that of the matrices of the layers, which Muon moves (kellerjordan.github.io/posts/muon).
-        decay: weight decay of matrices.
-        vocabulary: tokens, learned from the texts of ``corpus_clips`` clips.
-        stem_clips: clips whose pictures the patch stem starts from (:mod:`.stem`).
-    """
-
-    size: str = "mini"
-    rate: float = 1e-3
-    matrix_rate: float = 0.02
-    warmup: int = 50
-    decay: float = 0.05
-    seed: int = 0
-    vocabulary: int = 640
-    corpus_clips: int = 800
-    stem_clips: int = 80
-    stages: tuple[Stage, ...] = field(default_factory=default_stages)
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps from beginning to end."""
-        return sum(stage.steps for stage in self.stages)
-
-    @property
-    def steps_alone(self) -> int:
-        """Those that move the vision tower alone."""
-        return sum(stage.steps for stage in self.stages if isinstance(stage.course, CellCourse))
-
-    def stage_at(self, step: int) -> Stage:
-        """The stage that a step belongs to; the last one's for steps beyond."""
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage
-            step -= stage.steps
-        return self.stages[-1]
-
-    def pace_at(self, step: int) -> float:
-        """What both learning rates are multiplied with at a step, at most 1."""
-        start = risen = 0
-        for before, stage in zip((None, *self.stages), self.stages, strict=False):
-            if before and (
-                before.fall or isinstance(before.course, CellCourse) != isinstance(stage.course, CellCourse)
-            ):
-                risen = start
-            if step < start + stage.steps:
-                break
-            start += stage.steps
-        left = start + stage.steps - step
-        return min(1.0, (step - risen + 1) / self.warmup, left / stage.fall if stage.fall else 1.0)
-
-    def seeds_at(self, step: int) -> range:
-        """The seeds that are set aside for a step, of which it takes the first that give it rows."""
-        first = SPLITS["train"][0] + (self.seed << 32) + step * EXAMPLES_A_STEP
-        return range(first, first + EXAMPLES_A_STEP)
-
-    def fingerprint(self) -> str:
-        """The plan as JSON text, by which a checkpoint knows it again."""
-        values = asdict(self)
-        for stage in values["stages"]:
-            sizes = stage["course"].pop("sizes")
-            stage["course"]["sizes"] = [[*size, weight] for size, weight in sizes.items()]
-        return json.dumps(values, sort_keys=True)
-
-
 @dataclass(slots=True)
 class Training:
-    """A model in training and what it is trained with.
+    """A model in training; ``heads`` predict the auxiliary targets, ``metadata`` is the tokenizer as GGUF stores it."""
 
-    ``tokenizer_metadata`` as GGUF stores it. ``heads`` are no part of the model: ``tower`` reads from the tower's
-    tokens what their cells show, the others from the text model's hidden states what changes (:mod:`.changes`).
-    """
-
-    plan: TrainingPlan
+    config: TrainingConfig
     model: TinyQwen3VL
     heads: torch.nn.ModuleDict
     attention: BatchAttention
     optimizers: tuple[torch.optim.Optimizer, ...]
-    tokenizer_metadata: dict
+    metadata: dict
     tokenizer: object
     step: int = 0
 
     @classmethod
-    def begin(cls, plan: TrainingPlan, device="cpu", tokenizer_metadata: dict | None = None) -> "Training":
-        """A new model of the plan's seed, with stem and tokenizer made from its clips.
-
-        Where a tokenizer is given, the weights are about to be replaced, and the stem stays as drawn.
-        """
-        metadata = tokenizer_metadata or learn_vocabulary(corpus(plan.corpus_clips), plan.vocabulary)
+    def begin(cls, config: TrainingConfig, device="cpu", metadata: dict | None = None) -> "Training":
+        """A new model of the config's seed; with the ``metadata`` of a checkpoint, whose weights are loaded next."""
+        resumed = metadata is not None
+        metadata = metadata or learn_vocabulary(corpus(config.vocabulary_clips), config.vocabulary)
         tokenizer = tokenizer_of(metadata)
         attention = BatchAttention()
-        model = TinyQwen3VL(tiny_config(plan.size, tokenizer.size), plan.seed, attention, attend)
-        if tokenizer_metadata is None:
-            first = plan.seeds_at(STEM_STEP)[0]
-            examples = [make_example(first + number, Course()) for number in range(plan.stem_clips)]
-            whiten_stem(model.vision.patch_embedding, examples, model.config.vision)
-        heads = make_heads(model.config.text.hidden_size)
-        heads["tower"] = TrainingOperations.Linear(model.config.vision.output_size, OUTPUTS)
-        for parameter in heads.parameters():
-            torch.nn.init.zeros_(parameter)
-        training = cls(plan, model.to(device), heads.to(device), attention, (), metadata, tokenizer)
-        training.optimizers = _optimizers(training.modules, plan)
+        model = TinyQwen3VL(tiny_config(config.size, tokenizer.size), config.seed, attention, attend)
+        if not resumed:
+            seeds = config.seeds(WHITENING_STEP)[: config.whitening_clips]
+            examples = [make_example(seed, Mixture(questions=0)) for seed in seeds]
+            pictures = [picture for example in examples for picture in example.pictures]
+            whiten_patch_embedding(model.vision.patch_embedding, pictures, model.config.vision)
+        heads = make_heads(model.config.vision.output_size, model.config.text.hidden_size).to(device)
+        training = cls(config, model.to(device), heads, attention, (), metadata, tokenizer)
+        training.optimizers = _optimizers(training.modules, config)
         return training
 
     @property
     def modules(self) -> torch.nn.ModuleDict:
-        """Everything with weights that training moves."""
+        """Everything with weights."""
         return torch.nn.ModuleDict({"model": self.model, "heads": self.heads})
 
-    def advance(self, batches: Sequence[Batch] | Sequence[CellBatch]) -> float:
-        """One step on ``batches``; returns their mean loss, every question, or every cell, weighing the same."""
-        pace = self.plan.pace_at(self.step)
-        tower = self.plan.stage_at(self.step).tower
-        self.model.vision.requires_grad_(tower > 0)
+    def advance(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """One optimiser step; returns the mean losses of "answers" and "targets", every question weighing the same.
+
+        Raises:
+            InputError: the loss or its gradient is not finite; the weights are as before.
+        """
+        stage = self.config.stages[self.config.stage_of(self.step)]
+        factor = self.config.lr_factor(self.step)
+        # 1. Freeze what the stage freezes, and set the learning rates.
+        self.model.vision.requires_grad_(stage.vision > 0)
+        self.model.text.requires_grad_(stage.text > 0)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = optimizer.defaults["lr"] * pace * (tower if group["tower"] else 1.0)
+                group["lr"] = optimizer.defaults["lr"] * factor * (stage.vision if group["vision"] else stage.text)
+        # 2. Accumulate the gradient over the batches. One autocast context keeps the weights that it has cast.
         device = next(self.model.parameters()).device
-        total = sum(batch.count for batch in batches)
-        mean = 0.0
-        # One context for all batches: it keeps the weights that it has cast.
+        total, means = sum(batch.count for batch in batches), {"answers": 0.0, "targets": 0.0}
         with torch.amp.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16_is_faster(device.type)):
             for batch in batches:
-                batch = batch.to(device)
-                loss = self._loss(batch) * (batch.count / total)
-                loss.backward()
-                mean += loss.item()
-        torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
+                losses = self._losses(batch.to(device), stage)
+                (sum(losses.values()) * (batch.count / total)).backward()
+                for name, loss in losses.items():
+                    means[name] += loss.item() * batch.count / total
+        # 3. Clip the gradient and step.
+        norm = torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0).item()
+        if not math.isfinite(sum(means.values()) + norm):
+            raise InputError(
+                f"training stopped at step {self.step}: the loss is {sum(means.values()):g} and its gradient {norm:g}; "
+                "begin again with another seed or a lower learning rate"
+            )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return mean
+        return means
 
-    def _loss(self, batch: Batch | CellBatch) -> torch.Tensor:
-        if isinstance(batch, CellBatch):
-            return cell_loss(self.model.vision, self.heads["tower"], batch)
-        losses, *states = losses_and_states(self.model, self.attention, batch)
+    def _losses(self, batch: Batch, stage) -> dict[str, torch.Tensor]:
+        losses, states = forward(self.model, self.attention, batch, text=stage.text > 0)
+        if not stage.vision:
+            states.pop("vision")
         answers = (losses * batch.weights).sum() / batch.count
-        return answers + CHANGES * change_loss(self.heads, *states, batch)
+        targets = sum(target_loss(site, self.heads[site](read), batch.sites[site][1]) for site, read in states.items())
+        return {"answers": answers, "targets": targets}
 
     def save(self, path: Path) -> None:
-        """Write weights, the optimiser's state and the plan to ``path``, whole or not at all."""
+        """Write weights, the optimisers' state and the config to ``path``, whole or not at all."""
         tensors = {}
         for name, parameter in self.modules.named_parameters():
             tensors[name] = parameter.detach().contiguous()
             for key, value in self._optimizer_of(parameter).state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value.contiguous()
-        state = {
-            "plan": self.plan.fingerprint(),
-            "step": str(self.step),
-            "tokenizer": json.dumps(self.tokenizer_metadata),
-        }
+        state = {"config": self.config.fingerprint(), "step": str(self.step), "tokenizer": json.dumps(self.metadata)}
         with writing(path) as partial:
             save_file(tensors, partial, metadata=state)
 
     @classmethod
-    def resume(cls, path: Path, plan: TrainingPlan, device="cpu") -> "Training":
-        """Go on from ``path``; raises InputError where it is no checkpoint of ``plan``."""
+    def resume(cls, path: Path, config: TrainingConfig, device="cpu") -> "Training":
+        """The training that ``path`` holds; raises InputError where it is no checkpoint of ``config``."""
         try:
             with safe_open(path, "pt", device=str(device)) as file:
                 state = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{path} is not a checkpoint that can be read: {error}") from None
-        if state.get("plan") != plan.fingerprint():
-            raise InputError(f"{path} was begun with another plan; give the same options as then, or another folder")
-        training = cls.begin(plan, device, json.loads(state["tokenizer"]))
+            raise InputError(f"{path} is no checkpoint that can be read: {error}") from None
+        if state.get("config") != config.fingerprint():
+            raise InputError(f"{path} has another config; give the options it was begun with, or another folder")
+        training = cls.begin(config, device, json.loads(state["tokenizer"]))
         training.step = int(state["step"])
+        parameters = dict(training.modules.named_parameters())
         with torch.no_grad():
-            for name, parameter in training.modules.named_parameters():
+            for name, parameter in parameters.items():
                 parameter.copy_(tensors[name])
-                kept = {
-                    key.split(".", 2)[1]: value.cpu() if key.startswith("optimizer.step.") else value
-                    for key, value in tensors.items()
-                    if key.startswith("optimizer.") and key.split(".", 2)[2] == name
-                }
-                if kept:
-                    training._optimizer_of(parameter).state[parameter] = kept
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, key, name = name.split(".", 2)
+                state = training._optimizer_of(parameters[name]).state.setdefault(parameters[name], {})
+                state[key] = value.cpu() if key == "step" else value
         return training
 
     def _optimizer_of(self, parameter: torch.nn.Parameter) -> torch.optim.Optimizer:
@@ -249,36 +165,32 @@ class Training:
         )
 
 
-def _optimizers(modules: torch.nn.ModuleDict, plan: TrainingPlan) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the layers' matrices; AdamW for stem, tables, mergers (too wide for Muon to be cheap) and vectors."""
+def _optimizers(modules: torch.nn.ModuleDict, config: TrainingConfig) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon (kellerjordan.github.io/posts/muon) for the matrices of the layers, AdamW (arXiv 1711.05101) for all else.
+
+    The mergers' matrices are too wide for Muon to be cheap.
+    """
     if not hasattr(torch.optim, "Muon"):
-        raise InputError(f"torch is {torch.__version__}; training needs 2.9 or newer, which has the Muon optimiser")
+        raise InputError(f"torch is {torch.__version__}; training needs 2.9 or newer, for its Muon optimiser")
     groups = {}
     for name, parameter in modules.named_parameters():
         in_layer = ".layers." in name or ".blocks." in name
         kind = "vector" if parameter.dim() == 1 else "layer" if in_layer else "other"
-        groups.setdefault((kind, name.startswith("model.vision.")), []).append(parameter)
-    groups = [
-        (kind, {"params": parameters, "tower": tower, "weight_decay": 0.0 if kind == "vector" else plan.decay})
-        for (kind, tower), parameters in groups.items()
-    ]
+        groups.setdefault((kind, name.startswith(("model.vision.", "heads.vision."))), []).append(parameter)
+    layers, others = [], []
+    for (kind, vision), parameters in groups.items():
+        decay = 0.0 if kind == "vector" else config.weight_decay
+        group = {"params": parameters, "vision": vision, "weight_decay": decay}
+        (layers if kind == "layer" else others).append(group)
     return (
-        torch.optim.Muon([group for kind, group in groups if kind == "layer"], lr=plan.matrix_rate),
-        torch.optim.AdamW(
-            [group for kind, group in groups if kind != "layer"], lr=plan.rate, betas=(0.9, 0.98), eps=1e-8
-        ),
+        torch.optim.Muon(layers, lr=config.matrix_lr),
+        torch.optim.AdamW(others, lr=config.lr, betas=(0.9, 0.98), eps=1e-8),
     )
-
-
-def batches_of(examples: list[Example], tokenizer) -> list[Batch]:
-    """Batches of at most ``ROWS_AT_ONCE`` rows of similar length."""
-    ordered = sorted(examples, key=lambda example: (sum(p.rows * p.columns + 9 for p in example.parts), example.seed))
-    return [collate(ordered[start : start + ROWS_AT_ONCE], tokenizer) for start in range(0, len(ordered), ROWS_AT_ONCE)]
 
 
 def train(
     folder: str | os.PathLike,
-    plan: TrainingPlan,
+    config: TrainingConfig,
     *,
     minutes: float | None = None,
     resume: bool = False,
@@ -286,13 +198,17 @@ def train(
     workers: int = 0,
     progress: Progress = no_progress,
 ) -> Training:
-    """Train in ``folder`` until the plan is fulfilled or ``minutes`` are over, and leave a checkpoint and a log there.
+    """Train in ``folder`` to the last step or for ``minutes``, and leave a checkpoint and a log there.
 
     Args:
-        resume: go on from the folder's checkpoint; without it, a folder that has one is refused.
+        resume: continue from the folder's checkpoint; without it, a folder that has one is refused.
         workers: processes that render examples; 0 renders between the steps. The result does not depend on it.
-        progress: told steps. Cancelling leaves a checkpoint of the last whole step.
+        progress: called with steps. Cancelling leaves a checkpoint of the last whole step.
+
+    Raises:
+        InputError: the folder or its checkpoint do not fit, or the loss is not finite.
     """
+    # 1. The folder and its checkpoint.
     folder = Path(folder)
     path = folder / CHECKPOINT
     if path.exists() and not resume:
@@ -303,87 +219,58 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made a folder: {error.strerror}") from None
+    # 2. The model.
     began = saved = time.monotonic()
-    training = Training.resume(path, plan, device) if resume else Training.begin(plan, device)
+    training = Training.resume(path, config, device) if resume else Training.begin(config, device)
+    # 3. The steps. Forking a process in which torch has started its threads may hang, so workers are spawned.
+    loader = torch.utils.data.DataLoader(
+        StepBatches(config, training.metadata), batch_size=None, sampler=range(training.step, config.steps),
+        num_workers=workers, multiprocessing_context="spawn" if workers else None,
+    )  # fmt: skip
     try:
-        with contextlib.closing(_lessons(training, workers)) as lessons:
-            for batches in lessons:
-                progress(training.step, plan.steps)
-                started = time.monotonic()
-                loss = training.advance(batches)
-                _log(folder / LOG, training.step, loss, time.monotonic() - started)
-                if time.monotonic() - saved > SAVE_EVERY:
-                    training.save(path)
-                    saved = time.monotonic()
-                if minutes is not None and time.monotonic() - began > 60 * minutes:
-                    break
+        for batches in loader:
+            progress(training.step, config.steps)
+            started = time.monotonic()
+            losses = training.advance(batches)
+            _log(folder / LOG, config, training.step, losses, time.monotonic() - started)
+            if time.monotonic() - saved > SAVE_EVERY:
+                training.save(path)
+                saved = time.monotonic()
+            if minutes is not None and time.monotonic() - began > 60 * minutes:
+                break
     finally:
         training.save(path)
-    progress(training.step, plan.steps)
+    progress(training.step, config.steps)
     return training
 
 
-def _lessons(training: Training, workers: int) -> Iterator[list[Batch] | list[CellBatch]]:
-    """The batches of each step from the training's own on, in order."""
-    plan, first = training.plan, training.step
-    if not workers:
-        for step in range(first, plan.steps):
-            yield lesson(plan, step, training.tokenizer)
-        return
-    # Forking a process in which torch has started its threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (training.tokenizer_metadata,)) as pool:
-        waiting = []
-        ahead = 2 * workers
-        try:
-            for step in range(first, plan.steps + ahead):
-                if step < plan.steps:
-                    waiting.append(pool.submit(_lesson_of_worker, plan, step))
-                if step >= first + ahead:
-                    yield waiting.pop(0).result()
-        finally:
-            for future in waiting:
-                future.cancel()
+class StepBatches(torch.utils.data.Dataset):
+    """The batches of every step of a config, rendered when they are asked for."""
+
+    def __init__(self, config: TrainingConfig, metadata: dict):
+        self.config, self.metadata = config, metadata
+        self.tokenizer = None
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        # The tokenizer is made in the process that needs it.
+        self.tokenizer = self.tokenizer or tokenizer_of(self.metadata)
+        stage = self.config.stages[self.config.stage_of(step)]
+        examples = filter(None, (make_example(seed, stage.mixture) for seed in self.config.seeds(step)))
+        return batches_of(list(itertools.islice(examples, stage.rows)), self.tokenizer)
 
 
-def lesson(plan: TrainingPlan, step: int, tokenizer) -> list[Batch] | list[CellBatch]:
-    """The batches of a step."""
-    stage, seeds = plan.stage_at(step), plan.seeds_at(step)
-    if isinstance(stage.course, CellCourse):
-        return cell_batches(seeds[: stage.rows], stage.course)
-    # A clip of which nothing can be asked that the course asks would only be in the way.
-    asked = (example for example in (make_example(seed, stage.course) for seed in seeds) if example.questions)
-    return batches_of(list(itertools.islice(asked, stage.rows)), tokenizer)
+def batches_of(examples: list[Example], tokenizer) -> list[Batch]:
+    """Batches of at most ``ROWS_A_BATCH`` rows of similar length."""
+    ordered = sorted(examples, key=lambda example: (sum(p.rows * p.columns + 9 for p in example.parts), example.seed))
+    return [collate(ordered[start : start + ROWS_A_BATCH], tokenizer) for start in range(0, len(ordered), ROWS_A_BATCH)]
 
 
-def _start_worker(tokenizer_metadata: dict) -> None:
-    global _worker_tokenizer
-    _worker_tokenizer = tokenizer_of(tokenizer_metadata)
-    torch.set_num_threads(1)
-
-
-def _lesson_of_worker(plan: TrainingPlan, step: int) -> list[Batch] | list[CellBatch]:
-    return lesson(plan, step, _worker_tokenizer)
-
-
-def _log(path: Path, step: int, loss: float, seconds: float) -> None:
+def _log(path: Path, config: TrainingConfig, step: int, losses: dict[str, float], seconds: float) -> None:
+    row = {name: round(loss, 5) for name, loss in losses.items()}
+    row |= {"lr": round(config.lr * config.lr_factor(step - 1), 8), "seconds": round(seconds, 3)}
+    stage = config.stages[config.stage_of(step - 1)].name
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, "loss": round(loss, 5), "seconds": round(seconds, 3)}) + "\n")
-
-
-def shortened(plan: TrainingPlan, steps: int) -> TrainingPlan:
-    """The same plan over so many steps in all, each stage and the warm-up in proportion."""
-    if steps < 1:
-        raise InputError(f"training takes 1 step or more, not {steps}")
-    if steps == plan.steps:
-        return plan
-    share = steps / plan.steps
-    ends = [0]
-    for stage in plan.stages:
-        ends.append(ends[-1] + stage.steps)
-    ends = [round(end * share) for end in ends]
-    stages = tuple(
-        replace(stage, steps=stop - start, fall=round(stage.fall * share))
-        for stage, start, stop in zip(plan.stages, ends[:-1], ends[1:], strict=True)
-    )
-    return replace(plan, stages=stages, warmup=max(1, round(plan.warmup * steps / plan.steps)))
+        file.write(json.dumps({"step": step, "stage": stage, **row}) + "\n")

@@ -84,7 +84,7 @@ def evaluate_all(arguments, first: int, clips: int, modes: tuple[str, ...], cont
 def evaluate_share(share: tuple) -> Evaluation:
     folder, first, count, modes, content = share
     seeds = seeds_of("test", first, count)
-    index = write_clips(Path(folder) / f"{first}", seeds, (SIDE, SIDE), look_fps=FPS, content=content)
+    index = write_clips(Path(folder) / f"{first}", seeds, (SIDE, SIDE), sample_fps=FPS, content=content)
     tasks = [task for task in read_tasks(index) if content is None or task.kind == content]
     config = CodeConfig(sampling=Sampling.by_fps(FPS), area=SIDE**2)
     return evaluate(tasks, load_placed(*embedded_pair(), "cpu"), modes, config)

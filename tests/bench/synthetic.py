@@ -14,7 +14,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from codeclens.models.synthetic.clip_files import looked_at
+from codeclens.models.synthetic.clip_files import sampled_frames
 from codeclens.models.synthetic.ground_truth import truth_of
 from codeclens.models.synthetic.questions import write_caption, write_questions
 from codeclens.models.synthetic.rendering import ground_canvas, render
@@ -40,7 +40,7 @@ def texts_a_second(clips) -> float:
     for _ in range(2):
         began = time.process_time()
         for clip in clips:
-            truth = truth_of(clip, looked_at(clip, 4))
+            truth = truth_of(clip, sampled_frames(clip, 4))
             write_caption(clip, truth)
             write_questions(clip, truth)
         best = max(best, len(clips) / (time.process_time() - began))

@@ -1,4 +1,4 @@
-"""Speed of training the embedded model on this machine: clips a second of each stage of the plan, and what takes it.
+"""Speed of training the embedded model on this machine: clips a second of each stage, and what takes the time.
 
     python tests/bench/training.py [mini|small|nano] [rows]
 
@@ -14,30 +14,37 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from codeclens.models.training.trainer import Training, TrainingPlan, lesson
+from codeclens.models.training.schedule import TrainingConfig
+from codeclens.models.training.trainer import StepBatches, Training
 from support.machine import describe_machine
 
 
 def main() -> None:
     size, rows = (sys.argv[1:] + ["mini", "24"][len(sys.argv) - 1 :])[:2]
-    stages = tuple(replace(stage, steps=1, rows=int(rows)) for stage in TrainingPlan().stages)
-    plan = TrainingPlan(size=size, corpus_clips=200, stages=stages)
-    training = Training.begin(plan)
+    stages = tuple(replace(stage, fraction=1, rows=int(rows)) for stage in TrainingConfig().stages)
+    config = TrainingConfig(size=size, vocabulary_clips=200, steps=len(stages), stages=stages)
+    training = Training.begin(config)
     print(describe_machine())
     print(f"{size}: {training.model.parameter_count:,} parameters")
     for step, stage in enumerate(stages):
         began = time.process_time()
-        batches = lesson(plan, step, training.tokenizer)
+        batches = StepBatches(config, training.metadata)[step]
         rendered = time.process_time() - began
         began = time.process_time()
         training.advance(batches)
         spent = time.process_time() - began
+        tokens, questions = (sum(counts) for counts in zip(*map(counted, batches), strict=True))
         print(
-            f"stage {step + 1}: {stage.rows / (spent + rendered):.2f} clips a second "
+            f"{stage.name}: {stage.rows / (spent + rendered):.2f} clips a second "
             f"({1000 * spent / stage.rows:.0f} ms of training and {1000 * rendered / stage.rows:.0f} ms of rendering "
-            f"a clip; {sum(batch.count for batch in batches) / stage.rows:.1f} questions or cells)",
+            f"a clip; {tokens / stage.rows:.0f} visual tokens, {questions / stage.rows:.1f} questions)",
             flush=True,
         )
+
+
+def counted(batch) -> tuple[int, int]:
+    """Visual tokens and questions of a batch."""
+    return len(batch.visual_rows), len(set(batch.branch.tolist()))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.qwen.generate import GREEDY
 from codeclens.models.source.reading import Sampling, VideoSource
-from codeclens.models.synthetic.clip_files import looked_at
+from codeclens.models.synthetic.clip_files import sampled_frames
 from codeclens.models.synthetic.ground_truth import truth_of
 from codeclens.models.synthetic.questions import write_caption, write_questions
 from codeclens.models.synthetic.rendering import render
@@ -25,7 +25,7 @@ QUESTIONS = 3
 def said_and_true(number: int, model) -> list[dict]:
     """Questions about a clip of the test split, with the model's answers and the true ones; the caption comes first."""
     clip = sample_clip(SPLITS["test"][0] + 5000 + number, seconds=2.5, fps=8)
-    truth = truth_of(clip, looked_at(clip, FPS))
+    truth = truth_of(clip, sampled_frames(clip, FPS))
     kinds = {}
     for question in write_questions(clip, truth):
         kinds.setdefault(question.kind, question)

@@ -5,7 +5,7 @@ import re
 import pytest
 from codeclens.__main__ import main
 from codeclens.models.commands.demo import fresh_clip
-from codeclens.models.synthetic.clip_files import looked_at
+from codeclens.models.synthetic.clip_files import sampled_frames
 from codeclens.models.synthetic.ground_truth import truth_of
 from codeclens.models.synthetic.questions import write_questions
 from codeclens.models.synthetic.scenes import SPLITS
@@ -33,7 +33,7 @@ def test_demo_plans_captions_asks_and_tells_the_truth(tmp_path, capsys):
 def test_questions_are_of_three_kinds_and_of_what_is_seen(number):
     clip, questions, _ = fresh_clip(SPLITS["test"][0] + number)
     assert len({question.kind for question in questions}) == len(questions) == 3
-    known = write_questions(clip, truth_of(clip, looked_at(clip, FPS)))
+    known = write_questions(clip, truth_of(clip, sampled_frames(clip, FPS)))
     assert all(question in known for question in questions)
 
 

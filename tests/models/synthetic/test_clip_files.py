@@ -7,7 +7,7 @@ import pytest
 from codeclens.__main__ import main
 from codeclens.models.errors import InputError
 from codeclens.models.source.reading import Sampling, VideoSource
-from codeclens.models.synthetic.clip_files import looked_at, seeds_of, write_clip, write_clips
+from codeclens.models.synthetic.clip_files import sampled_frames, seeds_of, write_clip, write_clips
 from codeclens.models.synthetic.rendering import render
 from codeclens.models.synthetic.scenes import SPLITS, sample_clip
 from codeclens.models.video.cuts import find_cuts
@@ -18,13 +18,13 @@ def decoded(path):
 
 
 def test_files_hold_the_frames_and_the_index_what_is_true(tmp_path):
-    index = write_clips(tmp_path, seeds_of("validation", 3, 3), (96, 128), look_fps=4, seconds=2)
+    index = write_clips(tmp_path, seeds_of("validation", 3, 3), (96, 128), sample_fps=4, seconds=2)
     rows = [json.loads(line) for line in index.read_text().splitlines()]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips.jsonl", *(row["clip"] for row in rows)]
     for number, row in enumerate(rows):
         assert row["clip"] == f"validation_{3 + number:06d}.mp4" and row["split"] == "validation"
         clip = sample_clip(SPLITS["validation"][0] + 3 + number, aspect=(128 / 96, 1.0), seconds=2)
-        assert row["truth"]["frames"] == looked_at(clip, 4) and row["caption"] and row["questions"]
+        assert row["truth"]["frames"] == sampled_frames(clip, 4) and row["caption"] and row["questions"]
         frames = decoded(tmp_path / row["clip"])
         assert len(frames) == clip.frames
         difference = np.abs(frames.astype(int) - np.stack(list(render(clip, (96, 128)))))
@@ -59,7 +59,7 @@ def test_cuts_are_found_where_the_truth_has_them(tmp_path):
 @pytest.mark.parametrize(("fps", "expected"), [(None, 24), (0, 24), (30, 24), (4, 4), (2, 2), (5, 5)])
 def test_looking_evenly(fps, expected):
     clip = sample_clip(0, seconds=1, fps=24)
-    frames = looked_at(clip, fps)
+    frames = sampled_frames(clip, fps)
     assert len(frames) == expected and frames[0] == 0 and frames[-1] < 24
     assert np.ptp(np.diff(frames)) <= 1 if len(frames) > 2 else True
 

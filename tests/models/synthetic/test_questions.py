@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from codeclens.models.synthetic.clip_files import looked_at
+from codeclens.models.synthetic.clip_files import sampled_frames
 from codeclens.models.synthetic.ground_truth import truth_of
 from codeclens.models.synthetic.questions import KINDS, write_caption, write_questions
 from codeclens.models.synthetic.rendering import render
@@ -32,7 +32,7 @@ def asked():
     rows = []
     for seed in range(160):
         clip = sample_clip(seed)
-        frames = looked_at(clip, (2, 4, 8, None)[seed % 4])
+        frames = sampled_frames(clip, (2, 4, 8, None)[seed % 4])
         rows.append((clip, frames, write_questions(clip, truth_of(clip, frames))))
     return rows
 
@@ -186,7 +186,7 @@ def test_hidden_faults_are_not_asked_about():
     """Frames shown twice cannot be told from every other frame, nor a flicker from one."""
     clips = (sample_clip(seed, "fault", fault="duplicate", fps=12) for seed in range(30))
     clip = next(clip for clip in clips if truth_of(clip).faults)
-    every, some = truth_of(clip), truth_of(clip, looked_at(clip, 6))
+    every, some = truth_of(clip), truth_of(clip, sampled_frames(clip, 6))
     assert every.faults == ("duplicate",) and some.hidden_faults == ("duplicate",)
     assert any(question.kind == "fault" and question.answer == "yes" for question in write_questions(clip, every))
     assert not any(question.kind == "fault" for question in write_questions(clip, some))
@@ -195,7 +195,7 @@ def test_hidden_faults_are_not_asked_about():
 def test_shown_faults_are_in_the_pixels_that_are_looked_at():
     for seed in range(60):
         clip = sample_clip(seed, "fault", fault="freeze")
-        frames = looked_at(clip, 4)
+        frames = sampled_frames(clip, 4)
         if truth_of(clip, frames).faults:
             inside = [frame for frame in frames if clip.faults[0].first <= frame < clip.faults[0].stop]
             pictures = np.stack(list(render(clip, (32, 32), inside)))
@@ -237,7 +237,7 @@ def test_pairs_kept_for_the_test_are_not_denied_before_it():
     for split in denied:
         for seed in range(SPLITS[split][0], SPLITS[split][0] + 150):
             clip = sample_clip(seed)
-            for question in write_questions(clip, truth_of(clip, looked_at(clip, 4))):
+            for question in write_questions(clip, truth_of(clip, sampled_frames(clip, 4))):
                 texts = [question.question, *question.choices]
                 if question.kind == "colour" and question.form == "yes/no":
                     shape, colour = re.fullmatch(r"Is the (\w+) (\w+)\?", question.question).groups()

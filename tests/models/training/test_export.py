@@ -13,7 +13,7 @@ from codeclens.models.qwen.prompt import lay_out
 from codeclens.models.qwen.vision import patches_of
 from codeclens.models.training.architecture import WIDTHS, TinyQwen3VL, tiny_config
 from codeclens.models.training.batches import BatchAttention, answer_losses, collate
-from codeclens.models.training.examples import Course, corpus, make_example
+from codeclens.models.training.examples import Mixture, corpus, make_example
 from codeclens.models.training.export import export_pair
 from codeclens.models.training.vocabulary import learn_vocabulary, tokenizer_of
 from support.gguf_files import TINY, text_shapes, vision_shapes
@@ -36,7 +36,7 @@ def model(metadata):
 
 
 def logits_of(text, vision, tokenizer, example):
-    """Logits behind the pictures and the first question: [n, V]."""
+    """Logits after the pictures and the first question: [n, V]."""
     question = example.questions[0].question + "<|im_end|>\n<|im_start|>assistant\n"
     prompt = lay_out(["<|im_start|>user\n", *example.parts, question], tokenizer)
     cut = [patches_of(torch.from_numpy(p), vision.config, still=p.shape[0] == 1) for p in example.pictures]
@@ -47,8 +47,8 @@ def logits_of(text, vision, tokenizer, example):
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0"])
-@pytest.mark.parametrize("form", ["rgb", "thumbnail"])
-def test_the_loaded_pair_has_the_logits_of_the_stored_weights(tmp_path, model, metadata, kind, form):
+@pytest.mark.parametrize("mode", ["rgb", "thumbnail"])
+def test_the_loaded_pair_has_the_logits_of_the_stored_weights(tmp_path, model, metadata, kind, mode):
     path, _ = export_pair(model, metadata, tmp_path, "Tiny", kind)
     loaded = load_qwen3vl(path)
     stored = copy.deepcopy(model)
@@ -61,7 +61,7 @@ def test_the_loaded_pair_has_the_logits_of_the_stored_weights(tmp_path, model, m
                 elif not kept and kind == "Q8_0":
                     blocks = gguf.quantize(parameter.numpy(), gguf.GGMLQuantizationType.Q8_0)
                     parameter.copy_(torch.from_numpy(gguf.dequantize(blocks, gguf.GGMLQuantizationType.Q8_0)))
-    example = make_example(4, Course(frames=(4, 6)), form)
+    example = make_example(4, Mixture(frames=(4, 6)), mode)
     mine = logits_of(stored.text, stored.vision, tokenizer_of(metadata), example)
     theirs = logits_of(loaded.text, loaded.vision, loaded.tokenizer, example)
     torch.testing.assert_close(theirs, mine, rtol=2e-3, atol=2e-3)
@@ -77,7 +77,7 @@ def test_training_and_loaded_files_give_the_same_losses(tmp_path, model, metadat
     loaded.text = load_text(loaded.files[0], torch.nn, attend=attention)
     trained = TinyQwen3VL(model.config, 0, attention)
     trained.load_state_dict(model.state_dict())
-    batch = collate([make_example(seed, Course(frames=(2, 4))) for seed in (2, 6)], tokenizer_of(metadata))
+    batch = collate([make_example(seed, Mixture(frames=(2, 4))) for seed in (2, 6)], tokenizer_of(metadata))
     with torch.no_grad():
         torch.testing.assert_close(
             answer_losses(loaded, attention, batch), answer_losses(trained, attention, batch),

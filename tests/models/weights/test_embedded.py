@@ -17,7 +17,7 @@ def test_pair_is_small_and_has_its_card():
     sizes = [path.stat().st_size for path in embedded_pair()]
     assert sum(sizes) < 12e6 and max(sizes) < 10e6
     card = (FOLDER / f"{NAME}.md").read_text(encoding="utf-8")
-    assert "was not finished" not in card and "What it was never shown" in card
+    assert "was not finished" not in card and "It knows nothing else" in card
 
 
 def test_files_are_read_by_the_formats_own_library(model):

@@ -1,30 +1,35 @@
-"""Where the tower starts: the stem's outputs are the patches' components, and the position table tells places apart."""
+"""Initial weights: the patch embedding gives principal components, and the position table separates positions."""
 
 import numpy as np
 import pytest
 import torch
 from codeclens.models.qwen.vision import patches_of
-from codeclens.models.training.architecture import TinyQwen3VL, tiny_config, waves
-from codeclens.models.training.examples import Course, make_example
-from codeclens.models.training.patch_embedding import FLOOR, whiten_stem
+from codeclens.models.training.architecture import (
+    LEAST_VARIANCE,
+    TinyQwen3VL,
+    position_waves,
+    tiny_config,
+    whiten_patch_embedding,
+)
+from codeclens.models.training.examples import Mixture, make_example
 
-COURSE = Course(sizes={(64, 64): 1}, frames=(4, 8))
+MIXTURE = Mixture(sizes={(64, 64): 1}, frames=(4, 8), questions=0)
 WIDTH = 96
 
 
 @pytest.fixture(scope="module")
-def stem():
-    """(stem, the patches it was made from, float64 [n, 1536])."""
+def whitened():
+    """(patch embedding, the patches it was made from, float64 [n, 1536])."""
     config = tiny_config("nano", 400).vision
-    examples = [make_example(seed, COURSE) for seed in range(60)]
+    pictures = [picture for seed in range(60) for picture in make_example(seed, MIXTURE).pictures]
     layer = torch.nn.Linear(1536, WIDTH)
-    whiten_stem(layer, examples, config)
-    cut = [patches_of(torch.from_numpy(p), config, still=len(p) == 1)[0] for e in examples for p in e.pictures]
+    whiten_patch_embedding(layer, pictures, config)
+    cut = [patches_of(torch.from_numpy(picture), config, still=len(picture) == 1)[0] for picture in pictures]
     return layer, torch.cat(cut).double().numpy()
 
 
-def test_outputs_are_uncorrelated_and_half_whitened(stem):
-    layer, patches = stem
+def test_outputs_are_uncorrelated_and_half_whitened(whitened):
+    layer, patches = whitened
     outputs = layer(torch.from_numpy(patches).float()).detach().double().numpy()
     assert np.abs(outputs.mean(0)).max() < 1e-3 and np.mean(outputs**2) == pytest.approx(1, rel=0.01)
     covariance = np.cov(outputs.T)
@@ -32,16 +37,16 @@ def test_outputs_are_uncorrelated_and_half_whitened(stem):
     correlation = covariance / np.sqrt(np.outer(spread, spread))
     assert np.abs(correlation - np.eye(WIDTH)).max() < 0.01
     variances = np.linalg.svd(patches - patches.mean(0), compute_uv=False)[:WIDTH] ** 2 / (len(patches) - 1)
-    assert variances[-1] > FLOOR
+    assert variances[-1] > LEAST_VARIANCE
     expected = np.sqrt(variances) / np.sqrt(variances).mean()
     np.testing.assert_allclose(np.sort(spread)[::-1], expected, rtol=0.01)
 
 
-def test_waves_tell_places_apart_and_stay_true_between_them():
-    table = waves(16, WIDTH).view(16, 16, WIDTH)
+def test_position_waves_differ_everywhere_and_can_be_interpolated():
+    table = position_waves(16, WIDTH).view(16, 16, WIDTH)
     flat = table.flatten(0, 1)
     assert torch.cdist(flat, flat).fill_diagonal_(9).min() > 0.3
-    # Halfway between two places lies nearly what is between them: the table may be interpolated.
+    # Halfway between two positions the mean of both is nearly the wave's value.
     lengths = torch.logspace(np.log10(4), np.log10(64), WIDTH // 4)
     exact = 0.5 * torch.sin(2 * torch.pi * 7.5 / lengths)
     between = (table[7, 0, : WIDTH // 4] + table[8, 0, : WIDTH // 4]) / 2
