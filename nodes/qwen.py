@@ -60,9 +60,10 @@ def writing_inputs(max_tokens: int = 512) -> list:
         ),
         io.Boolean.Input(
             "thinking",
-            default=True,
+            default=False,
             advanced=True,
-            tooltip="Let a Thinking model reason before it answers. Instruct models have nothing to switch.",
+            tooltip="Let the model reason before it answers: Qwen3.5 of any size, and Qwen3-VL Thinking, which answers"
+            " better so. Give it 4000 tokens or more. Instruct models have nothing to switch.",
         ),
     ]
 

@@ -144,7 +144,7 @@ def _behind(model, stored: int) -> Context:
     context = Context(model.text, Cache(config.layers, capacity=stored + 2048))
     if stored:
         rows = torch.randn(config.kv_heads, stored, config.head_dim, device=model.device).to(model.dtype)
-        for layer in range(config.layers):
+        for layer in filter(config.attends, range(config.layers)):
             context.cache.append(layer, rows, rows)
         context.cache.advance(stored)
     context.position = stored

@@ -20,13 +20,13 @@ class Writing:
     Attributes:
         sampling: how each token is chosen.
         max_tokens: length at most; the preset's own where it is None.
-        thinking: let a Thinking model reason first.
+        thinking: let the model reason first, where it can; by default only a Thinking variant does.
         instructions: added to the preset's question.
     """
 
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
-    thinking: bool = True
+    thinking: bool | None = None
     instructions: str = ""
 
 

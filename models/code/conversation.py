@@ -69,6 +69,9 @@ class Conversation:
     :meth:`fork` gives a conversation that has read the same and goes its own way, so that many questions share one
     reading of the video. A conversation that was cancelled while reading or writing is as it was before.
 
+    A model that may think is shown no reasoning but that of the answer it writes, as its chat template has it. So its
+    next turn is not read behind the answer's context but behind a snapshot, from before the question.
+
     Args:
         model: a loaded :class:`codeclens.models.qwen.gguf.Qwen3VL`.
         segments: the pictures in order, each a segment or text between segments.
@@ -78,18 +81,19 @@ class Conversation:
 
     def __init__(self, model, segments: list[str | Segment], system: str = "", int8_cache: bool = False):
         self.model = model
-        self.context = Context(model.text, Cache(model.config.text.layers, int8=int8_cache))
+        self.context = self.snapshot = Context(model.text, Cache(model.config.text.layers, int8=int8_cache))
         self.unread: list[str | Segment] = [opening(system), *segments]
 
     @property
     def room(self) -> int:
         """Tokens the model's context still has for what is unread and unwritten."""
-        return self.model.config.text.context_length - self.context.cache.length
+        return self.model.config.text.context_length - self.snapshot.cache.length
 
     def fork(self) -> "Conversation":
         """Return a conversation at the same point that shares what was read."""
         other = object.__new__(Conversation)
-        other.model, other.context, other.unread = self.model, self.context.fork(), list(self.unread)
+        other.model, other.unread = self.model, list(self.unread)
+        other.context, other.snapshot = self.context.fork(), self.snapshot.fork()
         return other
 
     def append(self, segments: list[Segment]) -> None:
@@ -97,12 +101,13 @@ class Conversation:
         self.unread.extend(segments)
 
     def read(self, progress: Progress = no_progress) -> float:
-        """Read all pictures given so far, so that forks need not; return the seconds it took."""
-        if not any(isinstance(part, Segment) for part in self.unread):
+        """Read all pictures and turns given so far, so that forks need not; return the seconds it took."""
+        # Text may only be continued behind a special token, such as ends a picture or a turn.
+        ends = [i for i, part in enumerate(self.unread, 1) if isinstance(part, Segment) or part == NEXT_TURN[0]]
+        if not ends:
             return 0.0
-        # Reading stops behind the last picture's end marker: a special token, where text may be continued.
-        self.context, seconds = self._continue(self.unread, 0, progress)
-        self.unread = []
+        self.snapshot, seconds = self._continue(self.unread[: ends[-1]], 0, progress)
+        self.context, self.unread = self.snapshot, self.unread[ends[-1] :]
         return seconds
 
     def ask(
@@ -111,7 +116,7 @@ class Conversation:
         *,
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         max_tokens: int = 512,
-        thinking: bool = True,
+        thinking: bool | None = None,
         schema: dict | None = None,
         on_text: Callable[[str], None] | None = None,
         progress: Progress = no_progress,
@@ -120,7 +125,7 @@ class Conversation:
 
         Args:
             max_tokens: length of the answer at most, reasoning included.
-            thinking: let a Thinking model reason first; other models have nothing to switch.
+            thinking: let a model that can reason do so first; by default only one made for it, a Thinking variant.
             schema: a JSON schema that the answer must satisfy.
             on_text: called with each piece of text as it is written, reasoning included.
             progress: told rows while reading, then tokens while writing.
@@ -130,7 +135,9 @@ class Conversation:
                 :class:`codeclens.models.qwen.json_schema.JsonConstraint`.
         """
         tokenizer = self.model.tokenizer
-        reasons = tokenizer.thinks and thinking and schema is None
+        wanted = tokenizer.reasons_unasked if thinking is None else thinking
+        reasons = tokenizer.thinks and wanted and schema is None
+        settled = self.read(progress) if tokenizer.thinks else 0.0
         turn = asking(question, tokenizer.thinks, reasons)
         context, prefill = self._continue([*self.unread, turn], max_tokens, progress)
         prompt_tokens = context.cache.length
@@ -138,9 +145,13 @@ class Conversation:
         written = generate(
             context, tokenizer.decode, tokenizer.end_ids, sampling, max_tokens, on_text, constrain, progress
         )
-        self.context, self.unread = context, [NEXT_TURN]
         reasoning, text = split_reasoning(written.text, reasons)
-        seconds = {"prefill": prefill, "decode": written.seconds}
+        self.context = context
+        if tokenizer.thinks:
+            self.unread = [*self.unread, asking(question), text, *NEXT_TURN]
+        else:
+            self.snapshot, self.unread = context, list(NEXT_TURN)
+        seconds = {"prefill": settled + prefill, "decode": written.seconds}
         return Answer(text, reasoning, written.truncated, written, prompt_tokens, seconds)
 
     def posed(self, question: str, reserve: int, progress: Progress = no_progress) -> Context:
@@ -153,14 +164,14 @@ class Conversation:
 
     def _continue(self, parts: list[str | Segment], reserve: int, progress: Progress) -> tuple[Context, float]:
         """Return a context that has read ``parts`` as well, leaving this one as it is, and the seconds it took."""
-        prompt = lay_out_segments(parts, self.model.tokenizer, self.context.position)
+        prompt = lay_out_segments(parts, self.model.tokenizer, self.snapshot.position)
         if len(prompt.ids) + reserve > self.room:
             raise InputError(
-                f"The prompt has {self.context.cache.length + len(prompt.ids)} tokens and the answer may have "
+                f"The prompt has {self.snapshot.cache.length + len(prompt.ids)} tokens and the answer may have "
                 f"{reserve}; the model's context holds {self.model.config.text.context_length}."
             )
         began = time.perf_counter()
-        context = self.context.fork()
+        context = self.snapshot.fork()
         segments = [part for part in parts if isinstance(part, Segment)]
         read_segments(context, prompt, segments, progress)
         return context, time.perf_counter() - began

@@ -60,7 +60,7 @@ def prompt_tokens(shown: Iterable[Shown], tokenizer: Tokenizer, question: str | 
 
 def question_tokens(tokenizer: Tokenizer, question: str) -> int:
     """Tokens from behind the last picture to the first of the answer."""
-    return len(tokenizer.encode(asking(question, tokenizer.thinks, tokenizer.thinks)))
+    return len(tokenizer.encode(asking(question, tokenizer.thinks, tokenizer.reasons_unasked)))
 
 
 def _stamp_tokens(tokenizer: Tokenizer, seconds: float) -> int:

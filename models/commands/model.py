@@ -40,7 +40,16 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-p", type=float, default=0.0, help="drop below this fraction of the likeliest")
     parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less (default 1)")
     parser.add_argument("--presence-penalty", type=float, default=1.5, help="off tokens written (default 1.5)")
-    parser.add_argument("--no-thinking", action="store_true", help="let a Thinking model answer at once")
+    add_thinking_option(parser)
+
+
+def add_thinking_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--thinking`` and ``--no-thinking``; None where neither is given."""
+    parser.add_argument(
+        "--thinking",
+        action=argparse.BooleanOptionalAction,
+        help="let the model reason before it answers, where it can (default: only Thinking variants)",
+    )
 
 
 def sampling_of(arguments: argparse.Namespace) -> Sampling:

@@ -10,10 +10,11 @@ from ..code.encoding import encode_images
 from ..errors import InputError
 from ..progress import TerminalProgress
 from ..qwen.config import read_vision_config
-from ..qwen.families import read_text_config
+from ..qwen.families import FAMILIES, read_text_config
 from ..qwen.generate import GREEDY, Sampling
 from ..qwen.gguf import GGUFFile, read_gguf
 from ..qwen.loading import find_mmproj, load_qwen3vl
+from ..qwen.placement import cache_bytes
 from ..qwen.preprocessing import resize, smart_resize
 from ..qwen.text import TextModel
 from ..qwen.tokenizer import read_tokenizer
@@ -21,7 +22,7 @@ from ..qwen.trace import read_inputs, trace, write_outputs
 from ..qwen.vision import VisionModel
 from ..qwen.weights import text_tensors, vision_tensors
 from ..source.pictures import open_picture
-from .model import add_model_options, load_model
+from .model import add_model_options, add_thinking_option, load_model
 
 
 def add_commands(commands) -> None:
@@ -55,7 +56,7 @@ def _add_describe(commands) -> None:
     describing.add_argument("--image-tokens", type=int, default=1024, help="tokens for one image at most (1024)")
     describing.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (0)")
     describing.add_argument("--greedy", action="store_true", help="take the likeliest token (embedded model: always)")
-    describing.add_argument("--no-thinking", action="store_true", help="do not let a Thinking model reason first")
+    add_thinking_option(describing)
     describing.add_argument("--device", help="cpu or cuda; by default a GPU where there is one")
     describing.set_defaults(run=run_describe)
 
@@ -70,7 +71,7 @@ def run_describe(arguments) -> None:
         arguments.question,
         sampling=sampling,
         max_tokens=arguments.max_tokens,
-        thinking=not arguments.no_thinking,
+        thinking=arguments.thinking,
         progress=TerminalProgress("read and write"),
     )
     print(answer.text)
@@ -111,13 +112,21 @@ def run_trace(arguments) -> None:
 def _describe_text(file: GGUFFile):
     config = read_text_config(file)
     yield (
-        f"text model: {config.layers} layers of width {config.hidden_size}, {config.heads} heads over "
-        f"{config.kv_heads} key heads of {config.head_dim}, MLP {config.intermediate_size}, "
+        f"text model: {FAMILIES[config.family].name}, {config.layers} layers of width {config.hidden_size}, "
+        f"{config.heads} heads over {config.kv_heads} key heads of {config.head_dim}, MLP {config.intermediate_size}, "
         f"{'tied' if config.tied else 'own'} head"
     )
+    recurrent = config.layers - sum(map(config.attends, range(config.layers)))
+    if recurrent:
+        yield f"delta nets: {recurrent} of these layers; only the others keep keys and values"
+    if config.draft_layers:
+        yield f"skipped: {config.draft_layers} layers more, which draft several tokens at once"
     yield f"context: {config.context_length} tokens, {config.deepstack_layers} DeepStack layers"
+    row = cache_bytes(config, 1, torch.bfloat16) - config.state_bytes
+    yield f"a reading keeps: {row / 1024:g} KiB a token, {config.state_bytes / (1 << 20):.1f} MiB at any length"
     tokenizer = read_tokenizer(file)
-    yield f"tokenizer: {tokenizer.size} tokens, {'Thinking' if tokenizer.thinks else 'Instruct'} chat template"
+    kind = "Thinking" if tokenizer.reasons_unasked else "thinking on request" if tokenizer.thinks else "Instruct"
+    yield f"tokenizer: {tokenizer.size} tokens, {kind} chat template"
     text_tensors(TextModel(config, device="meta"), file)
     try:
         yield f"mmproj: {find_mmproj(file).path.name}"
@@ -132,5 +141,6 @@ def _describe_vision(file: GGUFFile):
         f"{config.intermediate_size}, patches of {config.patch_size}, positions {config.grid_side} x {config.grid_side}"
     )
     layers = ", ".join(str(index) for index in config.deepstack_indexes)
-    yield f"fits: language models of width {config.output_size}; DeepStack from layers {layers}"
+    deepstack = f"DeepStack from layers {layers}" if layers else "no DeepStack"
+    yield f"fits: language models of width {config.output_size}; {deepstack}"
     vision_tensors(VisionModel(config, device="meta"), file)

@@ -66,7 +66,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
     preset = _preset(arguments.preset)
     config, sources = config_of(arguments), [VideoSource.open(clip) for clip in arguments.clips]
     model, rows = load_model(arguments), []
-    writing = Writing(sampling_of(arguments), arguments.max_tokens, not arguments.no_thinking)
+    writing = Writing(sampling_of(arguments), arguments.max_tokens, arguments.thinking)
     for clip, source in zip(arguments.clips, sources, strict=True):
         found = caption(source, model, config, preset, writing, progress=TerminalProgress(source.info.name))
         warn(found.code.warnings)
@@ -95,7 +95,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
             question,
             sampling=sampling_of(arguments),
             max_tokens=max_tokens,
-            thinking=not arguments.no_thinking,
+            thinking=arguments.thinking,
             progress=TerminalProgress("reading and writing"),
         )
         answers.append({"question": question, **answer.to_json(code)})

@@ -71,6 +71,10 @@ class TextConfig:
         """Bytes of what layers keep instead of keys and values, however many rows were read."""
         return 0
 
+    def attention_bytes(self, rows: int, itemsize: int) -> int:
+        """Bytes that one layer's attention holds at its widest: queries and keys in float32 while they are rotated."""
+        return rows * 3 * 4 * (self.heads + self.kv_heads) * self.head_dim
+
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:

@@ -28,9 +28,10 @@ def compute_dtype(device: torch.device | str) -> torch.dtype:
 
 
 def cache_bytes(config: TextConfig, tokens: int, dtype: torch.dtype, int8: bool = False) -> int:
-    """Bytes of a key-value cache of ``tokens`` rows."""
-    numbers = 2 * config.layers * config.kv_heads * config.head_dim * tokens
-    return numbers * 34 // 32 if int8 else numbers * dtype.itemsize
+    """Bytes that a cache of ``tokens`` rows keeps: keys and values, and the states of recurrent layers."""
+    attending = sum(map(config.attends, range(config.layers)))
+    numbers = 2 * attending * config.kv_heads * config.head_dim * tokens
+    return config.state_bytes + (numbers * 34 // 32 if int8 else numbers * dtype.itemsize)
 
 
 def reading_bytes(
@@ -38,15 +39,16 @@ def reading_bytes(
 ) -> int:
     """Bytes beside the weights to read and write ``tokens`` in chunks of ``chunk``.
 
-    The cache, the embeddings of the prompt, and one layer's activations at their widest: states, normed states and
-    three intermediate rows, or queries in float32 while they are rotated, and the logits of one row.
+    The cache and the states of a fork of it, the embeddings of the prompt, one layer's activations at their widest
+    (states, normed states and three intermediate rows, or what its attention holds), and the logits of one row.
     """
     rows = min(tokens, chunk)
-    wide = (2 * config.hidden_size + 3 * config.intermediate_size) * dtype.itemsize
-    rotated = 3 * 4 * (config.heads + config.kv_heads) * config.head_dim
+    wide = rows * (2 * config.hidden_size + 3 * config.intermediate_size) * dtype.itemsize
+    layer = wide + config.attention_bytes(rows, dtype.itemsize)
     logits = config.vocabulary * 12
     prompt = tokens * config.hidden_size * (1 + config.deepstack_layers) * dtype.itemsize
-    return cache_bytes(config, tokens, dtype, int8) + rows * (wide + rotated) + logits + prompt + TILE_BYTES
+    kept = cache_bytes(config, tokens, dtype, int8) + config.state_bytes
+    return kept + layer + logits + prompt + TILE_BYTES
 
 
 def seeing_bytes(config: VisionConfig, patches: int, dtype: torch.dtype) -> int:

@@ -57,15 +57,15 @@ def opening(system: str = "") -> str:
 def asking(question: str, thinks: bool = False, think: bool = True) -> str:
     """``question``, the end of the user's turn, and the beginning of the answer.
 
-    ``thinks`` says that the model is a Thinking variant; with ``think`` False its reasoning is opened and closed at
-    once.
+    ``thinks`` says that the model's answers begin with reasoning; with ``think`` False its reasoning is opened and
+    closed at once.
     """
     reasoning = "" if not thinks else "<think>\n" if think else "<think>\n\n</think>\n\n"
     return f"{question}<|im_end|>\n<|im_start|>assistant\n{reasoning}"
 
 
-NEXT_TURN = "<|im_end|>\n<|im_start|>user\n"
-"""The text between an answer and the next question."""
+NEXT_TURN = ("<|im_end|>", "\n<|im_start|>user\n")
+"""The text between an answer and the next question: the answer's end, and the turn's beginning."""
 
 
 def lay_out(parts: Sequence[str | Picture], tokenizer: Tokenizer, start: int = 0) -> Prompt:

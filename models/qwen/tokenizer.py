@@ -44,6 +44,11 @@ class Tokenizer:
         marks = (r"assistant\n<think>", "assistant\n<think>", "enable_thinking")
         return any(mark in self.chat_template for mark in marks)
 
+    @property
+    def reasons_unasked(self) -> bool:
+        """Whether the model is made to reason first, a Thinking variant: its chat template has no switch for it."""
+        return self.thinks and "enable_thinking" not in self.chat_template
+
     def token_id(self, token: str) -> int:
         """The id of ``token`` itself, not of its text; raises InputError when the vocabulary has no such token."""
         index = self.core.token_to_id(token)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ...errors import InputError
 from ..config import Metadata, TextConfig, text_fields
+from .delta_rule import CHUNK, SEGMENT
 
 TENSOR_NAMES = {
     "feed_forward_norm": "post_attention_norm",
@@ -49,6 +50,19 @@ class HybridConfig(TextConfig):
         state = self.value_heads * self.state_size**2
         inputs = (self.kernel_size - 1) * (2 * self.key_heads + self.value_heads) * self.state_size
         return 4 * sum(self.recurrent) * (state + inputs)
+
+    def attention_bytes(self, rows: int, itemsize: int) -> int:
+        """Bytes at the widest: in softmax attention with its gate, in the convolution, or in the delta rule.
+
+        The rule has the channels, queries and keys in float32, and for a segment of rows ten times its values and four
+        products of a chunk.
+        """
+        attention = TextConfig.attention_bytes(self, rows, itemsize) + rows * self.heads * self.head_dim * itemsize
+        values = self.value_heads * self.state_size
+        channels = 2 * self.key_heads * self.state_size + values
+        convolution = rows * channels * (3 * itemsize + 8)
+        segment = min(rows, SEGMENT) * 4 * (10 * values + 4 * CHUNK * self.value_heads)
+        return max(attention, convolution, rows * (5 * channels + 8 * values) + segment)
 
 
 def read_config(get: Metadata) -> HybridConfig:

@@ -55,8 +55,35 @@ def test_a_second_turn_continues_the_first(tiny_model, code):
     question = text[text.rindex("What is this?") :]
     assert question == (
         f"What is this?<|im_end|>\n<|im_start|>assistant\n{first.generation.text}<|im_end|>\n"
-        "<|im_start|>user\nAnd then?<|im_end|>\n<|im_start|>assistant\n"
+        f"<|im_start|>user\nAnd then?<|im_end|>\n<|im_start|>assistant\n{no_reasoning(tiny_model)}"
     )
+
+
+def no_reasoning(model):
+    return "<think>\n\n</think>\n\n" if model.tokenizer.thinks else ""
+
+
+def test_reasoning_is_left_out_of_the_next_turn(tiny_model, code):
+    """And the video is not read again for that."""
+    if not tiny_model.tokenizer.thinks:
+        pytest.skip("it does not reason")
+    talk, rows = converse(tiny_model, code), []
+    talk.read()
+    first = talk.ask("What is this?", sampling=GREEDY, max_tokens=5, thinking=True)
+    assert first.text == "" and first.reasoning == first.generation.text.strip() and first.truncated
+    written = tiny_model.tokenizer.decode(talk.context.ids, skip_special=False)
+    assert written.endswith(f"assistant\n<think>\n{first.generation.text}")
+    talk.ask("And then?", sampling=GREEDY, max_tokens=0, progress=lambda done, total: rows.append(total))
+    text = tiny_model.tokenizer.decode(talk.context.ids, skip_special=False)
+    assert text[text.rindex("What is this?") :] == (
+        "What is this?<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n"
+        "<|im_start|>user\nAnd then?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
+    assert max(rows) < 60
+    fresh = Conversation(tiny_model, [*code.segments])
+    fresh.read()
+    fresh.unread = ["What is this?<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>user\n"]
+    torch.testing.assert_close(logits_after(fresh, "And then?"), talk.context.logits, rtol=1e-4, atol=1e-4)
 
 
 def test_appended_frames_equal_a_reading_in_one_piece(tiny_model, code):
@@ -108,7 +135,11 @@ def test_a_question_longer_than_the_context_is_refused(tiny_model, code):
     short = SimpleNamespace(
         text=tiny_model.text,
         tokenizer=tiny_model.tokenizer,
-        config=SimpleNamespace(text=SimpleNamespace(layers=4, context_length=100, hidden_size=256)),
+        config=SimpleNamespace(
+            text=SimpleNamespace(
+                layers=tiny_model.config.text.layers, context_length=100, hidden_size=tiny_model.config.text.hidden_size
+            )
+        ),
     )
     with pytest.raises(InputError, match="The prompt has .* the model's context holds 100"):
         converse(short, code).ask("What?", max_tokens=90)
@@ -116,7 +147,9 @@ def test_a_question_longer_than_the_context_is_refused(tiny_model, code):
 
 def test_a_code_of_another_model_is_refused(tiny_model, code):
     wider = SimpleNamespace(config=SimpleNamespace(text=SimpleNamespace(layers=4, hidden_size=2048)))
-    with pytest.raises(InputError, match="its code is 256 wide, the model reads 2048"):
+    with pytest.raises(
+        InputError, match=f"its code is {tiny_model.config.text.hidden_size} wide, the model reads 2048"
+    ):
         converse(wider, code)
 
 
@@ -137,7 +170,8 @@ def test_the_order_of_pictures_matters_and_progress_counts_layers(tiny_model):
     calls = []
     seen = encode_images(pictures, tiny_model, lambda done, total: calls.append((done, total)))
     assert [picture.grid for picture in seen] == [(2, 3), (4, 2)]
-    assert calls[0] == (0, 10) and calls[-1] == (10, 10)
+    layers = 2 * tiny_model.config.vision.layers
+    assert calls[0] == (0, layers) and calls[-1] == (layers, layers)
     one, other = (
         Conversation(tiny_model, order).ask("Which?", sampling=GREEDY, max_tokens=6) for order in (seen, seen[::-1])
     )
@@ -149,6 +183,7 @@ def test_a_system_prompt_stands_first_and_text_alone_is_fine(tiny_model):
     talk.ask("Why?", sampling=GREEDY, max_tokens=0)
     assert tiny_model.tokenizer.decode(talk.context.ids, skip_special=False) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+        + no_reasoning(tiny_model)
     )
 
 

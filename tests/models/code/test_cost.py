@@ -180,7 +180,9 @@ TRUE = Calibration((0.03, 2e-4, 3e-8), (0.2, 4e-3, 5e-7), (0.05, 2e-5), (0.0, 0.
 def model_by_formula():
     """A model that does nothing but move its clock as ``TRUE`` says, and that clock."""
     time = SimpleNamespace(now=0.0)
-    text = SimpleNamespace(layers=2, kv_heads=1, head_dim=4, hidden_size=8, deepstack_layers=1)
+    text = SimpleNamespace(
+        layers=2, kv_heads=1, head_dim=4, hidden_size=8, deepstack_layers=1, attends=lambda layer: True
+    )  # fmt: skip
 
     def encode(frames, progress):
         pictures, patches = frames.shape[0], frames.shape[2] * frames.shape[3] // 256

@@ -3,22 +3,26 @@
 import copy
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from codeclens.models.commands.qwen import run_info
 from codeclens.models.errors import InputError
 from codeclens.models.qwen import load_qwen3vl, load_text
 from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.families import read_text_config
 from codeclens.models.qwen.generate import GREEDY, Context, generate
-from codeclens.models.qwen.gguf import read_gguf
+from codeclens.models.qwen.gguf import GGUFFile, StoredTensor, read_gguf
+from codeclens.models.qwen.placement import cache_bytes, reading_bytes
 from codeclens.models.qwen.qwen35 import delta_rule
 from codeclens.models.qwen.tokenizer import QWEN2_SPLIT, QWEN35_SPLIT, read_tokenizer
 from codeclens.models.qwen.trace import trace
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.gguf_files import TINY_HYBRID, text_shapes, write_text
+from support.gguf_files import SHAPES, TINY_HYBRID, text_metadata, text_shapes, write_text
 from tokenizers import Regex, pre_tokenizers
 
 SCENARIOS = ("text", "image", "video", "mixed")
@@ -295,3 +299,49 @@ def test_greedy_text_is_the_same_after_forks_and_in_one_go(models, references):
     read_once.read_ids(ids)
     texts = [generate(read_once.fork(), model.tokenizer.decode, (), GREEDY, 24).ids for _ in range(2)]
     assert texts[0] == texts[1] and texts[0][:16] == tuple(references["text"]["greedy_ids"])
+
+
+def published(name: str):
+    """The configuration of a published size, from metadata and shapes alone."""
+    shape = SHAPES[name]
+    metadata = {
+        key: np.array(value) if isinstance(value, list) else value for key, value in text_metadata(shape).items()
+    }
+    tensors = {tensor: StoredTensor(tensor, "F32", size, None) for tensor, size in text_shapes(shape)}
+    return read_text_config(GGUFFile(Path(name), 0, {"general.architecture": "qwen35", **metadata}, tensors))
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "inputs", "row", "tensors"),
+    [
+        ("Qwen3.5-0.8B", 18, 1.27, 12, 320), ("Qwen3.5-2B", 18, 1.27, 12, 320), ("Qwen3.5-4B", 48, 2.25, 32, 426),
+        ("Qwen3.5-9B", 48, 2.25, 32, 427), ("Qwen3.5-27B", 144, 5.62, 64, 851),
+    ],
+)  # fmt: skip
+def test_published_sizes_keep_what_the_reference_says(name, state, inputs, row, tensors):
+    """MiB of states and of convolution inputs at any length, and KiB of keys and values a token in 16 bits."""
+    config = published(name)
+    assert config.state_bytes / 2**20 == pytest.approx(state + inputs, abs=0.01)
+    assert cache_bytes(config, 1000, torch.bfloat16) - config.state_bytes == 1000 * row * 1024
+    assert len(list(text_shapes(SHAPES[name]))) == tensors
+
+
+def test_a_cache_takes_what_was_estimated(small):
+    cache = Cache(TINY_HYBRID.layers, capacity=256)
+    read(small, torch.arange(30), cache)
+    assert cache.nbytes == cache_bytes(small.config, 256, torch.float32)
+    more = reading_bytes(small.config, 9000, torch.bfloat16) - reading_bytes(small.config, 8000, torch.bfloat16)
+    assert more == 1000 * (2 * 2 * 64 * 2 + 256 * 2)
+
+
+def test_info_says_what_the_files_are(qwen35_fixtures, capsys):
+    run_info(SimpleNamespace(file=str(qwen35_fixtures / "tiny-hybrid-Q8_0.gguf")))
+    run_info(SimpleNamespace(file=str(qwen35_fixtures / "mmproj-tiny-hybrid-F16.gguf")))
+    said = capsys.readouterr().out
+    for line in (
+        "text model: Qwen3.5, 8 layers of width 128", "delta nets: 6 of these layers",
+        "skipped: 1 layers more, which draft several tokens at once", "a reading keeps: 4 KiB a token, 0.4 MiB at any",
+        "thinking on request", "mmproj: mmproj-tiny-hybrid-F16.gguf", "width 128; no DeepStack",
+    ):  # fmt: skip
+        assert line in said
+    assert said.count("loads: yes") == 2

@@ -116,7 +116,7 @@ def test_turns_follow_the_template_in_the_file(tiny):
     template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(tiny.chat_template)
     turns = [("system", "Be brief."), ("user", "Hello"), ("assistant", "Hi."), ("user", "And now?")]
     messages = [{"role": role, "content": content} for role, content in turns]
-    ours = opening("Be brief.") + asking("Hello") + "Hi." + NEXT_TURN + asking("And now?")
+    ours = opening("Be brief.") + asking("Hello") + "Hi." + "".join(NEXT_TURN) + asking("And now?")
     assert ours == template.render(messages=messages, add_generation_prompt=True)
 
 
