@@ -1,5 +1,7 @@
 """Answers that name a time or a frame lead back to frames of the source."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from codeclens.models.code.answers import find_mentions
@@ -49,3 +51,10 @@ def test_a_mention_keeps_the_words_and_the_seconds(code):
     assert (mention.text, mention.seconds) == ("4.5 seconds", (4.5,))
     (mention,) = find_mentions("Frame 24 shows it.", code)
     assert (mention.frames, mention.seconds) == ((24,), (1.0,))
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [("70.04", [(1680,)]), ("70.06", []), ("9.96", [(240,)]), ("9.94", [])])
+def test_times_may_be_rounded_beyond_the_ends_but_not_more(code, seconds, frames):
+    """The model writes tenths of a second, so a time up to 0.05 s outside the code is the nearest end's."""
+    later = replace(code, segments=code.segments[20:])
+    assert [mention.frames for mention in find_mentions(f"It stops at {seconds} seconds.", later)] == frames

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from codeclens.models.code.modes import group_frames
+from codeclens.models.code.modes import Group, group_frames
+from codeclens.models.code.modes.pictures import batch_plan
 from codeclens.models.errors import InputError
 from codeclens.models.video.planning import plan_from_costs
 from codeclens.models.video.tokens import frame_tokens
@@ -63,6 +64,36 @@ def test_stamps():
     assert all(stamped["every"])
     assert stamped["whole"] == [True, False, False, False] * 2
     assert stamped["second"] == [True, False] * 4
+
+
+def test_the_stamp_of_a_pair_is_the_mean_of_its_two_times():
+    plan = plan_from_costs([0.0] * 4, pts=np.array([0.4, 0.9, 1.9, 2.3]))
+    groups = group_frames(plan, "rgb", stamps="second")
+    assert [group.time for group in groups] == pytest.approx([0.65, 2.1])
+    assert [group.stamped for group in groups] == [True, True]
+    plan = plan_from_costs([0.0] * 4, pts=np.array([0.4, 1.8, 1.9, 2.0]))
+    assert [group.stamped for group in group_frames(plan, "rgb", stamps="second")] == [True, False]
+
+
+def test_native_pairs_are_whole_pictures_and_keep_their_stamps():
+    assert all(group.stamped for group in group_frames(plan_of("IPPIP"), "rgb", stamps="whole"))
+
+
+@given(
+    shapes=st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from([(64, 64), (128, 128)])), max_size=20),
+    limit=st.integers(1, 300),
+)
+def test_batches_hold_every_group_once_in_equal_shapes_and_within_their_limit(shapes, limit):
+    groups = [Group("pair", tuple(range(count)), size, 0.0, True, 1) for count, size in shapes]
+    batches = batch_plan(groups, limit)
+    assert sorted(number for batch in batches for number in batch) == list(range(len(groups)))
+    for batch in batches:
+        patches = [groups[number].patches for number in batch]
+        assert len({shapes[number] for number in batch}) == 1
+        assert sum(patches) <= limit or len(batch) == 1
+    full = [batch for batch in batches if (len(batch) + 1) * groups[batch[0]].patches > limit]
+    open_shapes = [shapes[batch[0]] for batch in batches if batch not in full]
+    assert len(open_shapes) == len(set(open_shapes))
 
 
 @settings(max_examples=60, deadline=None)

@@ -78,6 +78,15 @@ def test_chunked_prefill_equals_one_pass(n, chunk, data):
     assert seen == [(done, n) for done in range(0, n, chunk)] + [(n, n)]
 
 
+@pytest.mark.parametrize("chunk", range(1, 9))
+def test_text_continues_after_the_largest_position_of_a_picture(chunk):
+    """A picture of 2 x 3 tokens at positions 2 to 4, read in chunks that may end within its last row."""
+    positions = torch.tensor([[0, 1, 2, 2, 2, 2, 2, 2], [0, 1, 2, 2, 2, 3, 3, 3], [0, 1, 2, 3, 4, 2, 3, 4]])
+    context = new_context()
+    context.read(torch.zeros(7, WIDTH), positions[:, :7], chunk=chunk)
+    assert context.position == 5
+
+
 def test_cached_decoding_equals_recomputing_everything():
     model = SmallTextModel()
     context = new_context(model)

@@ -83,6 +83,11 @@ def test_the_user_lists_the_i_frames():
         plan_from_costs([0.0] * 40, "frames", frames=[40])
 
 
+def test_a_frame_that_the_user_lists_stays_the_users_at_a_cut():
+    chosen = plan_from_costs([0.0] * 6, "frames", frames=[2], cuts=[2, 4])
+    assert chosen.why == ("first", "", "user", "", "cut", "")
+
+
 def test_a_cut_opens_a_gop_at_the_first_sample_after_it():
     index = np.array([0, 12, 24, 36, 48])
     for policy in ("adaptive", "fixed", "frames", "streaming"):
@@ -164,6 +169,21 @@ def test_auto_gamma_takes_the_middle_of_the_widest_gap():
     costs = [0] + ([quiet, busy] * 4 + [cut]) * 5
     assert auto_gamma([costs], (512, 512)) == pytest.approx(9 * UNIT)
     assert gop_lengths(kinds_of(plan_from_costs(costs))) == [8] * 5 + [0]
+
+
+def test_of_gaps_with_equally_good_gops_auto_gamma_takes_the_widest():
+    """GOPs of 9, 9, 9 frames or of 9, 17, 1: the median has 8 P frames both ways."""
+    quiet, high, highest = 10 * UNIT, 90 * UNIT, 100 * UNIT
+    costs = [0] + [quiet] * 8 + [highest] + [quiet] * 8 + [high] + [quiet] * 8
+    assert auto_gamma([costs], (512, 512)) == pytest.approx(30 * UNIT)
+
+
+def test_a_budget_raises_gamma_to_twice_itself_and_no_further():
+    budget = 256 + 9 * 16
+    for cost, raised in ((2.0, True), (2.001, False)):
+        met = plan_from_costs([0, 0, 0, cost * UNIT] + [0] * 6, "budget", gamma=1.0 * UNIT, budget=budget)
+        assert (met.gamma, kinds_of(met)) == ((2 * UNIT, "I" + "P" * 9) if raised else (UNIT, "IPPIPPPPPP"))
+        assert met.keep.all() == raised
 
 
 def test_auto_gamma_of_still_short_and_single_clips():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.video.motion import predict, residual, search
+from codeclens.models.video.motion import _halved, predict, residual, search
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.block_search import exhaustive
@@ -52,6 +52,12 @@ def test_the_window_reaches_to_its_edge_and_no_further(radius):
         known = inside((192, 192), step, 0)
         assert (np.abs(mv) <= radius).all()
         assert (sad[1][known] == 0).all() == (step == radius)
+
+
+def test_a_picture_is_halved_to_rounded_means():
+    image = texture(32, 48, smooth=0)
+    means = image.reshape(16, 2, 24, 2, 3).mean((1, 3))
+    assert np.array_equal(_halved(image), np.floor(means + 0.5))
 
 
 def test_independent_objects_have_their_own_motion():
