@@ -45,7 +45,7 @@ def read_preset(path: Path) -> Preset:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a preset, {error}; it must be a JSON object with a prompt.") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: not a preset, a JSON {type(data).__name__}; it must be a JSON object with a prompt.")
