@@ -22,8 +22,8 @@ class Choice:
 
     Attributes:
         options: the answers, in the order given.
-        logprobs: natural log-probability that the whole reply is this option, its spellings together.
-        lengths: tokens of each option as given, the end of the reply included.
+        logprobs: natural log-probability that the reply is this option (or begins with it), its spellings together.
+        lengths: tokens of each option as given, with the end of the reply where it counts.
     """
 
     options: tuple[str, ...]
@@ -66,13 +66,23 @@ class Choice:
 
 @torch.no_grad()
 def choose(
-    conversation: Conversation, question: str, options: Sequence[str], progress: Progress = no_progress
+    conversation: Conversation,
+    question: str,
+    options: Sequence[str],
+    progress: Progress = no_progress,
+    *,
+    lead: str = "",
+    whole: bool = True,
 ) -> Choice:
     """Score ``options`` as the reply to ``question``; the conversation remembers nothing of it.
 
     An option counts in all its spellings: as given, in small letters, with a capital, in capitals, each with and
     without a leading space. A spelling that two options have in common counts for neither. A Thinking model answers
     without reasoning.
+
+    Args:
+        lead: text that the reply is made to begin with; the options follow it.
+        whole: the reply ends behind the option; otherwise it may go on.
 
     Raises:
         InputError: no option is given, or one twice; question and options do not fit the model's context.
@@ -82,9 +92,11 @@ def choose(
         raise InputError(f"the options are {list(options)}; at least one is needed, and each once")
     tokenizer = conversation.model.tokenizer
     end = tokenizer.token_id("<|im_end|>")
-    replies = [[[*tokenizer.encode(words), end] for words in spelled] for spelled in _spellings(options)]
+    ending = [end] if whole else []
+    replies = [[[*tokenizer.encode(words), *ending] for words in spelled] for spelled in _spellings(options)]
     longest = max(len(reply) for spelled in replies for reply in spelled)
-    context = conversation.posed(question, longest, progress)
+    # A space at the end would part from the word behind it, which has a spelling with a space of its own.
+    context = conversation.posed(question, longest, progress, lead=lead.rstrip(" "))
     first = context.logits.log_softmax(-1)
     logprobs = []
     for given, *others in replies:

@@ -154,12 +154,13 @@ class Conversation:
         seconds = {"prefill": settled + prefill, "decode": written.seconds}
         return Answer(text, reasoning, written.truncated, written, prompt_tokens, seconds)
 
-    def posed(self, question: str, reserve: int, progress: Progress = no_progress) -> Context:
+    def posed(self, question: str, reserve: int, progress: Progress = no_progress, *, lead: str = "") -> Context:
         """Return a context in which ``question`` is asked and the answer is next; this conversation stays as it is.
 
-        ``reserve`` tokens of the model's context are kept free. A Thinking model answers without reasoning.
+        ``reserve`` tokens of the model's context are kept free. The answer goes on behind ``lead``. A Thinking model
+        answers without reasoning.
         """
-        turn = asking(question, self.model.tokenizer.thinks, think=False)
+        turn = asking(question, self.model.tokenizer.thinks, think=False) + lead
         return self._continue([*self.unread, turn], reserve, progress)[0]
 
     def _continue(self, parts: list[str | Segment], reserve: int, progress: Progress) -> tuple[Context, float]:
