@@ -25,7 +25,7 @@ from ..models.video.gop import GopPlan
 from ..models.video.planning import CAP
 from ..models.video.primitives import Primitives
 from ..models.video.shots import shots
-from ..models.video.tokens import MODES
+from ..models.video.tokens import MODES, modes_in_words
 from . import host
 
 SampledVideoSocket = io.Custom("CODECLENS_SAMPLED_VIDEO")
@@ -293,9 +293,7 @@ class PlanGOP(io.ComfyNode):
                     "mode",
                     options=list(MODES),
                     default="thumbnail",
-                    tooltip="What a predicted frame costs. thumbnail: a picture a quarter as wide and high (16 tokens"
-                    " for 512x512), no training needed. keyframes: nothing, it is left out. ptoken: 16, delta: 8, both"
-                    " need trained weights. rgb: native video, every frame in pairs.",
+                    tooltip=f"Whose tokens are counted. A predicted frame becomes, by mode: {modes_in_words(MODES)}.",
                 ),
                 io.Boolean.Input(
                     "start_at_cuts",

@@ -25,6 +25,7 @@ from ..models.drawing.code import code_view
 from ..models.errors import InputError
 from ..models.qwen.preprocessing import fit_picture
 from ..models.source.reading import Sampling
+from ..models.video.tokens import modes_in_words
 from . import host
 from .qwen import model_input, require_vision, sampling_of, writing_inputs
 from .video import PlanSocket, frames_input, with_frames
@@ -71,9 +72,8 @@ class EncodeVideo(io.ComfyNode):
                     "mode",
                     options=list(ENCODERS),
                     default="thumbnail",
-                    tooltip="thumbnail: whole pictures and a small one for each frame between, about 1/7 of the tokens;"
-                    " the best choice for most clips. keyframes: the whole pictures alone. rgb: Qwen3-VL's own video"
-                    " path, every frame in pairs, for comparison and for hour-long videos with a large budget.",
+                    tooltip=f"What a predicted frame becomes. {modes_in_words(ENCODERS)}. cells chooses its pictures"
+                    " itself: of the plan it takes which frames are kept.",
                 ),
                 io.Int.Input(
                     "reserve",
@@ -85,11 +85,12 @@ class EncodeVideo(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "stamps",
-                    options=list(STAMPS),
-                    default="every",
+                    options=["auto", *STAMPS],
+                    default="auto",
                     advanced=True,
-                    tooltip="Where the model is told the time: before every picture, before whole pictures, or once a"
-                    " second. A stamp costs about 9 tokens; without them it cannot say when something happens.",
+                    tooltip="Where times are written: before every picture, before whole pictures, or once a"
+                    " second; auto is once a second for cells, else every. A stamp costs about 7 tokens; without"
+                    " them the model cannot say when something happens.",
                 ),
                 io.Boolean.Input(
                     "pair_thumbnails",
@@ -108,6 +109,16 @@ class EncodeVideo(io.ComfyNode):
                     tooltip="Drop this fraction of the tokens of whole pictures that changed least since the one before"
                     " (Efficient Video Sampling). Saves reading time, not encoding time.",
                 ),
+                io.Int.Input(
+                    "budget",
+                    default=0,
+                    min=0,
+                    max=1000000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For cells: prompt tokens of the video at most, stamps and markers included; the cells that"
+                    " changed most are sent. 0: about a sixth of the cells of native pairs.",
+                ),
             ],
             outputs=[
                 VisualCodeSocket.Output(
@@ -118,10 +129,10 @@ class EncodeVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, plan, mode, reserve, stamps, pair_thumbnails, drop, frames=None) -> io.NodeOutput:
+    def execute(cls, model, plan, mode, reserve, stamps, pair_thumbnails, drop, frames=None, budget=0):
         require_vision(model)
         plan = with_frames(plan, frames)
-        config = CodeConfig(mode=mode, stamps=stamps, pair_thumbnails=pair_thumbnails, drop=drop)
+        config = CodeConfig(mode=mode, stamps=stamps, pair_thumbnails=pair_thumbnails, drop=drop, budget=budget or None)
         ready = model.for_looking(most_patches(plan))
         code = encode_plan(plan, ready, config, reserve=reserve, progress=host.node_progress())
         tensors = tuple(tensor for segment in code for tensor in (segment.embeds, segment.deepstack))

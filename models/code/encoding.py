@@ -15,7 +15,7 @@ from ..source.sampling import CELL
 from ..video.gop import GopPlan
 from ..video.primitives import Primitives
 from .modes import CodeOptions, encoder_of
-from .modes.pictures import BATCH_PATCHES, encode_pictures
+from .modes.pictures import BATCH_PATCHES, Encoded, encode_pictures
 from .visual_code import Segment, VisualCode, grid_positions
 
 
@@ -47,25 +47,32 @@ def encode_video(
     Raises:
         InputError: a frame of the plan is not among ``frames``, or a frame is not of the plan's size.
     """
-    chosen = CodeOptions(**options)
-    encoded = encoder_of(mode, chosen).encode(
-        plan, frames, primitives, model, name=name, batch_patches=batch_patches, progress=progress
-    )
-    digest = hashlib.blake2b(json.dumps([plan.to_json(), mode, asdict(chosen)]).encode(), digest_size=16)
-    digest.update(model.vision.merger.second.bias.float().cpu().numpy().tobytes())
-    digest.update(encoded.digest)
+    encoded, fingerprint = _encode(
+        frames, plan, model, mode, CodeOptions(**options), name=name, primitives=primitives,
+        batch_patches=batch_patches, progress=progress,
+    )  # fmt: skip
     seconds = {"vision": encoded.seconds}
-    return VisualCode(tuple(encoded.segments), mode, name, digest.hexdigest(), plan, seconds, plan.warnings)
+    return VisualCode(tuple(encoded.segments), mode, name, fingerprint, plan, seconds, plan.warnings, encoded.memory)
 
 
-def extend_code(code: VisualCode, frames: Iterable[Frames], plan: GopPlan, model, **options) -> VisualCode:
+def extend_code(
+    code: VisualCode,
+    frames: Iterable[Frames],
+    plan: GopPlan,
+    model,
+    *,
+    primitives: Primitives | None = None,
+    batch_patches: int = BATCH_PATCHES,
+    progress: Progress = no_progress,
+    **options,
+) -> VisualCode:
     """Append the frames that ``plan`` has beyond the code's own plan, without encoding what is there again.
 
     For streams: ``plan`` is that of the streaming policy over all frames so far, ``frames`` holds the new ones. A
     conversation reads on by appending the new segments. A pair that lacked its second frame stays as it is.
 
     Args:
-        options: those of :func:`encode_video` but ``mode``; the same ones that made the code.
+        options: those of :class:`.modes.CodeOptions` that made the code; a budget is that of the new frames alone.
 
     Raises:
         InputError: ``plan`` does not continue the code's plan; see also :func:`encode_video`.
@@ -78,18 +85,31 @@ def extend_code(code: VisualCode, frames: Iterable[Frames], plan: GopPlan, model
             f"{code.name}: the plan decides otherwise on frames that are encoded already; use 'streaming'."
         )
     arrays = {name: getattr(plan, name)[known:] for name in ("kind", "why", "keep", "pcost", "index", "pts", "tokens")}
-    tail = encode_video(frames, replace(plan, **arrays), model, code.mode, name=code.name, **options)
-    digest = hashlib.blake2b((code.fingerprint + tail.fingerprint).encode(), digest_size=16)
-    seconds = {stage: code.seconds.get(stage, 0) + tail.seconds.get(stage, 0) for stage in code.seconds | tail.seconds}
-    segments = code.segments + tail.segments
-    return VisualCode(segments, code.mode, code.name, digest.hexdigest(), plan, seconds, plan.warnings)
+    tail, fingerprint = _encode(
+        frames, replace(plan, **arrays), model, code.mode, CodeOptions(**options), name=code.name,
+        primitives=primitives, batch_patches=batch_patches, progress=progress, memory=code.memory,
+    )  # fmt: skip
+    digest = hashlib.blake2b((code.fingerprint + fingerprint).encode(), digest_size=16).hexdigest()
+    seconds = code.seconds | {"vision": code.seconds.get("vision", 0) + tail.seconds}
+    segments = (*code.segments, *tail.segments)
+    return VisualCode(segments, code.mode, code.name, digest, plan, seconds, plan.warnings, tail.memory)
+
+
+def _encode(frames, plan: GopPlan, model, mode: str, options: CodeOptions, **arguments) -> tuple[Encoded, str]:
+    """What the mode's encoder makes, and a fingerprint of all that it was made from."""
+    encoded = encoder_of(mode, options).encode(plan, frames, model=model, **arguments)
+    digest = hashlib.blake2b(json.dumps([plan.to_json(), mode, asdict(options)]).encode(), digest_size=16)
+    digest.update(model.vision.merger.second.bias.float().cpu().numpy().tobytes())
+    digest.update(encoded.digest)
+    return encoded, digest.hexdigest()
 
 
 def slice_code(code: VisualCode, start: float, stop: float, picture: Callable[[int], np.ndarray], model) -> VisualCode:
     """Return the code of the frames with start <= pts < stop (seconds), re-anchored.
 
     A slice that opens on a P frame, or on the second frame of a pair, has lost what it leans on: that frame is encoded
-    as a whole picture. ``picture`` returns a source frame by its number, uint8 [H, W, 3] at the plan's size.
+    as a whole picture, and a pair that is shown in part as a whole one. ``picture`` returns a source frame by its
+    number, uint8 [H, W, 3] at the plan's size.
 
     Raises:
         InputError: no frame of the code lies in the span.
@@ -105,6 +125,10 @@ def slice_code(code: VisualCode, start: float, stop: float, picture: Callable[[i
         embeds, deepstack = encode_pictures(model, picture(index)[None, None])
         anchor = still(index, pts, plan.size, embeds[0], deepstack[:, 0])
         inside = [anchor, *(segment for segment in inside if index not in segment.index)]
+    elif len(inside[0]) < whole[0] * whole[1]:
+        embeds, deepstack = encode_pictures(model, np.stack([picture(number) for number in inside[0].index])[None])
+        anchor = replace(still(index, pts, plan.size, embeds[0], deepstack[:, 0]), index=inside[0].index)
+        inside[0] = replace(anchor, kind="I" if len(anchor.index) == 1 else "pair", pts=inside[0].pts)
     digest = hashlib.blake2b(f"{code.fingerprint} {start} {stop}".encode(), digest_size=16).hexdigest()
     return VisualCode(tuple(inside), code.mode, code.name, digest, plan, {}, code.warnings)
 

@@ -50,21 +50,20 @@ def prompt_tokens(shown: Iterable[Shown], tokenizer: Tokenizer, question: str | 
     Counted are visual tokens, time stamps, the two markers of each, and the chat's own tokens; without a question, of
     the chat only what stands before the first picture. Exactly what :func:`lay_out_segments` lays out.
     """
-    visual = words = 0
-    for one in shown:
-        visual += one.tokens
-        words += MARKERS + (_stamp_tokens(tokenizer, one.time) if one.stamped else 0)
-    words += len(tokenizer.encode(opening()))
-    return visual + words + (0 if question is None else question_tokens(tokenizer, question))
+    chat = len(tokenizer.encode(opening()))
+    return shown_tokens(shown, tokenizer) + chat + (0 if question is None else question_tokens(tokenizer, question))
+
+
+def shown_tokens(shown: Iterable[Shown], tokenizer: Tokenizer) -> int:
+    """Tokens of ``shown`` alone: visual tokens, time stamps and markers."""
+    shown = list(shown)
+    stamps = sum(_encoded_length(tokenizer, timestamp(one.time)) for one in shown if one.stamped)
+    return sum(one.tokens + MARKERS for one in shown) + stamps
 
 
 def question_tokens(tokenizer: Tokenizer, question: str) -> int:
     """Tokens from behind the last picture to the first of the answer."""
     return len(tokenizer.encode(asking(question, tokenizer.thinks, tokenizer.reasons_unasked)))
-
-
-def _stamp_tokens(tokenizer: Tokenizer, seconds: float) -> int:
-    return _encoded_length(tokenizer, timestamp(seconds))
 
 
 @functools.lru_cache(maxsize=1 << 14)

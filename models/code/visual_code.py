@@ -78,6 +78,7 @@ class VisualCode:
         plan: the plan it was made from.
         seconds: what making it took, by stage ('read', 'plan', 'vision').
         warnings: sentences the user should read.
+        memory: what the mode has to know to continue the code (:func:`.encoding.extend_code`).
     """
 
     segments: tuple[Segment, ...]
@@ -87,6 +88,7 @@ class VisualCode:
     plan: GopPlan
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    memory: object = None
 
     def __post_init__(self):
         if not self.segments:

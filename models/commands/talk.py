@@ -50,11 +50,18 @@ def _add_code_options(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=tuple(ENCODERS), default="thumbnail", help="how frames are shown (default thumbnail)"
     )
     add_looking_options(parser)
-    parser.add_argument("--budget", type=int, metavar="TOKENS", help="stay within this many visual tokens")
+    parser.add_argument(
+        "--budget",
+        type=int,
+        metavar="TOKENS",
+        help="stay within this many tokens: visual ones, for cells all of the video's",
+    )
     parser.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
     parser.add_argument("--cap", type=int, default=CAP, help=f"most P frames in a row (default {CAP})")
     parser.add_argument("--every-frame", action="store_true", help="show every frame whole: no plan, many tokens")
-    parser.add_argument("--stamps", choices=STAMPS, default="every", help="where times are written (default every)")
+    parser.add_argument(
+        "--stamps", choices=("auto", *STAMPS), default="auto", help="where times are written (auto: as suits the mode)"
+    )
     parser.add_argument("--pair-thumbnails", action="store_true", help="show P frames as small native pairs")
     parser.add_argument("--drop", type=float, default=0.0, help="fraction of tokens to prune in whole pictures (EVS)")
     add_writing_options(parser)
@@ -117,9 +124,11 @@ def _preset(name: str) -> Preset:
 def config_of(arguments: argparse.Namespace) -> CodeConfig:
     """How clips become codes, as the options ask."""
     rule = {"gamma": number_or_word(arguments.gamma), "cap": arguments.cap}
-    policy = "adaptive"
+    policy, budget = "adaptive", None
     if arguments.every_frame:
         policy, rule = "fixed", {"cap": 0}
+    elif arguments.mode == "cells":
+        budget = arguments.budget
     elif arguments.budget is not None:
         policy, rule = "budget", {**rule, "budget": arguments.budget}
     return CodeConfig(
@@ -131,4 +140,5 @@ def config_of(arguments: argparse.Namespace) -> CodeConfig:
         stamps=arguments.stamps,
         pair_thumbnails=arguments.pair_thumbnails,
         drop=arguments.drop,
+        budget=budget,
     )

@@ -13,6 +13,7 @@ from ..progress import Progress, no_progress
 from ..source.reading import Frames, Sampling, VideoSource
 from ..source.sampling import CELL
 from ..video.gop import I
+from ..video.tokens import MODES
 from .canvas import (
     BACKGROUND,
     DROPPED,
@@ -220,7 +221,7 @@ def draw_heading(canvas: Canvas, code: VisualCode) -> None:
     facts = " + ".join(f"{count} {kind}" for count, kind in counts if count)
     facts += f"   {code.mode}, {code.plan.size[1]} x {code.plan.size[0]} pixels"
     if pruned := sum(segment.grid[0] * segment.grid[1] for segment in code) - spent:
-        facts += f", {grouped(pruned)} tokens pruned"
+        facts += f", {grouped(pruned)} tokens {'pruned' if MODES[code.mode].prunable else 'not repeated'}"
     canvas.text(MARGIN, 22, shortened(code.name, 26, room), 26)
     canvas.text(MARGIN, 58, shortened(facts, 14, room), 14, MUTED)
 
@@ -343,11 +344,12 @@ def draw_legend(canvas: Canvas, code: VisualCode) -> None:
     kinds = {segment.kind for segment in code}
     entries = [(COLOURS["I"], "I: a whole picture")] if "I" in kinds else []
     if "P" in kinds:
-        entries.append((COLOURS["P"], "P: a small one"))
+        entries.append((COLOURS["P"], f"P: {MODES[code.mode].predicted}"))
     if "pair" in kinds:
         entries.append((COLOURS["pair"], "two frames that share their tokens"))
     if any(len(segment) < segment.grid[0] * segment.grid[1] for segment in code):
-        entries.append((tuple((78 * channel + 22 * 128) // 100 for channel in PANEL), "pruned"))
+        left_out = "pruned" if MODES[code.mode].prunable else "as it was sent before"
+        entries.append((tuple((78 * channel + 22 * 128) // 100 for channel in PANEL), left_out))
     if not code.plan.keep.all():
         entries.append((DROPPED, "dropped for the budget"))
     for colour, label in entries:

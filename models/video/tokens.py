@@ -1,6 +1,6 @@
 """The modes: what a P frame becomes in each, and what a plan costs in visual tokens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,10 @@ PTOKEN_TOKENS = 16
 
 DELTA_TOKENS = 8
 """P frame of CoPE-VideoLM: 4 motion and 4 residual tokens (arXiv 2602.13191)."""
+
+
+CELL_FRACTION = 6
+"""One of so many cells of a pair is sent, on average over a clip."""
 
 
 def image_tokens(size: tuple[int, int]) -> int:
@@ -39,6 +43,11 @@ def thumbnail_tokens(size: tuple[int, int]) -> int:
     return image_tokens(thumbnail_size(size))
 
 
+def cell_tokens(size: tuple[int, int]) -> int:
+    """Tokens that a pair of (H, W) pictures gets on average where only changed cells are sent: a sixth of its cells."""
+    return max(1, image_tokens(size) // CELL_FRACTION)
+
+
 @dataclass(frozen=True, slots=True)
 class Mode:
     """How frames reach the model; an I frame is a whole picture in every mode.
@@ -50,6 +59,8 @@ class Mode:
         paired: frames go through the tower in native pairs, whatever the plan says of I and P.
         prunable: its whole pictures may be pruned by Efficient Video Sampling.
         trained: needs weights that were trained for the model.
+        anchored: the first pair of every stretch of kept frames is whole, and only the others become ``predicted``.
+        stamps: where times are written unless the user says otherwise: 'every' group or once a 'second'.
     """
 
     name: str
@@ -58,6 +69,8 @@ class Mode:
     paired: bool = False
     prunable: bool = True
     trained: bool = False
+    anchored: bool = False
+    stamps: str = "every"
 
 
 MODES = {
@@ -66,11 +79,26 @@ MODES = {
         Mode("rgb", "half of a native pair of whole frames", image_tokens, paired=True),
         Mode("keyframes", "nothing: it is left out", lambda size: 0),
         Mode("thumbnail", "a picture a quarter as wide and high", thumbnail_tokens),
+        Mode(
+            "cells",
+            "its 32 x 32-pixel cells that changed",
+            cell_tokens,
+            paired=True,
+            prunable=False,
+            anchored=True,
+            stamps="second",
+        ),
         Mode("ptoken", "16 tokens of motion and residual", lambda size: PTOKEN_TOKENS, trained=True),
         Mode("delta", "4 motion and 4 residual tokens", lambda size: DELTA_TOKENS, trained=True),
     )
 }
 """Every mode by its name. The encoder of each is in ``models/code/modes``."""
+
+
+def modes_in_words(names: Iterable[str]) -> str:
+    """What a P frame becomes in each of these modes, for a tooltip."""
+    needs = {True: " (needs trained weights)", False: ""}
+    return "; ".join(f"{name}: {MODES[name].predicted}{needs[MODES[name].trained]}" for name in names)
 
 
 def mode_named(name: str) -> Mode:
@@ -92,9 +120,14 @@ def frame_tokens(mode: str, kind: np.ndarray, keep: np.ndarray, size: tuple[int,
     """
     record = mode_named(mode)
     whole, predicted = image_tokens(size), record.tokens(size)
-    tokens = np.zeros(len(kind), np.int32)
+    tokens, kept = np.zeros(len(kind), np.int32), np.flatnonzero(keep)
+    if record.anchored:
+        for stretch in np.split(kept, np.flatnonzero(np.diff(kept) > 1) + 1):
+            tokens[stretch[::2]] = predicted
+            tokens[stretch[:1]] = np.where(kind[stretch[:1]] == 1, whole, predicted)
+        return tokens
     if record.paired:
-        tokens[np.flatnonzero(keep)[::2]] = predicted
+        tokens[kept[::2]] = predicted
         return tokens
     tokens[keep] = np.where(kind[keep] == 1, whole, predicted)
     return tokens

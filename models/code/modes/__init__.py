@@ -3,6 +3,7 @@
 from ...errors import InputError
 from ...video.gop import GopPlan
 from ...video.tokens import MODES
+from .cells import ChangedCells
 from .encoder import CodeOptions, Encoder
 from .groups import STAMPS, Group
 from .keyframes import Keyframes
@@ -11,7 +12,7 @@ from .thumbnail import Thumbnails
 
 __all__ = ["ENCODERS", "STAMPS", "CodeOptions", "Encoder", "Group", "encoder_of", "group_frames"]
 
-ENCODERS = {"rgb": NativePairs, "keyframes": Keyframes, "thumbnail": Thumbnails}
+ENCODERS = {"rgb": NativePairs, "keyframes": Keyframes, "thumbnail": Thumbnails, "cells": ChangedCells}
 """The modes that a video can be encoded in."""
 
 

@@ -18,14 +18,18 @@ class CodeOptions:
     """What a user may choose of how a plan is shown.
 
     Attributes:
-        stamps: where times are written: before 'every' group, before 'whole' pictures, or once a 'second'.
+        stamps: where times are written: before 'every' group, before 'whole' pictures, or once a 'second'; 'auto' is
+            the mode's own.
         pair_thumbnails: show two neighbouring thumbnails as one native pair.
         drop: fraction of the tokens of whole pictures that Efficient Video Sampling drops.
+        budget: prompt tokens of the video at most, in modes that choose how many they spend; by default what
+            :meth:`Encoder.groups` come to.
     """
 
-    stamps: str = "every"
+    stamps: str = "auto"
     pair_thumbnails: bool = False
     drop: float = 0.0
+    budget: int | None = None
 
 
 class Encoder:
@@ -42,6 +46,11 @@ class Encoder:
     def __init__(self, mode: Mode, options: CodeOptions):
         self.mode, self.options = mode, options
 
+    @property
+    def stamps(self) -> str:
+        """Where times are written."""
+        return self.mode.stamps if self.options.stamps == "auto" else self.options.stamps
+
     def shown(self, plan: GopPlan) -> list[tuple[str, tuple[int, ...], tuple[int, int]]]:
         """(kind, positions of the frames, (H, W)) of each group of the plan, in order of time."""
         raise NotImplementedError
@@ -53,7 +62,7 @@ class Encoder:
             InputError: the stamps are not one of :data:`.groups.STAMPS`, or the plan keeps no frame.
         """
         shown = [(kind, frames, size, image_tokens(size)) for kind, frames, size in self.shown(plan)]
-        return make_groups(plan, shown, self.options.stamps)
+        return make_groups(plan, shown, self.stamps)
 
     def encode(
         self,
@@ -65,6 +74,7 @@ class Encoder:
         name: str = "video",
         batch_patches: int = BATCH_PATCHES,
         progress: Progress = no_progress,
+        memory: object = None,
     ) -> Encoded:
         """The segments of a plan's groups.
 
@@ -73,6 +83,7 @@ class Encoder:
             primitives: motion and cost of the same frames; None where the plan was made without.
             model: a loaded model with its vision tower.
             name: what the video is called in messages.
+            memory: that of the code which this one continues (:class:`.pictures.Encoded`).
         """
         encoded = encode_groups(
             self.groups(plan), plan, frames, model, name=name, batch_patches=batch_patches, progress=progress

@@ -1,7 +1,7 @@
 """Groups: frames that are shown together, how large, and with what stamp."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,21 +46,29 @@ class Group:
 def make_groups(
     plan: GopPlan, shown: Iterable[tuple[str, tuple[int, ...], tuple[int, int], int]], stamps: str
 ) -> list[Group]:
-    """The groups of ``shown``: (kind, frames, size, tokens) in order of time.
+    """The groups of ``shown``: (kind, frames, size, tokens) in order of time, stamped as :func:`stamp_groups` does."""
+    groups = []
+    for kind, frames, size, tokens in shown:
+        time = float(plan.pts[frames[0]] + plan.pts[frames[-1]]) / 2
+        groups.append(Group(kind, tuple(frames), tuple(size), time, False, tokens))
+    return stamp_groups(groups, plan, stamps)
 
-    ``stamps`` says where times are written: before 'every' group, before 'whole' pictures (of the plan's size), or
-    before the first group of each 'second'.
+
+def stamp_groups(groups: Iterable[Group], plan: GopPlan, stamps: str) -> list[Group]:
+    """The groups with times before 'every' one, before 'whole' pictures, or before the first of each 'second'.
+
+    Raises:
+        InputError: ``stamps`` is none of these.
     """
     if stamps not in STAMPS:
         raise InputError(f"The stamps are '{stamps}'; they must be one of {', '.join(STAMPS)}.")
-    groups, last_second = [], None
-    for kind, frames, size, tokens in shown:
-        time = float(plan.pts[frames[0]] + plan.pts[frames[-1]]) / 2
-        whole = tuple(size) == tuple(plan.size) and kind != "P"
-        stamped = {"every": True, "whole": whole, "second": int(time) != last_second}[stamps]
-        last_second = int(time)
-        groups.append(Group(kind, tuple(frames), tuple(size), time, stamped, tokens))
-    return groups
+    stamped, last_second = [], None
+    for group in groups:
+        whole = group.size == tuple(plan.size) and group.kind != "P"
+        written = {"every": True, "whole": whole, "second": int(group.time) != last_second}[stamps]
+        last_second = int(group.time)
+        stamped.append(replace(group, stamped=written))
+    return stamped
 
 
 def kept_frames(plan: GopPlan) -> np.ndarray:
@@ -69,6 +77,12 @@ def kept_frames(plan: GopPlan) -> np.ndarray:
     if not len(kept):
         raise InputError("The plan keeps no frame; give it a larger budget.")
     return kept
+
+
+def kept_stretches(plan: GopPlan) -> list[list[int]]:
+    """Kept frames, broken at every gap."""
+    kept = kept_frames(plan)
+    return [run.tolist() for run in np.split(kept, np.flatnonzero(np.diff(kept) > 1) + 1)]
 
 
 def kept_gops(plan: GopPlan) -> list[tuple[list[int], list[int]]]:

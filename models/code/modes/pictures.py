@@ -27,11 +27,13 @@ class Encoded:
         segments: in order of time.
         digest: hash of the pictures that were encoded.
         seconds: what the vision tower took.
+        memory: what the mode has to know to go on where the frames end; None where that is nothing.
     """
 
     segments: list[Segment]
     digest: bytes
     seconds: float
+    memory: object = None
 
 
 def batch_plan(groups: Sequence[Group], batch_patches: int = BATCH_PATCHES) -> list[tuple[int, ...]]:
@@ -86,7 +88,7 @@ def encode_groups(
     waiting: dict[int, np.ndarray] = {}
     segments: dict[int, Segment] = {}
     seconds = 0.0
-    for number, rgb in _pictures(frames, plan, groups, name):
+    for number, rgb in pictures_of(frames, plan, groups, name):
         digest.update(rgb.tobytes())
         waiting[number] = rgb
         batch = batch_of[number]
@@ -130,7 +132,7 @@ def shrink(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return small.round_().clamp_(0, 255).byte().movedim(1, -1).contiguous().numpy()
 
 
-def _pictures(
+def pictures_of(
     frames: Iterable[Frames], plan: GopPlan, groups: Sequence[Group], name: str
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (group number, uint8 [f, H, W, 3]) as soon as the frames of a group have been read."""

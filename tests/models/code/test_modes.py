@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from codeclens.models.code.modes import Group, group_frames
+from codeclens.models.code.modes import ENCODERS, Group, encoder_of, group_frames
 from codeclens.models.code.modes.pictures import batch_plan
 from codeclens.models.errors import InputError
 from codeclens.models.video.planning import plan_from_costs
-from codeclens.models.video.tokens import frame_tokens
+from codeclens.models.video.tokens import MODES, frame_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +55,20 @@ def test_rgb_pairs_neighbours_and_repeats_an_odd_last_frame():
     ]
 
 
+def test_every_encoder_has_its_record_and_every_untrained_mode_its_encoder():
+    assert set(ENCODERS) <= set(MODES)
+    assert {name for name, mode in MODES.items() if not mode.trained} <= set(ENCODERS)
+    assert all(encoder_of(name).mode is MODES[name] for name in ENCODERS)
+
+
+def test_cells_open_each_stretch_with_a_whole_pair():
+    plan = plan_of("IPPIPPP")
+    plan.keep[3:5] = False
+    groups = group_frames(plan, "cells")
+    assert shown(groups) == [("pair", (0, 1), WHOLE), ("P", (2, 2), WHOLE), ("P", (5, 6), WHOLE)]
+    assert [group.tokens for group in groups] == [256, 42, 42]
+
+
 def test_stamps():
     plan = plan_of("IPPPIPPP")  # two frames a second
     stamped = {
@@ -99,7 +113,7 @@ def test_batches_hold_every_group_once_in_equal_shapes_and_within_their_limit(sh
 @settings(max_examples=60, deadline=None)
 @given(
     costs=st.lists(st.floats(0, 1e8), min_size=1, max_size=60),
-    mode=st.sampled_from(["rgb", "keyframes", "thumbnail"]),
+    mode=st.sampled_from(sorted(ENCODERS)),
     budget=st.integers(2000, 20000),
 )
 def test_groups_cost_what_the_plan_says(costs, mode, budget):

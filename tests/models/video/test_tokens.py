@@ -41,6 +41,7 @@ def test_the_papers_ratio_of_a_full_gop():
         "rgb_paired": 9 * 256,
         "keyframes": 256,
         "thumbnail": 512,
+        "cells": 256 + 8 * (256 // 6),
         "ptoken": 512,
         "delta": 256 + 16 * 8,
     }
@@ -53,6 +54,13 @@ def test_native_video_shares_a_picture_between_two_frames():
     assert frame_tokens("rgb", GOP[:5], keep, (64, 64)).tolist() == [4, 0, 0, 4, 0]
 
 
+def test_the_first_pair_of_a_stretch_of_cells_is_whole_unless_it_continues_one():
+    keep = np.array([True] * 5 + [False] * 2 + [True] * 3)
+    kind = np.array([1, 0, 0, 0, 0, 1, 0, 1, 0, 0], np.uint8)
+    assert frame_tokens("cells", kind, keep, (128, 192)).tolist() == [24, 0, 4, 0, 4, 0, 0, 24, 0, 4]
+    assert frame_tokens("cells", kind[1:5], keep[1:5], (128, 192)).tolist() == [4, 0, 4, 0]
+
+
 def test_dropped_frames_cost_nothing_and_baselines_read_every_frame():
     keep = KEPT.copy()
     keep[:] = False
@@ -62,6 +70,7 @@ def test_dropped_frames_cost_nothing_and_baselines_read_every_frame():
         "rgb_paired": 2304,
         "keyframes": 0,
         "thumbnail": 0,
+        "cells": 0,
         "ptoken": 0,
         "delta": 0,
     }
