@@ -19,7 +19,7 @@ def writing(path: str | os.PathLike) -> Iterator[Path]:
         InputError: the operating system refuses the file.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")  # the longest names leave no room
     try:
         yield partial
         os.replace(partial, path)

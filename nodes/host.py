@@ -43,6 +43,14 @@ def video_source(video) -> tuple[VideoSource, torch.Tensor | None]:
     if isinstance(video, InputImpl.VideoFromComponents):
         components = video.get_components()
         return VideoSource.from_images(opaque(components.images), float(components.frame_rate)), components.images
+    if has_edits(video):
+        components = video.get_components()
+        source = VideoSource.from_images(components.images[..., :3], float(components.frame_rate), name="edited video")
+        source.warnings.append(
+            "the video is cropped, resized or otherwise edited: its frames are read as edited, all into memory, and "
+            "their times count from the first of them at a constant rate"
+        )
+        return source, components.images
     file = video.get_stream_source()
     if isinstance(file, str) and os.path.isdir(file):
         raise InputError("no video is chosen: pick or upload one on Load Video")
@@ -50,9 +58,14 @@ def video_source(video) -> tuple[VideoSource, torch.Tensor | None]:
     return VideoSource.open(file, start=start, duration=duration), None
 
 
+def has_edits(video) -> bool:
+    """True where frames of ``video`` differ from those of the file behind it (crop, resize; hosts after 0.29)."""
+    return bool(getattr(video, "has_pending_frame_edits", lambda: False)())
+
+
 def part_of(video, shot: Shot):
     """The VIDEO of one shot of ``video``: a trim of its file, or a slice of its images and audio."""
-    if isinstance(video, InputImpl.VideoFromComponents):
+    if isinstance(video, InputImpl.VideoFromComponents) or has_edits(video):
         return InputImpl.VideoFromComponents(sliced(video.get_components(), shot), video.get_bit_depth())
     start, duration = video.get_active_trim_window()
     # The host turns seconds into ticks by cutting off: a tenth of a microsecond keeps it on this side of the frame.

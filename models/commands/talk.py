@@ -22,7 +22,7 @@ from .model import (
     sampling_of_clips,
     side_of,
 )
-from .video import number_or_word, warn, write_json
+from .video import failed, going_on, number_or_word, warn, write_json
 
 
 def add_commands(commands) -> None:
@@ -71,19 +71,26 @@ def _add_code_options(parser: argparse.ArgumentParser) -> None:
 def run_caption(arguments: argparse.Namespace) -> int:
     """Caption each clip. Captions are printed as they come, so an error later on does not lose those before."""
     preset = _preset(arguments.preset)
-    config, sources = config_of(arguments), [VideoSource.open(clip) for clip in arguments.clips]
-    model, rows = load_model(arguments), []
+    config, rows, sources = config_of(arguments), [], []
+    for clip in arguments.clips:
+        with going_on(clip, rows):
+            sources.append((clip, VideoSource.open(clip)))
+    if not sources:
+        return failed(rows)
+    model = load_model(arguments)
     writing = Writing(sampling_of(arguments), arguments.max_tokens, arguments.thinking)
-    for clip, source in zip(arguments.clips, sources, strict=True):
-        found = caption(source, model, config, preset, writing, progress=TerminalProgress(source.info.name))
-        warn(found.code.warnings)
-        rows.append({"file": clip, **found.to_json()})
-        if arguments.json != "-":
-            heading = f"{clip}\n" if len(arguments.clips) > 1 else ""
-            print(heading + found.text, flush=True)
+    for clip, source in sources:
+        with going_on(clip, rows):
+            found = caption(source, model, config, preset, writing, progress=TerminalProgress(source.info.name))
+            warn(found.code.warnings)
+            rows.append({"file": clip, **found.to_json()})
+            if arguments.json != "-":
+                heading = f"{clip}\n" if len(arguments.clips) > 1 else ""
+                print(heading + found.text, flush=True)
+    rows.sort(key=lambda row: arguments.clips.index(row["file"]))
     if arguments.json:
         write_json(rows[0] if len(rows) == 1 else {"clips": rows}, arguments.json)
-    return 0
+    return failed(rows)
 
 
 def run_ask(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -201,15 +203,31 @@ def run_cuts(arguments: argparse.Namespace) -> int:
     check_folders(arguments.json)
     clips = []
     for clip in arguments.clips:
-        source = VideoSource.open(clip)
-        found = cuts_of(source, TerminalProgress(source.info.name))
-        warn(source.warnings)
-        clips.append({"file": source.info.name, **found.to_json(), "warnings": source.warnings})
-        if arguments.json != "-":
-            print(cuts_in_words(source, found))
+        with going_on(clip, clips):
+            source = VideoSource.open(clip)
+            found = cuts_of(source, TerminalProgress(source.info.name))
+            warn(source.warnings)
+            clips.append({"file": source.info.name, **found.to_json(), "warnings": source.warnings})
+            if arguments.json != "-":
+                print(cuts_in_words(source, found), flush=True)
     if arguments.json:
         write_json(clips[0] if len(clips) == 1 else {"clips": clips}, arguments.json)
-    return 0
+    return failed(clips)
+
+
+@contextmanager
+def going_on(clip: str, rows: list[dict]) -> Iterator[None]:
+    """Print what is wrong with ``clip``, note it in ``rows`` and go on with the next one."""
+    try:
+        yield
+    except InputError as error:
+        print(f"codeclens: {error}", file=sys.stderr)
+        rows.append({"file": clip, "error": str(error)})
+
+
+def failed(rows: list[dict]) -> int:
+    """The exit code: 2 where a clip was wrong."""
+    return 2 if any("error" in row for row in rows) else 0
 
 
 def cuts_in_words(source: VideoSource, found: Cuts) -> str:

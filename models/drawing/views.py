@@ -76,6 +76,16 @@ def motion_view(
 
     Raises InputError where there is no such frame or nothing to predict it from.
     """
+    if len(primitives) == 1:
+        count = len(source.timeline().pts)
+        raise InputError(
+            f"one frame of {source.info.name} is sampled, and motion takes two: "
+            + (
+                f"its {count} frames come at {source.info.fps:.3g} a second, sample it at that rate or take all of them"
+                if count > 1
+                else "give a clip of more than one frame"
+            )
+        )
     if not 0 <= position < len(primitives) or primitives.ref[position] < 0:
         raise InputError(
             f"frame {position} has no reference to show motion from: give a position from 1 to {len(primitives) - 1}"

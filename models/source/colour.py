@@ -26,10 +26,12 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Orientation":
-        side_data = frame.side_data.get("DISPLAYMATRIX")
-        if side_data is None:
-            return cls()
-        a, b, _, c, d = np.frombuffer(side_data, np.int32)[:5].tolist()
+        matrix = side_data(frame, "DISPLAYMATRIX")
+        if matrix is None:
+            # What PyAV works out without the table of its names; mirrored pictures are beyond it.
+            turn = round(frame.rotation / 90) % 4
+            return cls(transpose=turn % 2 == 1, flip_columns=turn in (2, 3), flip_rows=turn in (1, 2))
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
         if abs(b) > abs(a):
             return cls(True, c < 0, b < 0)
         return cls(False, a < 0, d < 0)
@@ -41,22 +43,46 @@ class Orientation:
         return rgb[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
 
-def to_rgb(frame: av.VideoFrame, size: tuple[int, int], orientation: Orientation | None = None) -> np.ndarray:
-    """Upright RGB, uint8 [H, W, 3], of ``size`` (H, W) as displayed.
+def side_data(frame: av.VideoFrame, kind: str):
+    """The side data of PyAV's name ``kind``; None where there is none.
+
+    A frame with data of a kind that FFmpeg has and PyAV has no name for (EXIF in PyAV 18) gives none at all.
+    """
+    try:
+        return frame.side_data.get(kind)
+    except ValueError:
+        return None
+
+
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """True for a pixel format with opacities, in a plane of their own or in a palette."""
+    return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
+
+
+def to_rgb(
+    frame: av.VideoFrame, size: tuple[int, int], orientation: Orientation | None = None, alpha: bool = True
+) -> np.ndarray:
+    """Upright RGB, uint8 [H, W, 3], of ``size`` (H, W) as displayed, over black where it is not opaque.
 
     A picture that does not say its YCbCr matrix is read as players do: BT.709 above 576 lines, BT.601 below.
+    ``alpha`` is False where opacities mean nothing.
     """
     orientation = orientation or Orientation()
+    if alpha and has_alpha(frame):
+        return orientation.apply(resize_rgb(_over_black(frame), size[::-1] if orientation.transpose else size))
     height, width = size[::-1] if orientation.transpose else size
-    untagged_hd = frame.colorspace == COLORSPACE_UNSPECIFIED and frame.height > 576 and not frame.format.is_rgb
-    rgb = frame.reformat(
-        width,
-        height,
-        "rgb24",
-        src_colorspace=Colorspace.ITU709 if untagged_hd else None,
-        interpolation=FULL_QUALITY,
-    ).to_ndarray()
+    rgb = frame.reformat(width, height, "rgb24", src_colorspace=_matrix(frame), interpolation=FULL_QUALITY).to_ndarray()
     return orientation.apply(rgb)
+
+
+def _matrix(frame: av.VideoFrame) -> Colorspace | None:
+    untagged_hd = frame.colorspace == COLORSPACE_UNSPECIFIED and frame.height > 576 and not frame.format.is_rgb
+    return Colorspace.ITU709 if untagged_hd else None
+
+
+def _over_black(frame: av.VideoFrame) -> np.ndarray:
+    rgba = frame.reformat(format="rgba", src_colorspace=_matrix(frame), interpolation=FULL_QUALITY).to_ndarray()
+    return ((rgba[..., :3].astype(np.uint16) * rgba[..., 3:] + 127) // 255).astype(np.uint8)
 
 
 def resize_rgb(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:

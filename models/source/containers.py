@@ -23,6 +23,9 @@ DEFAULT, ATTACHED_PICTURE = 0x1, 0x400
 HDR_TRANSFERS = (16, 18)
 """AVCOL_TRC_SMPTE2084 (PQ) and AVCOL_TRC_ARIB_STD_B67 (HLG), libavutil/pixfmt.h."""
 
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders that read opacities."""
+
 
 class ContainerReader:
     """One video stream of a file or of bytes, decoded forwards.
@@ -38,6 +41,8 @@ class ContainerReader:
             self.stream = chosen.index
             first = self._first_frame(container, chosen)
             self.orientation = Orientation.of(first)
+            # The fourth byte of uncompressed pixels in AVI is undefined.
+            self.alpha = (container.format.name, chosen.codec_context.name) != ("avi", "rawvideo")
             self.info = self._describe(container, chosen, first)
         self.table = self._timeline = None
 
@@ -45,7 +50,8 @@ class ContainerReader:
     def open(self):
         """The container, opened anew; closed on leaving."""
         try:
-            file = self._bytes() if isinstance(self.source, bytes) else os.fspath(self.source)
+            # With its protocol in front, no name of a file is taken for an address.
+            file = self._bytes() if isinstance(self.source, bytes) else f"file:{os.fspath(self.source)}"
             container = av.open(file, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{self.name} cannot be opened as a video: {_reason(error)}") from error
@@ -75,7 +81,7 @@ class ContainerReader:
         first, last = window
         for number, frame in self.decode_frames(first, last, losses, wanted=wanted):
             progress(number - first, last - first + 1)
-            yield number, partial(to_rgb, frame, orientation=self.orientation)
+            yield number, partial(to_rgb, frame, orientation=self.orientation, alpha=self.alpha)
 
     def decode_frames(
         self, first: int, last: int, losses: Losses, options: dict | None = None, wanted: np.ndarray | None = None
@@ -126,9 +132,10 @@ class ContainerReader:
         return chosen[0]
 
     def _first_frame(self, container, stream):
-        stream.thread_type = "SLICE"
+        decoder = decoder_of(stream)
+        decoder.thread_type = "SLICE"
         last_error = None
-        for frames in decoded(stream, itertools.chain(read_packets(container, stream), [None])):
+        for frames in decoded(decoder, itertools.chain(read_packets(container, stream), [None])):
             if isinstance(frames, Exception):
                 last_error = frames
             elif frames:
@@ -158,6 +165,7 @@ class ContainerReader:
             hdr=stream.codec_context.color_trc in HDR_TRANSFERS,
             coded_size=(frame.height, frame.width),
             stream=stream.index,
+            interlaced=frame.interlaced_frame,
         )
 
 
@@ -229,12 +237,13 @@ class _Pass:
         yield None
 
     def _frames(self, container, stream, begin: int) -> Iterator[tuple]:
-        stream.thread_type = "AUTO" if self.quick else "SLICE"
+        decoder = decoder_of(stream)
+        decoder.thread_type = "AUTO" if self.quick else "SLICE"
         if not self.quick:
-            stream.codec_context.thread_count = 1
-        stream.codec_context.options = self.options
+            decoder.thread_count = 1
+        decoder.options = self.options
         count, previous = 0, -1
-        for frames in decoded(stream, self._packets(container, stream, begin)):
+        for frames in decoded(decoder, self._packets(container, stream, begin)):
             if isinstance(frames, Exception):
                 self.damaged = True
                 if self.quick:
@@ -259,9 +268,22 @@ class _Pass:
                 yield number, frame
 
 
-def decoded(stream, packets) -> Iterator[list | Exception]:
+def decoder_of(stream):
+    """The codec context that decodes ``stream``: FFmpeg's own choice, but for VP8 and VP9 with opacities.
+
+    These come as a second picture beside each packet (WebM, alpha_mode), which libvpx alone looks at.
+    """
+    alone = WITH_ALPHA.get(stream.codec_context.name)
+    if alone is None or stream.metadata.get("alpha_mode") != "1":
+        return stream.codec_context
+    try:
+        return av.CodecContext.create(alone, "r")
+    except av.codec.codec.UnknownCodecError:
+        return stream.codec_context
+
+
+def decoded(decoder, packets) -> Iterator[list | Exception]:
     """For each of ``packets`` its list of frames or the error that it raised; None empties the decoder."""
-    decoder = stream.codec_context
     for packet in packets:
         try:
             yield decoder.decode(packet)

@@ -21,6 +21,7 @@ class VideoInfo:
         bit_depth: bits of a colour component.
         hdr: True for a PQ (SMPTE ST 2084) or HLG (ARIB STD-B67) transfer curve.
         coded_size: (height, width) of the coded picture, before rotation and with its own pixels.
+        interlaced: True when the first frame is coded as two fields.
         stream: index of the stream in its container; 0 outside containers.
     """
 
@@ -37,6 +38,7 @@ class VideoInfo:
     hdr: bool = False
     coded_size: tuple[int, int] = (0, 0)
     stream: int = 0
+    interlaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

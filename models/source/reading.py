@@ -64,6 +64,11 @@ class VideoSource:
         self.info: VideoInfo = reader.info
         self.warnings: list[str] = []
         self._losses = Losses()
+        if self.info.interlaced:
+            self.warnings.append(
+                f"{self.info.name} is interlaced: the two fields of each frame are shown together, and what moves has "
+                "combed edges; deinterlace it for clean pictures"
+            )
         if self.info.hdr:
             self.warnings.append(
                 f"{self.info.name} is HDR: its pictures are taken as they are, without tone mapping, and look flat"

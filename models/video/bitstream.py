@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
+from ..source.colour import side_data
 from ..source.containers import ContainerReader
 from ..source.info import Losses
 from ..source.reading import Frames, VideoSource
@@ -157,7 +158,7 @@ def _coded_frame(frame, number, pts, size, codec, references) -> CodedFrame:
     known = np.zeros((2, rows, columns), bool)
     block = np.zeros((rows, columns, 2), np.uint8)
     kind = "?IPB"[frame.pict_type] if frame.pict_type < 4 else "?"
-    exported = frame.side_data.get("MOTION_VECTORS")
+    exported = side_data(frame, "MOTION_VECTORS")
     if exported is not None:
         _fill(exported.to_ndarray(), mv, known, block)
     if kind == "B" and codec != "mpeg2video":

@@ -58,6 +58,17 @@ def test_caption_of_two_clips_of_different_rates(clip, model, tmp_path, capsys):
     assert [row["time"] for row in second["report"]["frames"]] == pytest.approx([0, 1 / 3, 1, 4 / 3], abs=1e-3)
 
 
+def test_caption_goes_on_behind_a_bad_clip(clip, model, tmp_path, capsys):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    assert main(["caption", str(bad), clip, *model, "--max-tokens", "3", "--json", "-"]) == 2
+    done = capsys.readouterr()
+    wrong, good = json.loads(done.out)["clips"]
+    assert done.err.startswith("codeclens: bad.mp4 cannot be opened") and wrong["file"] == str(bad)
+    assert good["file"] == clip and good["text"]
+    assert main(["caption", str(bad), *model]) == 2
+
+
 def test_ask_reads_the_video_once(clip, model, capsys):
     assert main(["ask", clip, "What is it?", "How many?", *model, "--max-tokens", "3", "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -11,6 +11,7 @@ import pytest
 from codeclens.__main__ import main
 from codeclens.models.synthetic.painted_clip import CUT
 from PIL import Image
+from support.clips import encode, numbered
 
 KEYS = {"kind", "i_frames", "why", "index", "pts", "pcost", "gamma", "tokens", "warnings"}
 TOKENS = {"rgb_per_frame", "rgb_paired", "keyframes", "thumbnail", "ptoken", "delta"}
@@ -146,3 +147,47 @@ def test_wrong_options_are_refused_with_the_value(demo_clip, tmp_path):
     assert "budget" in refused("plan", demo_clip, "--policy", "budget")
     assert "12" in refused("plan", demo_clip, "--budget", "12")
     assert "no_such_folder" in refused("plan", demo_clip, "--json", tmp_path / "no_such_folder" / "plan.json")
+
+
+@pytest.fixture
+def one_frame(tmp_path):
+    """A clip of six frames, of which two a second take one; and a clip of a single frame."""
+    for count in (6, 1):
+        (tmp_path / f"{count}.mp4").write_bytes(encode(numbered(count, 64, 96)))
+    return str(tmp_path / "6.mp4"), str(tmp_path / "1.mp4")
+
+
+def test_one_sampled_frame_is_planned_and_motion_says_what_it_takes(one_frame, tmp_path):
+    for clip in one_frame:
+        assert json.loads(run("plan", clip, "--json", "-").stdout)["kind"] == "I"
+    assert "its 6 frames come at 25 a second" in refused("motion", one_frame[0], "--png", tmp_path / "m.png")
+    assert "give a clip of more than one frame" in refused("motion", one_frame[1], "--png", tmp_path / "m.png")
+
+
+def test_cuts_goes_on_behind_a_bad_clip(one_frame, tmp_path):
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    done = run("cuts", one_frame[0], bad, tmp_path / "gone.mp4", one_frame[1])
+    assert done.returncode == 2 and done.stdout.splitlines() == [
+        "6.mp4: 0 hard cuts, 0 fades or dissolves",
+        "1.mp4: 0 hard cuts, 0 fades or dissolves",
+    ]
+    assert [line.split(" ")[:2] for line in done.stderr.splitlines()] == [
+        ["codeclens:", "bad.mp4"],
+        ["codeclens:", "gone.mp4"],
+    ]
+    done = run("cuts", one_frame[0], bad, "--json", "-")
+    good, wrong = json.loads(done.stdout)["clips"]
+    assert (
+        done.returncode == 2
+        and good["cuts"] == []
+        and wrong["file"] == str(bad)
+        and "cannot be opened" in wrong["error"]
+    )
+
+
+def test_the_longest_name_can_be_written_and_a_longer_one_is_refused(one_frame, tmp_path):
+    longest = tmp_path / ("n" * 250 + ".json")
+    assert run("plan", one_frame[0], "--json", longest).returncode == 0 and longest.is_file()
+    assert "cannot be written: File name too long" in refused("plan", one_frame[0], "--json", tmp_path / ("n" * 300))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -52,7 +52,7 @@ def check(seed: int) -> bool:
         assert list(frames.index) == list(first + sampling.select(pts[first : last + 1])), (seed, made, sampling)
         wrong = [n for n, rgb in zip(frames.index, frames.rgb, strict=True) if not np.array_equal(rgb, truth[n])]
         assert not wrong, (seed, made, sampling, window, wrong)
-        assert reading.warnings == [], (seed, made, reading.warnings)
+        assert not any("lost" in warning for warning in reading.warnings), (seed, made, reading.warnings)
     return True
 
 
