@@ -12,8 +12,9 @@ from ..progress import TerminalProgress
 from ..qwen.config import read_vision_config
 from ..qwen.families import FAMILIES, read_text_config
 from ..qwen.generate import GREEDY, Sampling
-from ..qwen.gguf import GGUFFile, read_gguf
+from ..qwen.gguf import read_gguf
 from ..qwen.loading import find_mmproj, load_qwen3vl
+from ..qwen.model_file import ModelFile
 from ..qwen.placement import cache_bytes
 from ..qwen.preprocessing import resize, smart_resize
 from ..qwen.text import TextModel
@@ -109,7 +110,7 @@ def run_trace(arguments) -> None:
     write_outputs(arguments.out, trace(model, inputs, arguments.inputs))
 
 
-def _describe_text(file: GGUFFile):
+def _describe_text(file: ModelFile):
     config = read_text_config(file)
     yield (
         f"text model: {FAMILIES[config.family].name}, {config.layers} layers of width {config.hidden_size}, "
@@ -134,7 +135,7 @@ def _describe_text(file: GGUFFile):
         yield f"mmproj: {error}"
 
 
-def _describe_vision(file: GGUFFile):
+def _describe_vision(file: ModelFile):
     config = read_vision_config(file)
     yield (
         f"mmproj: {config.layers} layers of width {config.hidden_size}, {config.heads} heads, MLP "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
-from .gguf import GGUFFile
+from .model_file import ModelFile
 from .rope import Scaling
 
 VISION_ROPE_BASE = 10_000.0
@@ -164,7 +164,7 @@ def rope_scaling(get: "Metadata") -> Scaling | None:
     return Scaling(kind, factor, length, fast, slow)
 
 
-def read_vision_config(file: GGUFFile) -> VisionConfig:
+def read_vision_config(file: ModelFile) -> VisionConfig:
     """The vision tower's configuration; raises InputError where ``file`` is not a Qwen3-VL mmproj."""
     require_mmproj(file)
     get = Metadata(file, "clip.vision.")
@@ -198,7 +198,7 @@ def read_vision_config(file: GGUFFile) -> VisionConfig:
     )
 
 
-def require_mmproj(file: GGUFFile) -> None:
+def require_mmproj(file: ModelFile) -> None:
     """Raise InputError, saying what ``file`` is, unless it is the vision half of a Qwen3-VL model."""
     if file.architecture in ("qwen3vl", "qwen3vlmoe"):
         raise InputError(f"{file.path} is a language model; give its mmproj file ('mmproj-....gguf') as mmproj")
@@ -223,7 +223,7 @@ def require_pair(text: TextConfig, vision: VisionConfig, text_path, vision_path)
         )
 
 
-def require_layers(file: GGUFFile, table: str, norm: str, layers: int) -> None:
+def require_layers(file: ModelFile, table: str, norm: str, layers: int) -> None:
     """Refuse a file without its table or a whole layer before modules are built for a count that may be absurd."""
     names = itertools.chain([table], (norm.format(layer) for layer in range(layers)))
     missing = list(itertools.islice((name for name in names if name not in file.tensors), 3))
@@ -234,7 +234,7 @@ def require_layers(file: GGUFFile, table: str, norm: str, layers: int) -> None:
 class Metadata:
     """Typed reads from a file's metadata under one prefix."""
 
-    def __init__(self, file: GGUFFile, prefix: str):
+    def __init__(self, file: ModelFile, prefix: str):
         self.file = file
         self.prefix = prefix
         self.read: set[str] = set()

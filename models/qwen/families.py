@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from .config import Metadata, TextConfig
-from .gguf import GGUFFile
+from .model_file import ModelFile
 from .qwen3vl import layers as qwen3vl_layers
 from .qwen3vl import metadata as qwen3vl
 from .qwen35 import layers as qwen35_layers
@@ -50,7 +50,7 @@ FAMILIES = {
 """By the architecture that a file's metadata names."""
 
 
-def read_text_config(file: GGUFFile) -> TextConfig:
+def read_text_config(file: ModelFile) -> TextConfig:
     """The language model's configuration; raises InputError where ``file`` is no dense text model of a family.
 
     A key of the model that nothing here reads is refused too: it may change what the model computes.
@@ -62,7 +62,7 @@ def read_text_config(file: GGUFFile) -> TextConfig:
     return config
 
 
-def require_text_model(file: GGUFFile) -> None:
+def require_text_model(file: ModelFile) -> None:
     """Raise InputError, saying what ``file`` is, unless it is a dense language model of one of the families."""
     architecture = file.architecture
     if architecture == "clip":

@@ -12,8 +12,6 @@ import mmap
 import os
 import re
 import struct
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import gguf
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
+from .model_file import FLOATS, ModelFile, StoredTensor
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
@@ -28,65 +27,11 @@ MAX_KEYS = 1 << 16
 MAX_TENSORS = 1 << 16
 MAX_STRINGS = 1 << 22
 MAX_NAME = 1 << 10
-FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 TYPES_AFTER_THE_LIBRARY = {39: "MXFP4", 40: "NVFP4", 41: "Q1_0", 42: "Q2_0"}
 SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf$")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """One tensor as it lies in the file.
-
-    ``type`` is ggml's name ("Q4_K"), ``shape`` the logical shape in torch's order (rows before columns). ``data`` views
-    the memory map: float types in that shape and dtype; block types uint8 [..., row_bytes]; None when this version of
-    the ``gguf`` library does not know the type's size.
-    """
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    data: torch.Tensor | None
-
-    @property
-    def is_quantized(self) -> bool:
-        return self.type not in FLOATS
-
-    def rows(self, start: int, stop: int) -> "StoredTensor":
-        """The same tensor cut to rows ``start`` to ``stop`` of its first axis, still a view of the file."""
-        return StoredTensor(self.name, self.type, (stop - start, *self.shape[1:]), self.data[start:stop])
-
-
-@dataclass(frozen=True, slots=True)
-class GGUFFile:
-    """A GGUF file, or all parts of a split one: its metadata and its tensors by name, in the file's order."""
-
-    path: Path
-    size: int
-    metadata: dict
-    tensors: dict[str, StoredTensor] = field(repr=False)
-    mappings: tuple[mmap.mmap, ...] = field(repr=False, default=())
-
-    @property
-    def architecture(self) -> str:
-        return str(self.metadata.get("general.architecture", "unknown"))
-
-    def __deepcopy__(self, memo) -> "GGUFFile":
-        """Copies of a model share its file."""
-        return self
-
-    def forget_pages(self) -> None:
-        """Let the system take back the memory of what was read; it is read again when needed."""
-        for mapping in self.mappings:
-            if hasattr(mmap, "MADV_DONTNEED"):
-                mapping.madvise(mmap.MADV_DONTNEED)
-
-    @property
-    def type_counts(self) -> Counter:
-        """How many tensors are stored in each ggml type."""
-        return Counter(tensor.type for tensor in self.tensors.values())
-
-
-def read_gguf(path: str | os.PathLike) -> GGUFFile:
+def read_gguf(path: str | os.PathLike) -> ModelFile:
     """Map the GGUF file at ``path`` and return its metadata and tensors; nothing but the header is read.
 
     ``path`` may name any part of a split model (``NAME-00001-of-00003.gguf``): all parts are joined.
@@ -110,7 +55,7 @@ def read_gguf(path: str | os.PathLike) -> GGUFFile:
     if len(parts) > 1 and str(expected) != str(len(tensors)):
         raise InputError(f"{path} and its other parts hold {len(tensors)} tensors where the metadata says {expected}")
     mappings = tuple(mapping for part in parts for mapping in part.mappings)
-    return GGUFFile(paths[0], sum(part.size for part in parts), metadata, tensors, mappings)
+    return ModelFile(paths[0], sum(part.size for part in parts), metadata, tensors, mappings)
 
 
 def split_paths(path: Path) -> list[Path]:
@@ -158,7 +103,7 @@ def _open(path: Path) -> tuple["_Cursor", mmap.mmap]:
     return _Cursor(path, memoryview(mapping)), mapping
 
 
-def _read_part(path: Path) -> GGUFFile:
+def _read_part(path: Path) -> ModelFile:
     cursor, mapping = _open(path)
     tensor_count, key_count = _read_counts(cursor)
     metadata = _read_metadata(cursor, key_count)
@@ -175,7 +120,7 @@ def _read_part(path: Path) -> GGUFFile:
         if offset % alignment:
             raise InputError(f"{path} is damaged: tensor {name!r} starts at {offset}, not a multiple of {alignment}")
         tensors[name] = _map_tensor(path, mapped, name, type_id, shape, start + offset)
-    return GGUFFile(path, mapped.size, metadata, tensors, (mapping,))
+    return ModelFile(path, mapped.size, metadata, tensors, (mapping,))
 
 
 def _read_metadata(cursor: "_Cursor", count: int, last: str | None = None) -> dict:

@@ -12,8 +12,9 @@ from . import config as configuration
 from .attention import Attention, attention
 from .config import Qwen3VLConfig
 from .families import read_text_config
-from .gguf import SPLIT_NAME, GGUFFile, architecture_of, read_gguf
+from .gguf import SPLIT_NAME, architecture_of, read_gguf
 from .head import quick_head
+from .model_file import ModelFile
 from .operations import GGUFOperations
 from .text import TextModel
 from .tokenizer import Tokenizer, read_tokenizer
@@ -31,7 +32,7 @@ class Qwen3VL:
     vision: VisionModel | None
     device: torch.device
     dtype: torch.dtype
-    files: tuple[GGUFFile, ...]
+    files: tuple[ModelFile, ...]
 
     def pack(self, *halves: torch.nn.Module) -> None:
         """Lay weights out for fast products on the CPU, giving up the memory of the mapped file for that of a copy.
@@ -102,7 +103,7 @@ def load_qwen3vl(
     return Qwen3VL(config, tokenizer, text, vision, torch.device(device), dtype, files)
 
 
-def load_text(file: GGUFFile, operations=None, device="cpu", dtype=torch.float32, attend=attention) -> TextModel:
+def load_text(file: ModelFile, operations=None, device="cpu", dtype=torch.float32, attend=attention) -> TextModel:
     """The language model of ``file``, built on the meta device and filled."""
     config = read_text_config(file)
     model = TextModel(config, operations or GGUFOperations, device="meta", dtype=dtype, attend=attend)
@@ -110,7 +111,7 @@ def load_text(file: GGUFFile, operations=None, device="cpu", dtype=torch.float32
     return model.eval()
 
 
-def load_vision(file: GGUFFile, operations=None, device="cpu", dtype=torch.float32, attend=attention) -> VisionModel:
+def load_vision(file: ModelFile, operations=None, device="cpu", dtype=torch.float32, attend=attention) -> VisionModel:
     """The vision tower of ``file``, built on the meta device and filled."""
     config = configuration.read_vision_config(file)
     model = VisionModel(config, operations or GGUFOperations, device="meta", dtype=dtype, attend=attend)
@@ -118,7 +119,7 @@ def load_vision(file: GGUFFile, operations=None, device="cpu", dtype=torch.float
     return model.eval()
 
 
-def find_mmproj(file: GGUFFile) -> GGUFFile:
+def find_mmproj(file: ModelFile) -> ModelFile:
     """The vision tower that fits the language model ``file``, among the GGUF files of its folder.
 
     Raises InputError where none fits or several do (they are listed).

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ... import kernels
-from .gguf import FLOATS, StoredTensor
+from .model_file import FLOATS, StoredTensor
 
 
 class _StoredWeight(torch.nn.Module):

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as BytePairTokenizer
 
 from ..errors import InputError
-from .gguf import GGUFFile
+from .model_file import ModelFile
 
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -65,7 +65,7 @@ class Tokenizer:
         return self.core.decode(list(ids), skip_special_tokens=skip_special)
 
 
-def read_tokenizer(file: GGUFFile) -> Tokenizer:
+def read_tokenizer(file: ModelFile) -> Tokenizer:
     """The tokenizer that ``file``'s metadata describes; raises InputError where it is not Qwen's."""
     metadata = file.metadata
     kind, split = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
@@ -95,7 +95,7 @@ def read_tokenizer(file: GGUFFile) -> Tokenizer:
     return Tokenizer(core, len(tokens), frozenset(ends), str(metadata.get("tokenizer.chat_template", "")))
 
 
-def _byte_pairs(file: GGUFFile, tokens: list[str], types: np.ndarray, merges: list[str]) -> models.BPE:
+def _byte_pairs(file: ModelFile, tokens: list[str], types: np.ndarray, merges: list[str]) -> models.BPE:
     vocabulary = {token: index for index, token in enumerate(tokens) if types[index] == NORMAL}
     if len(vocabulary) != np.count_nonzero(types == NORMAL):
         raise InputError(f"{file.path} lists the same token under two ids")
@@ -106,7 +106,7 @@ def _byte_pairs(file: GGUFFile, tokens: list[str], types: np.ndarray, merges: li
     return models.BPE(vocab=vocabulary, merges=pairs)
 
 
-def _add_tokens(file: GGUFFile, core: BytePairTokenizer, tokens: list[str], types: np.ndarray) -> None:
+def _add_tokens(file: ModelFile, core: BytePairTokenizer, tokens: list[str], types: np.ndarray) -> None:
     """Add the control and user-defined tokens under the ids that the file gives them."""
     added = [index for index in range(len(tokens)) if types[index] in (CONTROL, USER_DEFINED)]
     normal = core.get_vocab_size(with_added_tokens=False)
@@ -116,7 +116,7 @@ def _add_tokens(file: GGUFFile, core: BytePairTokenizer, tokens: list[str], type
         raise InputError(f"{file.path} does not list its special tokens right behind its {normal} normal ones")
 
 
-def _strings(file: GGUFFile, key: str) -> list[str]:
+def _strings(file: ModelFile, key: str) -> list[str]:
     value = file.metadata.get(key)
     if not isinstance(value, list):
         raise InputError(f"{file.path} lacks the list of strings {key!r}; it holds no tokenizer")

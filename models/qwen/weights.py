@@ -12,7 +12,8 @@ import torch
 from ...kernels import dequantize
 from ..errors import InputError
 from .families import FAMILIES
-from .gguf import FLOATS, GGUFFile, StoredTensor, readable_type
+from .gguf import readable_type
+from .model_file import FLOATS, ModelFile, StoredTensor
 from .text import TextModel
 from .vision import VisionModel
 
@@ -50,7 +51,7 @@ VISION_NAMES = {
 NUMBERED = re.compile(r"(?P<list>layers|blocks|deepstack_mergers)\.(?P<index>\d+)\.(?P<rest>.+)")
 
 
-def text_tensors(model: TextModel, file: GGUFFile) -> dict[str, StoredTensor]:
+def text_tensors(model: TextModel, file: ModelFile) -> dict[str, StoredTensor]:
     """The stored tensor of every parameter of ``model``, by the parameter's name; a tied head is not among them.
 
     Raises InputError where a tensor is missing, left over, of another shape, or of a type that cannot be read.
@@ -60,7 +61,7 @@ def text_tensors(model: TextModel, file: GGUFFile) -> dict[str, StoredTensor]:
     return _resolve(model, file, names, _split_fused(model, file))
 
 
-def vision_tensors(model: VisionModel, file: GGUFFile) -> dict[str, StoredTensor]:
+def vision_tensors(model: VisionModel, file: ModelFile) -> dict[str, StoredTensor]:
     """The stored tensor of every parameter of ``model``, by the parameter's name; raises like ``text_tensors``."""
     indexes = model.config.deepstack_indexes
     names = {parameter: gguf_vision_name(parameter, indexes) for parameter, _ in model.named_parameters()}
@@ -114,7 +115,9 @@ def dense(stored: StoredTensor, dtype: torch.dtype = torch.float32) -> torch.Ten
     return stored.data.to(dtype)
 
 
-def _resolve(model, file: GGUFFile, names: dict[str, str], derived: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+def _resolve(
+    model, file: ModelFile, names: dict[str, str], derived: dict[str, StoredTensor]
+) -> dict[str, StoredTensor]:
     available = {**file.tensors, **derived}
     needed = set(names.values())
     missing = [name for name in names.values() if name not in available]
@@ -141,7 +144,7 @@ def _resolve(model, file: GGUFFile, names: dict[str, str], derived: dict[str, St
     return tensors
 
 
-def _draft_tensors(model, file: GGUFFile) -> set[str]:
+def _draft_tensors(model, file: ModelFile) -> set[str]:
     """The tensors of the layers that draft several tokens at once, which nothing here runs."""
     first, count = model.config.layers, getattr(model.config, "draft_layers", 0)
     prefixes = tuple(f"blk.{layer}." for layer in range(first, first + count))
@@ -152,7 +155,7 @@ def _first_three(names: list[str]) -> str:
     return ", ".join(repr(name[:60]) for name in names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _require_readable(file: GGUFFile, stored: StoredTensor) -> None:
+def _require_readable(file: ModelFile, stored: StoredTensor) -> None:
     if not readable_type(stored.type):
         raise InputError(
             f"{file.path} stores {stored.name!r} as {stored.type}, which gguf {version('gguf')} cannot read; "
@@ -160,7 +163,7 @@ def _require_readable(file: GGUFFile, stored: StoredTensor) -> None:
         )
 
 
-def _split_fused(model: TextModel, file: GGUFFile) -> dict[str, StoredTensor]:
+def _split_fused(model: TextModel, file: ModelFile) -> dict[str, StoredTensor]:
     """The matrices of layers that store several as rows of one, each a view of it."""
     config, derived = model.config, {}
     for layer in range(config.layers):
@@ -179,7 +182,7 @@ def _split_fused(model: TextModel, file: GGUFFile) -> dict[str, StoredTensor]:
     return derived
 
 
-def _join_stem(file: GGUFFile) -> dict[str, StoredTensor]:
+def _join_stem(file: ModelFile) -> dict[str, StoredTensor]:
     """The 3-D patch stem as one matrix [C, 3 * 2 * side * side] from its two temporal slices [C, 3, side, side]."""
     slices = [file.tensors.get(name) for name in ("v.patch_embd.weight", "v.patch_embd.weight.1")]
     if None in slices:

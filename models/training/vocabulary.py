@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as BytePairTokenizer
 from tokenizers.models import BPE
 
 from ..errors import InputError
-from ..qwen.gguf import GGUFFile
+from ..qwen.model_file import ModelFile
 from ..qwen.tokenizer import CONTROL, NORMAL, QWEN2_SPLIT, USER_DEFINED, Tokenizer, read_tokenizer
 
 CONTROLS = (
@@ -73,4 +73,4 @@ def learn_vocabulary(texts: Iterable[str], size: int) -> dict:
 def tokenizer_of(metadata: dict) -> Tokenizer:
     """The tokenizer that :func:`learn_vocabulary` described, read as from a file."""
     kinds = np.array(metadata["tokenizer.ggml.token_type"], np.int32)
-    return read_tokenizer(GGUFFile(Path("vocabulary"), 0, {**metadata, "tokenizer.ggml.token_type": kinds}, {}))
+    return read_tokenizer(ModelFile(Path("vocabulary"), 0, {**metadata, "tokenizer.ggml.token_type": kinds}, {}))

@@ -12,7 +12,8 @@ import torch
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.generate import GREEDY, Context, generate
-from codeclens.models.qwen.gguf import GGUFFile, read_gguf
+from codeclens.models.qwen.gguf import read_gguf
+from codeclens.models.qwen.model_file import ModelFile
 from codeclens.models.qwen.trace import trace
 from codeclens.models.qwen.weights import dense
 from support.gguf_files import TINY, TINY_HYBRID, HybridShape, Shape, write_mmproj, write_text
@@ -93,7 +94,7 @@ def reference_config(shape: Shape, tokenizer, attention: str = "eager", **scalin
     )  # fmt: skip
 
 
-def reference_state(shape: Shape, text: GGUFFile, tower: GGUFFile) -> dict[str, torch.Tensor]:
+def reference_state(shape: Shape, text: ModelFile, tower: ModelFile) -> dict[str, torch.Tensor]:
     """The weights of both files, dequantised, by Hugging Face's names."""
     stored = {**text.tensors, **tower.tensors}
     state = {}

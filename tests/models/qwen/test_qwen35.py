@@ -15,7 +15,8 @@ from codeclens.models.qwen import load_qwen3vl, load_text
 from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.families import read_text_config
 from codeclens.models.qwen.generate import GREEDY, Context, generate
-from codeclens.models.qwen.gguf import GGUFFile, StoredTensor, read_gguf
+from codeclens.models.qwen.gguf import read_gguf
+from codeclens.models.qwen.model_file import ModelFile, StoredTensor
 from codeclens.models.qwen.placement import cache_bytes, reading_bytes
 from codeclens.models.qwen.qwen35 import delta_rule
 from codeclens.models.qwen.tokenizer import QWEN2_SPLIT, QWEN35_SPLIT, read_tokenizer
@@ -308,7 +309,7 @@ def published(name: str):
         key: np.array(value) if isinstance(value, list) else value for key, value in text_metadata(shape).items()
     }
     tensors = {tensor: StoredTensor(tensor, "F32", size, None) for tensor, size in text_shapes(shape)}
-    return read_text_config(GGUFFile(Path(name), 0, {"general.architecture": "qwen35", **metadata}, tensors))
+    return read_text_config(ModelFile(Path(name), 0, {"general.architecture": "qwen35", **metadata}, tensors))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from codeclens.models.qwen import load_vision
-from codeclens.models.qwen.gguf import GGUFFile, StoredTensor, read_gguf
+from codeclens.models.qwen.gguf import read_gguf
+from codeclens.models.qwen.model_file import ModelFile, StoredTensor
 from codeclens.models.qwen.vision import patches_of
 from support.gguf_files import TINY, write_mmproj
 
@@ -79,7 +80,7 @@ def test_a_q8_0_tower_equals_the_reference_on_its_weights(qwen3vl_fixtures, refe
             blocks = gguf.quantize(stored.data.float().numpy(), gguf.GGMLQuantizationType.Q8_0)
             stored = StoredTensor(name, "Q8_0", stored.shape, torch.from_numpy(blocks))
         tensors[name] = stored
-    tower = load_vision(GGUFFile(file.path, file.size, file.metadata, tensors))
+    tower = load_vision(ModelFile(file.path, file.size, file.metadata, tensors))
     assert sum(stored.type == "Q8_0" for stored in tensors.values()) == 28
     expected = np.load(qwen3vl_fixtures / "tiny-tied" / "ref-quants.npz")
     tokens, deepstack = tower(*media_of(references[scenario]))

@@ -1,0 +1,63 @@
+"""What every reader makes of a file: named tensors and metadata."""
+
+import mmap
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor as it lies in the file.
+
+    ``type`` is ggml's name ("Q4_K"), ``shape`` the logical shape in torch's order (rows before columns). ``data`` views
+    the memory map: float types in that shape and dtype; block types uint8 [..., row_bytes]; None when this version of
+    the ``gguf`` library does not know the type's size.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    data: torch.Tensor | None
+
+    @property
+    def is_quantized(self) -> bool:
+        return self.type not in FLOATS
+
+    def rows(self, start: int, stop: int) -> "StoredTensor":
+        """The same tensor cut to rows ``start`` to ``stop`` of its first axis, still a view of the file."""
+        return StoredTensor(self.name, self.type, (stop - start, *self.shape[1:]), self.data[start:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model's file, or all parts of a split one: its metadata and its tensors by name, both as GGUF names them."""
+
+    path: Path
+    size: int
+    metadata: dict
+    tensors: dict[str, StoredTensor] = field(repr=False)
+    mappings: tuple[mmap.mmap, ...] = field(repr=False, default=())
+
+    @property
+    def architecture(self) -> str:
+        return str(self.metadata.get("general.architecture", "unknown"))
+
+    def __deepcopy__(self, memo) -> "ModelFile":
+        """Copies of a model share its file."""
+        return self
+
+    def forget_pages(self) -> None:
+        """Let the system take back the memory of what was read; it is read again when needed."""
+        for mapping in self.mappings:
+            if hasattr(mmap, "MADV_DONTNEED"):
+                mapping.madvise(mmap.MADV_DONTNEED)
+
+    @property
+    def type_counts(self) -> Counter:
+        """How many tensors are stored in each ggml type."""
+        return Counter(tensor.type for tensor in self.tensors.values())
