@@ -4,6 +4,6 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint():
-    from .__init__.nodes import CodecLensExtension
+    from .nodes import CodecLensExtension
 
     return CodecLensExtension()
