@@ -13,6 +13,7 @@ from ..models.code.encoding import encode_images
 from ..models.errors import InputError
 from ..models.qwen.generate import GREEDY, Sampling
 from ..models.qwen.preprocessing import fit_picture
+from ..models.qwen.tokenizer import typed
 from ..models.weights import FPS, NAME, SIDE, embedded_pair
 from . import host
 from .model_placement import HostedQwen3VL
@@ -249,7 +250,7 @@ class GenerateText(io.ComfyNode):
 
 def _answer(cls, model, seen, question, system, max_tokens, sampling, thinking) -> io.NodeOutput:
     live = host.LiveText(cls.hidden.unique_id)
-    tokens = sum(len(picture) for picture in seen) + len(model.model.tokenizer.encode(system + question))
+    tokens = sum(len(picture) for picture in seen) + len(model.model.tokenizer.encode(typed(system + question)))
     answer = Conversation(model.for_reading(tokens + max_tokens), seen, system).ask(
         question,
         sampling=sampling,

@@ -10,6 +10,7 @@ import torch
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..qwen.generate import Context
+from ..qwen.tokenizer import typed
 from .conversation import Conversation
 
 NEGLIGIBLE = 9.0
@@ -93,7 +94,7 @@ def choose(
     tokenizer = conversation.model.tokenizer
     end = tokenizer.token_id("<|im_end|>")
     ending = [end] if whole else []
-    replies = [[[*tokenizer.encode(words), *ending] for words in spelled] for spelled in _spellings(options)]
+    replies = [[[*tokenizer.encode(typed(words)), *ending] for words in spelled] for spelled in _spellings(options)]
     longest = max(len(reply) for spelled in replies for reply in spelled)
     # A space at the end would part from the word behind it, which has a spelling with a space of its own.
     context = conversation.posed(question, longest, progress, lead=lead.rstrip(" "))

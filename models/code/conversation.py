@@ -10,6 +10,7 @@ from ..qwen.cache import Cache
 from ..qwen.generate import Context, Generation, Sampling, generate
 from ..qwen.json_schema import JsonConstraint
 from ..qwen.prompt import NEXT_TURN, asking, opening, split_reasoning
+from ..qwen.tokenizer import typed
 from .layout import lay_out_segments, read_segments
 from .visual_code import Segment, VisualCode
 
@@ -148,7 +149,7 @@ class Conversation:
         reasoning, text = split_reasoning(written.text, reasons)
         self.context = context
         if tokenizer.thinks:
-            self.unread = [*self.unread, asking(question), text, *NEXT_TURN]
+            self.unread = [*self.unread, asking(question), typed(text), *NEXT_TURN]
         else:
             self.snapshot, self.unread = context, list(NEXT_TURN)
         seconds = {"prefill": settled + prefill, "decode": written.seconds}

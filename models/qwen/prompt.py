@@ -12,7 +12,7 @@ import torch
 
 from ..errors import InputError
 from .rope import Segment, mrope_positions
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def timestamp(seconds: float) -> str:
 
 def opening(system: str = "") -> str:
     """The text before what the user shows and asks first."""
-    return (f"<|im_start|>system\n{system}<|im_end|>\n" if system else "") + "<|im_start|>user\n"
+    return (f"<|im_start|>system\n{typed(system)}<|im_end|>\n" if system else "") + "<|im_start|>user\n"
 
 
 def asking(question: str, thinks: bool = False, think: bool = True) -> str:
@@ -61,7 +61,7 @@ def asking(question: str, thinks: bool = False, think: bool = True) -> str:
     closed at once.
     """
     reasoning = "" if not thinks else "<think>\n" if think else "<think>\n\n</think>\n\n"
-    return f"{question}<|im_end|>\n<|im_start|>assistant\n{reasoning}"
+    return f"{typed(question)}<|im_end|>\n<|im_start|>assistant\n{reasoning}"
 
 
 NEXT_TURN = ("<|im_end|>", "\n<|im_start|>user\n")
@@ -103,9 +103,10 @@ def _marked(picture: Picture) -> str:
 def split_reasoning(text: str, reasons: bool) -> tuple[str, str]:
     """What a model wrote behind :func:`asking`, as (reasoning, answer).
 
-    ``reasons`` says that the prompt opened the reasoning; text that never closes it is reasoning all through.
+    ``reasons`` says that the prompt opened the reasoning; text that never closes it is reasoning all through. In other
+    answers ``</think>`` is text.
     """
-    reasoning, marker, answer = text.partition("</think>")
-    if marker:
-        return reasoning.strip(), answer.strip()
-    return (text.strip(), "") if reasons else ("", text.strip())
+    if not reasons:
+        return "", text.strip()
+    reasoning, _, answer = text.partition("</think>")
+    return reasoning.strip(), answer.strip()

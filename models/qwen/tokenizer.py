@@ -4,6 +4,8 @@ GGUF stores the tokens, their types and the merges, and names the rest by one wo
 normaliser and the splitting expressions of Qwen2's and Qwen3.5's ``tokenizer.json``, which stand below.
 """
 
+import functools
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +25,15 @@ QWEN35_SPLIT = (
 """Marks belong to the letters before them, which matters in Hindi, Thai, Tamil and vowelled Arabic and Hebrew."""
 SPLITS = {"qwen2": QWEN2_SPLIT, "qwen35": QWEN35_SPLIT}
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+TYPED = "\ufdd0"
+"""Marks what was typed: a code point that stands for no character (Unicode 16, 23.7). Special tokens begin with <."""
+
+PRECLOSED = re.compile(r"assistant(?:\n|\\n)<think>(?:\s|\\n)*</think>")
+
+
+def typed(text: str) -> str:
+    """``text`` that a user or a file wrote: special tokens written out in it are text to :meth:`Tokenizer.encode`."""
+    return text.replace(TYPED, "").replace("<", "<" + TYPED)
 
 
 class Tokenizer:
@@ -46,8 +57,12 @@ class Tokenizer:
 
     @property
     def reasons_unasked(self) -> bool:
-        """Whether the model is made to reason first, a Thinking variant: its chat template has no switch for it."""
-        return self.thinks and "enable_thinking" not in self.chat_template
+        """Whether the model is made to reason first, a Thinking variant.
+
+        Its chat template has no switch for it, and does not close the reasoning where it opens it.
+        """
+        closed = "enable_thinking" in self.chat_template or PRECLOSED.search(self.chat_template)
+        return self.thinks and not closed
 
     def token_id(self, token: str) -> int:
         """The id of ``token`` itself, not of its text; raises InputError when the vocabulary has no such token."""
@@ -57,8 +72,34 @@ class Tokenizer:
         return index
 
     def encode(self, text: str) -> list[int]:
-        """The ids of ``text``; special tokens written out in it are recognised."""
-        return self.core.encode(text, add_special_tokens=False).ids
+        """The ids of ``text``; special tokens written out in it are recognised, but not in what :func:`typed` marked.
+
+        Raises InputError for text that is not Unicode, as the command line makes of bytes that are not UTF-8.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"the text {ascii(text[:60])} has bytes that are not UTF-8; give it as UTF-8") from None
+        if TYPED not in text:
+            return self.core.encode(text, add_special_tokens=False).ids
+        ids = []
+        for between, special in self._special.findall(text):
+            ids += self._encode_plain(between.replace(TYPED, ""))
+            ids += [self.core.token_to_id(special)] if special else []
+        return ids
+
+    @functools.cached_property
+    def _special(self) -> re.Pattern:
+        """Finds (text, the special token behind it or '') one after another."""
+        added = sorted(
+            (token.content for token in self.core.get_added_tokens_decoder().values()), key=len, reverse=True
+        )
+        return re.compile(f"(.*?)({'|'.join(map(re.escape, added))}|\\Z)", re.DOTALL)
+
+    def _encode_plain(self, text: str) -> list[int]:
+        """The ids of ``text`` in which no special token is seen."""
+        pieces = self.core.pre_tokenizer.pre_tokenize_str(self.core.normalizer.normalize_str(text))
+        return [token.id for piece, _ in pieces for token in self.core.model.tokenize(piece)]
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of ``ids``; bytes that end in the middle of a character become U+FFFD."""
