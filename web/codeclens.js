@@ -72,8 +72,8 @@ class Timeline {
       return `${plan.pts[i].toFixed(2)} s, frame ${plan.index[i]}: ${kind}${cost}`
     }
     const whole = [...plan.kind].filter((kind) => kind === "I").length
-    const share = Math.round((100 * plan.tokens) / plan.rgb_per_frame)
-    return plan.warnings[0] ?? `${plan.kind.length} frames, ${whole} whole: ${plan.tokens} tokens, ${share} % of every frame whole`
+    const percent = Math.round((100 * plan.tokens) / plan.rgb_per_frame)
+    return plan.warnings[0] ?? `${plan.kind.length} frames, ${whole} whole: ${plan.tokens} tokens, ${percent} % of every frame whole`
   }
 
   draw() {

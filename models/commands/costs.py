@@ -26,7 +26,7 @@ WAYS = {
     "keyframes": CodeConfig(mode="keyframes"),
     "thumbnail": CodeConfig(mode="thumbnail"),
 }
-"""How ``caption`` may read a clip."""
+"""Ways in which ``caption`` may read a clip."""
 
 BASELINES = ("every frame whole", "native frame pairs")
 """They read every sampled frame, whatever the plan leaves out."""
@@ -35,7 +35,7 @@ STAGES = ("read", "plan", "vision", "prefill", "decode")
 
 
 def add_cost_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--cost`` and what goes with it."""
+    """Add ``--cost`` and its options."""
     parser.add_argument(
         "--cost", action="store_true", help="predict tokens, seconds and memory of every way to read the clips"
     )

@@ -43,7 +43,7 @@ def add_commands(commands) -> None:
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """Show the job on a clip that nobody has seen before, or measure the painted one."""
+    """Show the job on a clip that was never used before, or measure the painted one."""
     folder = Path(arguments.folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 
 def fresh_clip(seed: int) -> tuple[Clip, list[Question], str]:
-    """A clip of a seed with questions of three kinds and its true caption, for whoever looks ``FPS`` times a second.
+    """A clip of a seed with questions of three kinds and its true caption, as ``FPS`` frames a second show it.
 
     Open questions come first, then those with choices.
     """

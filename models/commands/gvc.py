@@ -38,7 +38,7 @@ def show_info(arguments) -> int:
 
 
 def show_comparison(arguments) -> int:
-    """Print how close a video is to its reference, at the video's size."""
+    """Print the distance of a video from its reference, at the video's size."""
     reference, video = VideoSource.open(arguments.reference), VideoSource.open(arguments.video)
     size = (video.info.height, video.info.width)
     first, last = video.window()

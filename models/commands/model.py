@@ -1,4 +1,4 @@
-"""What every command that runs Qwen3-VL asks for: the files, how to write, where to stop."""
+"""What every command that runs Qwen3-VL takes: the files, the sampling, the limits."""
 
 import argparse
 import sys
@@ -23,7 +23,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_looking_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--fps`` and ``--side``, by default what suits the model."""
     parser.add_argument(
-        "--fps", type=float, help=f"frames looked at each second (default 2, embedded model {FPS:g}); 0 for all"
+        "--fps", type=float, help=f"frames sampled each second (default 2, embedded model {FPS:g}); 0 for all"
     )
     parser.add_argument(
         "--side", type=int, help=f"whole pictures have about SIDE x SIDE pixels (default 512, embedded model {SIDE})"
@@ -31,7 +31,7 @@ def add_looking_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_writing_options(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how an answer is written."""
+    """Add what decides the wording of an answer."""
     parser.add_argument("--max-tokens", type=int, metavar="N", help="length of the answer at most")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same text (default 0)")
     parser.add_argument("--temperature", type=float, help="0 takes the likeliest token (default 0.7, embedded model 0)")

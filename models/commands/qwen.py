@@ -67,7 +67,7 @@ def run_describe(arguments) -> None:
     pictures = [_read_picture(path, arguments.image_tokens) for path in arguments.images]
     sampling = GREEDY if arguments.greedy or arguments.model is None else Sampling(seed=arguments.seed)
     model = load_model(arguments, sees=bool(pictures), device=arguments.device)
-    seen = encode_images(pictures, model, TerminalProgress("look"))
+    seen = encode_images(pictures, model, TerminalProgress("seeing"))
     answer = Conversation(model, seen, arguments.system).ask(
         arguments.question,
         sampling=sampling,

@@ -47,7 +47,7 @@ def add_commands(commands) -> None:
 def _add_code_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument(
-        "--mode", choices=tuple(ENCODERS), default="thumbnail", help="how frames are shown (default thumbnail)"
+        "--mode", choices=tuple(ENCODERS), default="thumbnail", help="what a frame becomes (default thumbnail)"
     )
     add_looking_options(parser)
     parser.add_argument(
@@ -129,7 +129,7 @@ def _preset(name: str) -> Preset:
 
 
 def config_of(arguments: argparse.Namespace) -> CodeConfig:
-    """How clips become codes, as the options ask."""
+    """The settings of the way from clip to code, as the options ask."""
     rule = {"gamma": number_or_word(arguments.gamma), "cap": arguments.cap}
     policy, budget = "adaptive", None
     if arguments.every_frame:

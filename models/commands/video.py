@@ -1,4 +1,4 @@
-"""Commands that look at a video: plan, motion, cuts."""
+"""Commands that measure a video: plan, motion, cuts."""
 
 import argparse
 import json
@@ -30,13 +30,13 @@ from .costs import Pricing, add_cost_options
 from .model import fps_of, side_of
 
 REFERENCE_SIZE = (512, 512)
-"""Size at which clips of different sizes share one auto gamma: costs grow with the number of pixels."""
+"""Size at which clips of different sizes have one auto gamma in common: costs grow with the number of pixels."""
 
 
 def add_commands(commands) -> None:
     """Add the family's parsers to ``commands``."""
     plan = commands.add_parser("plan", help="choose whole pictures (I) and predicted ones (P), count visual tokens")
-    plan.add_argument("clips", nargs="*", metavar="CLIP", help="video files; several share one auto gamma")
+    plan.add_argument("clips", nargs="*", metavar="CLIP", help="video files; several get one auto gamma in common")
     plan.add_argument("--costs", metavar="FILE.json", help="plan from a JSON list of prediction costs, not from a clip")
     add_reading_options(plan)
     plan.add_argument("--policy", choices=POLICIES, help="adaptive by default; budget where --budget is given")
@@ -89,7 +89,7 @@ def run_plan(arguments: argparse.Namespace) -> int:
     if arguments.costs and arguments.png:
         raise InputError("--png draws frames, which a list of costs does not have: give a clip")
     if arguments.costs and arguments.cuts:
-        raise InputError("--cuts looks at frames, which a list of costs does not have: give a clip")
+        raise InputError("--cuts needs frames, which a list of costs does not have; give a clip")
     if arguments.model and not arguments.cost:
         raise InputError("--model says whose time and memory to predict: give --cost as well")
     check_folders(arguments.json, arguments.png)

@@ -1,4 +1,4 @@
-"""What all pictures share: a canvas that smooths its edges, the colours, axes that pick round numbers."""
+"""What all pictures have in common: a canvas that smooths its edges, the colours, axes that pick round numbers."""
 
 import colorsys
 import functools

@@ -48,7 +48,7 @@ PADDING, GAP = 9, 9
 HEADER, STRIP = 19, 3
 SMALL_TEXT, SMALL_LINE = 10, 13
 LARGEST_CELL, SMALLEST_CELL = 1 / 100, 2
-"""Sides at which a token is drawn: at most this share of the picture's width, at least so many pixels."""
+"""Sides at which a token is drawn: at most this fraction of the picture's width, at least so many pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A whole picture and the small ones behind it: left, top and width; as high as its row."""
+    """A whole picture and the small ones after it: left, top and width; as high as its row."""
 
     slots: tuple[Slot, ...]
     left: float
@@ -96,7 +96,7 @@ class Layout:
 
     @property
     def filled(self) -> float:
-        """Share of the area below the bars that panels cover."""
+        """Fraction of the area below the bars that panels cover."""
         area = sum(panel.width * panel.height for panel in self.panels)
         return area / ((self.width - 2 * MARGIN) * (self.height - TOP_PANELS - BOTTOM))
 
@@ -108,7 +108,7 @@ class Layout:
         return 2 * PADDING + self.whole[1] * self.cell + small, HEADER + height + 2 * PADDING
 
     def columns_and_rows(self, group: list[Segment]) -> tuple[int, int]:
-        """How the small pictures of ``group`` stand beside its whole one: as high as that, or as wide as the page."""
+        """The small pictures of ``group`` beside its whole one: as high as that, or as wide as the page."""
         count = len(group) - 1
         if not count:
             return 0, 0
@@ -178,8 +178,8 @@ def code_view(
 def draw_code(code: VisualCode, frames: Iterable[Frames], width: int = 1600) -> Image.Image:
     """Draw the tokens of a code over time, and below what the model sees, as it reads it: from left to right.
 
-    Each panel is a whole picture and the small ones that follow it, to one scale, with the time that the model is told
-    above and the tokens below. A pair of frames that share their tokens is cut along its diagonal, the earlier frame on
+    Each panel is a whole picture and the small ones that follow it, to one scale, with the time that the model reads
+    above and the tokens below. A pair of frames with common tokens is cut along its diagonal, the earlier frame on
     the left; tokens that pruning dropped are grey.
 
     Args:
@@ -208,14 +208,14 @@ def draw_code(code: VisualCode, frames: Iterable[Frames], width: int = 1600) -> 
 def draw_heading(canvas: Canvas, code: VisualCode) -> None:
     totals, spent = code.plan.totals, code.token_count
     every, pairs = totals["rgb_per_frame"], totals["rgb_paired"]
-    share = (
+    caption = (
         f"{100 * spent / every:.0f} % of {grouped(every)} (every frame whole), "
         f"{100 * spent / pairs:.0f} % of {grouped(pairs)} (native frame pairs)"
     )
     right = canvas.width - MARGIN
     canvas.text(right, 22, f"{grouped(spent)} visual tokens", 26, anchor="ra")
-    canvas.text(right, 58, share, 14, MUTED, anchor="ra")
-    room = right - MARGIN - text_width(share, 14) - 30
+    canvas.text(right, 58, caption, 14, MUTED, anchor="ra")
+    room = right - MARGIN - text_width(caption, 14) - 30
     kinds = [segment.kind for segment in code]
     counts = [(kinds.count("I"), "I"), (kinds.count("P"), "P"), (kinds.count("pair"), "pairs")]
     facts = " + ".join(f"{count} {kind}" for count, kind in counts if count)
@@ -227,7 +227,7 @@ def draw_heading(canvas: Canvas, code: VisualCode) -> None:
 
 
 def draw_bars(canvas: Canvas, code: VisualCode) -> None:
-    """The tokens of each segment over the time that it stands for; what a budget dropped lies grey on the axis."""
+    """The tokens of each segment over the time that it covers; what a budget dropped lies grey on the axis."""
     plan, bottom = code.plan, TOP_BARS + BARS_HEIGHT
     scale = TimeScale(plan.pts, BARS_LEFT, canvas.width - MARGIN)
     edges = scale.x(scale.edges)
@@ -257,7 +257,7 @@ def draw_bars(canvas: Canvas, code: VisualCode) -> None:
 
 
 def draw_panel_labels(canvas: Canvas, layout: Layout, panel: Panel) -> None:
-    """Above each picture its stamp, where the model is told the time, and its tokens; below, the colour of its kind.
+    """Above each picture its stamp, where the model reads the time, and its tokens; below, the colour of its kind.
 
     What does not fit above a small picture is left out.
     """
@@ -346,7 +346,7 @@ def draw_legend(canvas: Canvas, code: VisualCode) -> None:
     if "P" in kinds:
         entries.append((COLOURS["P"], f"P: {MODES[code.mode].predicted}"))
     if "pair" in kinds:
-        entries.append((COLOURS["pair"], "two frames that share their tokens"))
+        entries.append((COLOURS["pair"], "two frames with common tokens"))
     if any(len(segment) < segment.grid[0] * segment.grid[1] for segment in code):
         left_out = "pruned" if MODES[code.mode].prunable else "as it was sent before"
         entries.append((tuple((78 * channel + 22 * 128) // 100 for channel in PANEL), left_out))
@@ -356,9 +356,9 @@ def draw_legend(canvas: Canvas, code: VisualCode) -> None:
         canvas.rectangle(x, y, x + 14, y + 14, fill=colour, radius=3)
         canvas.text(x + 22, y + 7, label, 13, TEXT, anchor="lm")
         x += 22 + text_width(label, 13) + 30
-    told = "above a picture: the time that the model is told before it, and its tokens"
-    canvas.text(x, y + 7, told, 13, MUTED, anchor="lm")
-    x += text_width(told, 13) + 30
+    note = "above a picture: the time that the model reads before it, and its tokens"
+    canvas.text(x, y + 7, note, 13, MUTED, anchor="lm")
+    x += text_width(note, 13) + 30
     if code.warnings:
         room = canvas.width - MARGIN - x
         canvas.text(canvas.width - MARGIN, y + 7, shortened("; ".join(code.warnings), 13, room), 13, GAMMA, anchor="rm")

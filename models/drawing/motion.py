@@ -120,11 +120,11 @@ def place_motion_legend(canvas: Canvas, left, top, lengths, valid, stretch) -> N
     longest = float(lengths.max())
     canvas.image(colour_wheel(4 * radius), left, top + 8, 2 * radius, 2 * radius)
     known = lengths[valid]
-    share = float(np.mean(known > 0)) if known.size else 0.0
+    fraction = float(np.mean(known > 0)) if known.size else 0.0
     rows = [
         ("longest", f"{longest:.1f} px"),
         ("mean", f"{known.mean() if known.size else 0:.1f} px"),
-        ("blocks moving", f"{100 * share:.0f} %"),
+        ("blocks moving", f"{100 * fraction:.0f} %"),
     ]
     if not valid.all():
         rows.append(("unknown (x)", f"{100 * float(np.mean(~valid)):.0f} %"))
@@ -133,7 +133,7 @@ def place_motion_legend(canvas: Canvas, left, top, lengths, valid, stretch) -> N
         canvas.text(left, y, label, 14, MUTED)
         canvas.text(left + 2 * radius + 26, y, value, 14, TEXT, anchor="ra")
         y += 24
-    note = ["hue: direction of the content", "saturation: how far it went", "rim of the wheel: the longest"]
+    note = ["hue: direction of the content", "saturation: distance", "rim of the wheel: the longest"]
     if longest:
         note.append(f"arrows drawn {stretch:.1f} times as long")
     for line, words in enumerate(note):

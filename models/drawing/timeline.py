@@ -117,13 +117,13 @@ def draw_timeline(
 
 def draw_heading(canvas: Canvas, plan: GopPlan, title: str) -> None:
     spent, every, pairs = token_totals(plan)
-    share = (
+    caption = (
         f"{100 * spent / every:.0f} % of {grouped(every)} (every frame whole), "
         f"{100 * spent / pairs:.0f} % of {grouped(pairs)} (native frame pairs)"
     )
     canvas.text(canvas.width - RIGHT, 22, f"{grouped(spent)} visual tokens", 26, anchor="ra")
-    canvas.text(canvas.width - RIGHT, 58, share, 14, MUTED, anchor="ra")
-    room = canvas.width - RIGHT - LEFT - text_width(share, 14) - 30
+    canvas.text(canvas.width - RIGHT, 58, caption, 14, MUTED, anchor="ra")
+    room = canvas.width - RIGHT - LEFT - text_width(caption, 14) - 30
     whole = int(np.sum((plan.kind == I) & plan.keep))
     kept = int(np.sum(plan.keep))
     facts = f"{len(plan.kind)} frames sampled: {whole} I + {kept - whole} P"
@@ -148,7 +148,7 @@ def draw_thumbnails(canvas: Canvas, scale: TimeScale, plan: GopPlan, thumbnails:
     wide, left = thumbnail_width(plan), thumbnail_left(plan, scale)
     for rgb, index in zip(thumbnails.rgb, thumbnails.index, strict=True):
         position = int(np.searchsorted(plan.index, index))
-        x, stem = left[position], float(scale.x(plan.pts[position]))
+        x, time = left[position], float(scale.x(plan.pts[position]))
         whole = plan.kind[position] == I and plan.keep[position]
         picture = Image.fromarray(rgb)
         if not whole:
@@ -156,7 +156,7 @@ def draw_thumbnails(canvas: Canvas, scale: TimeScale, plan: GopPlan, thumbnails:
         canvas.image(picture, x, TOP_THUMBNAILS, wide, THUMBNAIL_HEIGHT)
         if whole:
             canvas.rectangle(x, TOP_THUMBNAILS, x + wide, TOP_THUMBNAILS + THUMBNAIL_HEIGHT, outline=I_COLOUR)
-            canvas.rectangle(stem, TOP_THUMBNAILS + THUMBNAIL_HEIGHT, stem + 2, TOP_STRIP, fill=I_COLOUR)
+            canvas.rectangle(time, TOP_THUMBNAILS + THUMBNAIL_HEIGHT, time + 2, TOP_STRIP, fill=I_COLOUR)
 
 
 def draw_strip(canvas: Canvas, scale: TimeScale, plan: GopPlan) -> None:
@@ -260,11 +260,11 @@ def draw_tokens(canvas: Canvas, scale: TimeScale, plan: GopPlan) -> None:
         [*staircase, (edges[-1], bottom)], tuple((3 * a + 2 * b) // 5 for a, b in zip(PANEL, I_COLOUR, strict=True))
     )
     canvas.line(staircase, I_COLOUR, 1.6)
-    share = np.arange(len(edges)) / len(plan.kind)
+    fraction = np.arange(len(edges)) / len(plan.kind)
     for total, label in ((every, "every frame whole"), (pairs, "native frame pairs")):
-        canvas.line(list(zip(edges.tolist(), y(share * total).tolist(), strict=True)), MUTED, 0.8)
+        canvas.line(list(zip(edges.tolist(), y(fraction * total).tolist(), strict=True)), MUTED, 0.8)
         at = LEFT + 0.62 * (scale.right - LEFT)
-        canvas.text(at - 8, np.interp(at, edges, y(share * total)) - 5, label, 12, MUTED, anchor="rs")
+        canvas.text(at - 8, np.interp(at, edges, y(fraction * total)) - 5, label, 12, MUTED, anchor="rs")
 
 
 def draw_time_axis(canvas: Canvas, scale: TimeScale) -> None:

@@ -49,7 +49,7 @@ def read_again(source: VideoSource, pts, index, size: tuple[int, int], progress:
     """The frames at times ``pts`` of ``source``; InputError where they are not those numbered ``index``."""
     frames = source.read(Sampling.at_times(pts), size, progress)
     if not np.array_equal(frames.index, index):
-        raise InputError(f"{source.info.name} is not the video that was looked at: connect the same one, or run again")
+        raise InputError(f"{source.info.name} is not the video of these primitives; connect the same one, or run again")
     return frames
 
 

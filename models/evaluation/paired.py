@@ -46,7 +46,7 @@ class Task:
     """A question about a clip. ``choices`` hold the answer, or are empty where it is to be written.
 
     ``kind`` and ``content`` are groups to report on; yes/no questions of one ``topic`` are also judged by how well yes
-    is told from no.
+    is separated from no.
     """
 
     clip: str
@@ -148,7 +148,7 @@ def evaluate(
     Args:
         modes: names of ``MODES``.
         config: sampling and area of all modes; its policy and mode are each mode's own.
-        progress: told clips times modes.
+        progress: called with clips times modes.
     """
     check_modes(modes)
     clips: dict[str, list[Task]] = {}
@@ -161,8 +161,8 @@ def evaluate(
         plans[clip] = reference.plan
         content = content_of(reference.plan)
         asked = [task if task.content else replace(task, content=content) for task in asked]
-        for place, mode in enumerate(modes):
-            progress(number * len(modes) + place, len(clips) * len(modes))
+        for index, mode in enumerate(modes):
+            progress(number * len(modes) + index, len(clips) * len(modes))
             code = reference if mode == "thumbnail" else watch(source, model, config_of(mode, config, reference))
             outcomes += _outcomes(asked, model, mode, code, reference.plan)
     progress(len(clips) * len(modes), len(clips) * len(modes))
@@ -198,8 +198,8 @@ def check_modes(modes: Sequence[str]) -> None:
     """Raise InputError for a mode that there is not, or that is named twice, and where there is none."""
     if not modes:
         raise InputError(f"0 modes are chosen; choose one or more of {', '.join(MODES)}")
-    for place, mode in enumerate(modes):
-        if mode not in MODES or mode in modes[:place]:
+    for index, mode in enumerate(modes):
+        if mode not in MODES or mode in modes[:index]:
             raise InputError(f"the mode {mode!r} is unknown or named twice; choose each once among {', '.join(MODES)}")
 
 

@@ -59,7 +59,7 @@ def evaluation_page(summary: dict, title: str, pictures: Mapping[str, bytes] | N
     for key, name, measure in (
         ("by_kind", "kind of question", "accuracy"),
         ("by_content", "content", "accuracy"),
-        ("by_topic", "what yes is told from no for (area under the ROC curve)", "auc"),
+        ("by_topic", "yes against no, by topic (area under the ROC curve)", "auc"),
     ):
         parts.append(_groups(modes, key, name, measure))
     for mode, row in modes.items():
@@ -133,5 +133,5 @@ def _table(names: list[str], rows: list[list[str]], words: int) -> str:
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"

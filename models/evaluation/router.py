@@ -10,7 +10,7 @@ from .paired import BASELINE, Outcome
 
 CODE = "thumbnail"
 ROUTER = "router"
-SHARE = 0.5
+FRACTION = 0.5
 """The router may spend at most so much of what native pairs take beyond thumbnails."""
 
 
@@ -21,12 +21,12 @@ def _predicted_costs(plan: GopPlan) -> np.ndarray:
 
 
 STATISTICS: dict[str, Callable[[GopPlan], float]] = {
-    "share of whole frames": lambda plan: float(np.mean(plan.kind)),
+    "fraction of whole frames": lambda plan: float(np.mean(plan.kind)),
     "mean cost of predicted frames": lambda plan: float(_predicted_costs(plan).mean()),
     "highest cost of a predicted frame": lambda plan: float(_predicted_costs(plan).max()),
     "number of frames": lambda plan: float(len(plan)),
 }
-"""What the router may look at, each a number of a plan; all are known before anything is encoded."""
+"""What the router may depend on, each a number of a plan; all are known before anything is encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class _Clip:
     extra: int
 
 
-def route(outcomes: Sequence[Outcome], plans: Mapping[str, GopPlan], share: float = SHARE) -> Routed | None:
+def route(outcomes: Sequence[Outcome], plans: Mapping[str, GopPlan], fraction: float = FRACTION) -> Routed | None:
     """Answer every clip by the mode that a rule learned from the other half of the clips chooses for it.
 
     Args:
@@ -81,12 +81,12 @@ def route(outcomes: Sequence[Outcome], plans: Mapping[str, GopPlan], share: floa
     halves = names[::2], names[1::2]
     to_pairs = set()
     for learned, applied in (halves, halves[::-1]):
-        rule = learn_rule([clips[name] for name in learned], share)
+        rule = learn_rule([clips[name] for name in learned], fraction)
         to_pairs |= {name for name in applied if rule.prefers_pairs(plans[name])}
     answered = [
         replace(one if one.task.clip in to_pairs else two, mode=ROUTER) for one, two in zip(pairs, code, strict=True)
     ]
-    rule = learn_rule(list(clips.values()), share)
+    rule = learn_rule(list(clips.values()), fraction)
     return Routed(answered, f"{rule} (learned from all clips; each answered by the rule of the other half)")
 
 
@@ -99,19 +99,19 @@ def _clips(pairs: Sequence[Outcome], code: Sequence[Outcome], plans) -> dict[str
     return {name: _Clip(plans[name], gains[name], extra[name]) for name in gains}
 
 
-def learn_rule(clips: Sequence[_Clip], share: float = SHARE) -> Rule:
-    """The rule that gains most right answers on ``clips`` within ``share`` of the extra tokens; never, if none gains.
+def learn_rule(clips: Sequence[_Clip], fraction: float = FRACTION) -> Rule:
+    """The rule that gains most right answers on ``clips`` within ``fraction`` of the extra tokens, or never.
 
     Every statistic is tried from above and from below at every threshold between two clips.
     """
-    budget = share * sum(max(0, clip.extra) for clip in clips)
+    budget = fraction * sum(max(0, clip.extra) for clip in clips)
     best, most = Rule(next(iter(STATISTICS)), 1, np.inf), 0
     for name, statistic in STATISTICS.items():
         for sign in (1, -1):
             values = np.array([sign * statistic(clip.plan) for clip in clips])
             order = np.argsort(-values, kind="stable")
-            gained = np.cumsum([clips[place].gain for place in order])
-            spent = np.cumsum([clips[place].extra for place in order])
+            gained = np.cumsum([clips[index].gain for index in order])
+            spent = np.cumsum([clips[index].extra for index in order])
             for last in range(len(order) - 1):
                 high, low = values[order[last]], values[order[last + 1]]
                 if high > low and spent[last] <= budget and gained[last] > most:

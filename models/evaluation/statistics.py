@@ -15,15 +15,15 @@ from .router import ROUTER, Routed
 RESAMPLES = 2000
 FEW_CLIPS = 20
 FEW_ANSWERS = 5
-"""Fewer answers of either kind than this say nothing about how well a model tells them apart."""
+"""Fewer answers of either kind than this say nothing about how well a model separates them."""
 
 
 def summarise(outcomes: Sequence[Outcome], routed: Routed | None = None, seed: int = 0) -> dict:
     """The evaluation as JSON values.
 
     For each mode, and the router where there is one: accuracy, by kind of question and by content; tokens a clip;
-    seconds to the first token; how well it tells yes from no, by topic; and, against ``rgb`` where it was evaluated,
-    the difference in accuracy with its 95 % interval, the share of answers that differ, and the questions it loses.
+    seconds to the first token; how well it separates yes from no, by topic; and, where ``rgb`` was evaluated, the
+    difference in accuracy with its 95 % interval, the fraction of answers that differ, and the questions it loses.
     """
     modes = list(dict.fromkeys(outcome.mode for outcome in outcomes))
     by_mode = {mode: [outcome for outcome in outcomes if outcome.mode == mode] for mode in modes}
@@ -101,7 +101,7 @@ def clip_names(paths: Iterable[str]) -> dict[str, str]:
 
 
 def discrimination(outcomes: Sequence[Outcome]) -> dict[str, dict]:
-    """How well yes is told from no, for each topic of yes/no questions: area under the ROC curve, and of how many."""
+    """Area under the ROC curve of yes against no, for each topic of yes/no questions, and the number of answers."""
     topics: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         if outcome.task.topic and set(outcome.task.choices) == {"yes", "no"}:

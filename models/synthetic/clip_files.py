@@ -38,7 +38,7 @@ def seeds_of(split: str, first: int, count: int) -> range:
 
 
 def describe_clip(clip: Clip, frames: Sequence[int]) -> dict:
-    """What is true of a clip for whoever sees ``frames``, its caption and its questions, as JSON values."""
+    """What ``frames`` show of a clip, its caption and its questions, as JSON values."""
     truth = truth_of(clip, frames)
     return {
         "seed": clip.seed,

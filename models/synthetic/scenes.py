@@ -335,7 +335,7 @@ def _draw_legs(draw, motion, moment, radius, span, aspect) -> tuple[Leg, ...]:
 
 
 def apart(one: Figure, other: Figure, span: tuple[float, float]) -> bool:
-    """Whether two figures keep clear of each other at nine moments of ``span``."""
+    """Whether two figures keep clear of each other at nine times of ``span``."""
     for step in range(9):
         seconds = span[0] + (span[1] - span[0]) * step / 8
         (x, y), (u, v) = one.position(seconds), other.position(seconds)

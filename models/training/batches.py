@@ -62,7 +62,7 @@ class Batch:
 
 @dataclass(slots=True)
 class _Row:
-    """One example as numbers; ``branch`` is 0 for what all questions share and the question's number from 1 on."""
+    """One example as numbers; ``branch`` is 0 before the questions, then the question's number from 1 on."""
 
     prompt: Prompt
     ids: list[int]

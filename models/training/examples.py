@@ -136,7 +136,7 @@ def make_example(seed: int, mixture: Mixture, mode: str | None = None) -> Exampl
 
 
 def _repaint(draw, clip: Clip, fraction: float) -> Clip:
-    """The clip with a fraction of its figures in colours that have no name but stand out from every background."""
+    """The clip with a fraction of its figures in colours that have no name but are distinct from every background."""
 
     def repainted(figure: Figure) -> Figure:
         while draw.random() < fraction:

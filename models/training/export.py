@@ -29,7 +29,7 @@ def export_pair(model, tokenizer: dict, folder: str | os.PathLike, name: str, ki
         model: a :class:`.tiny.TinyQwen3VL`.
         tokenizer: metadata from :func:`.vocabulary.learn_vocabulary`.
         kind: of matrices whose rows divide into its blocks: "Q8_0", "F16" or "F32". Vectors and the position table
-            are F32 and the patch stem F16 at least, as the converter has them.
+            are F32 and the patch embedding F16 at least, as the converter has them.
     """
     if kind not in TYPES:
         raise InputError(f"the type of the exported weights is {kind!r}; it must be one of {', '.join(TYPES)}")
@@ -42,7 +42,9 @@ def export_pair(model, tokenizer: dict, folder: str | os.PathLike, name: str, ki
     tensors = {}
     for parameter, value in model.vision.named_parameters():
         stored = gguf_vision_name(parameter, config.vision.deepstack_indexes)
-        tensors.update(split_stem(value, config.vision) if stored == "v.patch_embd.weight" else {stored: value})
+        tensors.update(
+            split_patch_embedding(value, config.vision) if stored == "v.patch_embd.weight" else {stored: value}
+        )
     values = {**_general(name, "mmproj", kind), **vision_metadata(config.vision)}
     write_file(vision, "clip", values, tensors, kind)
     return text, vision
@@ -58,7 +60,7 @@ def _general(name: str, role: str, kind: str) -> dict:
 
 
 def text_metadata(config: TextConfig) -> dict:
-    """The keys of a language model; a section of 0 frequencies stands for the axis that Qwen3-VL does not have."""
+    """The keys of a language model; a section of 0 frequencies is for the axis that Qwen3-VL does not have."""
     return {
         "qwen3vl.block_count": config.layers,
         "qwen3vl.context_length": config.context_length,
@@ -97,8 +99,8 @@ def vision_metadata(config: VisionConfig) -> dict:
     }
 
 
-def split_stem(weight: torch.Tensor, config: VisionConfig) -> dict[str, torch.Tensor]:
-    """The patch stem [C, 3 * 2 * side * side] as one slice [C, 3, side, side] for each of the two frames."""
+def split_patch_embedding(weight: torch.Tensor, config: VisionConfig) -> dict[str, torch.Tensor]:
+    """The patch embedding [C, 3 * 2 * side * side] as one slice [C, 3, side, side] for each of the two frames."""
     side = config.patch_size
     frames = weight.unflatten(1, (3, 2, side, side)).unbind(2)
     return dict(zip(("v.patch_embd.weight", "v.patch_embd.weight.1"), frames, strict=True))
@@ -114,7 +116,7 @@ def stored_type(name: str, shape: tuple[int, ...], kind: str) -> str:
 
 
 def write_file(path: Path, architecture: str, values: dict, tensors: dict[str, torch.Tensor], kind: str) -> None:
-    """Write metadata and tensors under a temporary name, then take the place of ``path``."""
+    """Write metadata and tensors to ``path``, whole or not at all."""
     with writing(path) as partial:
         writer = gguf.GGUFWriter(partial, architecture)
         for key, value in values.items():

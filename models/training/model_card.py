@@ -1,4 +1,4 @@
-"""The model card: what the weights were trained on and how, and what they were measured to answer."""
+"""The model card: the training of the weights, and what they were measured to answer."""
 
 from ..synthetic.scenes import HELD_OUT
 from .trainer import Training

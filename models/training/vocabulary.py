@@ -1,4 +1,4 @@
-"""A small tokenizer of Qwen's kind: byte-level BPE learned from a text, Qwen's special tokens behind it.
+"""A small tokenizer of Qwen's kind: byte-level BPE learned from a text, then Qwen's special tokens.
 
 It exists as GGUF metadata from the first moment, and is read back from there like any other model's.
 """

@@ -15,7 +15,7 @@ FPS = 4.0
 
 
 def embedded_pair() -> tuple[Path, Path]:
-    """The embedded model's two files, language and sight; raises InputError where they are not installed."""
+    """The embedded model's two files, language and vision; raises InputError where they are not installed."""
     pair = FOLDER / f"{NAME}-Q8_0.gguf", FOLDER / f"mmproj-{NAME}-Q8_0.gguf"
     for path in pair:
         if not path.is_file():

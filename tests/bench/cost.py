@@ -7,7 +7,7 @@ of --clips or $CODECLENS_CLIPS, by default the real ones beside the checkout, an
 captioned as thumbnails, key frames and native pairs; as thumbnails it is also asked a question the way ``ask`` does.
 The length of the answer is not predicted: the answer that was written is priced. Reading is predicted twice: by how
 long it took to read the clip for its plan, as ``plan --cost`` does, and from the plan alone. Memory is what the process
-grows by, and is told on Linux only. Without --model it is the embedded one. Run it on a machine that does nothing else.
+grows by, and is known on Linux only. Without --model it is the embedded one. Run it on an idle machine.
 """
 
 import argparse

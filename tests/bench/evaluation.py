@@ -3,8 +3,8 @@
     python tests/bench/evaluation.py [--clips 120] [--faulty 120] [--seed 0] [--folder CACHE] [--processes 2] [--write]
 
 Renders the clips into CACHE (as ``codeclens synth`` does), asks every question about them in every mode (as ``codeclens
-evaluate --fps 4 --side 128`` does), and prints the table and accuracy by content and kind of question. How well each
-fault is told from its absence is asked of as many faulty clips again. With --write the results go beside this script's
+evaluate --fps 4 --side 128`` does), and prints the table and accuracy by content and kind of question. Whether each
+fault is there is also asked of as many faulty clips again. With --write the results go beside this script's
 other results, as JSON and SVG.
 """
 
@@ -71,18 +71,18 @@ def main() -> None:
 def evaluate_all(arguments, first: int, clips: int, modes: tuple[str, ...], content: str | None = None) -> Evaluation:
     """All modes on ``clips`` clips of the test split, in several processes; of faulty ones only the fault is asked."""
     count = -(-clips // arguments.processes)
-    shares = [
+    parts = [
         (arguments.folder, first + start, min(count, clips - start), modes, content) for start in range(0, clips, count)
     ]
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
-        parts = list(pool.map(evaluate_share, shares))
-    outcomes = [outcome for part in parts for outcome in part.outcomes]
+        evaluations = list(pool.map(evaluate_part, parts))
+    outcomes = [outcome for part in evaluations for outcome in part.outcomes]
     outcomes.sort(key=lambda outcome: (outcome.task.clip, modes.index(outcome.mode)))
-    return Evaluation(outcomes, {clip: plan for part in parts for clip, plan in part.plans.items()})
+    return Evaluation(outcomes, {clip: plan for part in evaluations for clip, plan in part.plans.items()})
 
 
-def evaluate_share(share: tuple) -> Evaluation:
-    folder, first, count, modes, content = share
+def evaluate_part(part: tuple) -> Evaluation:
+    folder, first, count, modes, content = part
     seeds = seeds_of("test", first, count)
     index = write_clips(Path(folder) / f"{first}", seeds, (SIDE, SIDE), sample_fps=FPS, content=content)
     tasks = [task for task in read_tasks(index) if content is None or task.kind == content]

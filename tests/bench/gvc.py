@@ -5,7 +5,7 @@
 For one latent frame of 16x90x160 values and one step: choosing atoms, composing them, the sketch, and all of it as a
 trajectory's step does it, at the rate of the paper (960 bits a step). Memory is the peak of one step over what the
 trajectory holds, beside what a table of the codebook would take. With --network-seconds (seconds of one model call for
-a 33-frame GOP) the share of the whole is printed.
+a 33-frame GOP) the fraction of the whole is printed.
 """
 
 import argparse
@@ -86,8 +86,8 @@ def main() -> None:
     print(f"a step of the encoder without the network: {step / FRAMES:.4f} s a frame (median of 19; least "
           f"{min(seconds) / FRAMES:.4f}, most {max(seconds) / FRAMES:.4f})")  # fmt: skip
     if chosen.network_seconds:
-        share = step / (step + chosen.network_seconds)
-        print(f"share of the whole beside a network call of {chosen.network_seconds:g} s: {100 * share:.2f} %")
+        fraction = step / (step + chosen.network_seconds)
+        print(f"fraction of the whole beside a network call of {chosen.network_seconds:g} s: {100 * fraction:.2f} %")
 
 
 def memory(device: torch.device) -> int:

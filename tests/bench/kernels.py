@@ -12,7 +12,7 @@ compute-sanitizer is run apart, for it slows everything down; the commands are i
 THIS SCRIPT HAS NOT BEEN RUN ON A GPU YET: no number in this repository comes from it. Its aims are one row of Q4_K
 and Q8_0 at 70 % of the copy, motion under 100 us a frame up to radius 32, dequantisation within 1.3 times its bytes.
 What the design counts on, by arithmetic: a Q4_K weight is 0.5625 bytes and costs the exact kernel about 5
-instructions (byte to float by permute and subtract, scale, multiply-add, a share of unpacking and of reading x), so a
+instructions (byte to float by permute and subtract, scale, multiply-add, a part of unpacking and of reading x), so a
 multiprocessor that issues 128 lanes a clock asks for 128 / 5 * 0.5625 = 14 bytes a clock, and 128 of them at 2.5 GHz
 for 4.6 TB/s: four times the memory of an RTX 4090, about that of an H200, where dp4a (int8=True) is the way to more.
 A frame of 512 x 512 at radius 16 is 1024 blocks * 1089 displacements * 256 pixels = 285 M byte-difference

@@ -207,8 +207,8 @@ def run_llama(model: Path, mmproj: Path, threads: int, busy: bool) -> dict:
                 Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(file.name)
                 done = run_watched([*command, "--no-warmup", "--image", file.name])
             if spent := re.search(r"(?:encoded|encoding done) in (\d+) ms", done.errors):
-                share = done.cpu_seconds / done.seconds if busy else 1
-                found[f"vision {side}"] = (side // 32) ** 2 / (int(spent[1]) / 1000 * share)
+                fraction = done.cpu_seconds / done.seconds if busy else 1
+                found[f"vision {side}"] = (side // 32) ** 2 / (int(spent[1]) / 1000 * fraction)
     return found
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 @given(
     energies=st.lists(st.integers(-3, 3), max_size=40),
     channels=st.integers(0, 5),
-    share=st.floats(0, 1),
+    fraction=st.floats(0, 1),
     dtype=st.sampled_from([torch.float32, torch.int32, torch.float16, torch.int64]),
 )
-def test_most_energy_first_then_lowest_index(energies, channels, share, dtype):
-    count, k = len(energies), int(share * len(energies))
+def test_most_energy_first_then_lowest_index(energies, channels, fraction, dtype):
+    count, k = len(energies), int(fraction * len(energies))
     patches = torch.arange(count * channels).view(count, channels)
     packed, index = gather_patches(patches, torch.tensor(energies, dtype=dtype), k)
     assert index.tolist() == sorted(range(count), key=lambda i: (-energies[i], i))[:k]

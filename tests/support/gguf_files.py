@@ -404,12 +404,12 @@ def _write(path, architecture, values, tensors, types, shape, seed, shuffled, pa
     if parts == 1:
         _write_file(path, architecture, values, entries, shape, seed)
         return path
-    share = -(-len(entries) // parts)
+    size = -(-len(entries) // parts)
     paths = [path.with_name(f"{path.stem}-{part + 1:05d}-of-{parts:05d}.gguf") for part in range(parts)]
     for part, target in enumerate(paths):
         split = {"split.no": part, "split.count": parts, "split.tensors.count": len(entries)}
         own = {**values, **split} if part == 0 else split
-        _write_file(target, architecture, own, entries[part * share : (part + 1) * share], shape, seed)
+        _write_file(target, architecture, own, entries[part * size : (part + 1) * size], shape, seed)
     return paths[0]
 
 

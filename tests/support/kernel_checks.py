@@ -1,4 +1,4 @@
-"""Every fused op against a reference that shares nothing with it: brute force, gguf-py, closed forms.
+"""Every fused op against a reference that has nothing in common with it: brute force, gguf-py, closed forms.
 
 Each check runs the real fused code path (grids, packing, launch) and raises AssertionError where a value differs.
 """

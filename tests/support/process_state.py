@@ -1,4 +1,4 @@
-"""What a process shares between all that runs in it, and what nobody may leave changed for those who come after."""
+"""What all that runs in a process has in common, and what must not be left changed."""
 
 import hashlib
 import os

@@ -134,7 +134,7 @@ def test_a_side_of_nothing_is_not_taken_for_the_default(clip, capsys):
 
 
 @pytest.mark.parametrize(("model", "side", "fps"), [(None, 128, 4.0), ("M.gguf", 512, 2.0)])
-def test_clips_are_looked_at_as_suits_the_model(model, side, fps):
+def test_clips_are_sampled_as_suits_the_model(model, side, fps):
     parser = argparse.ArgumentParser()
     add_model_options(parser)
     add_looking_options(parser)

@@ -1,4 +1,4 @@
-"""The drawing of a code: every segment is there, to scale, with what was pruned out of sight."""
+"""The drawing of a code: every segment is there, to scale, with what was pruned left out."""
 
 from dataclasses import replace
 
@@ -117,10 +117,10 @@ def test_only_stamped_pictures_carry_their_time():
     every, whole = (code_of(plan, stamps=stamps) for stamps in ("every", "whole"))
     layout = fitting_layout(every, WIDTH)
     assert layout.labelled
-    told, untold = (np.asarray(draw_code(code, [frames], WIDTH)).astype(int) for code in (every, whole))
+    stamped, bare = (np.asarray(draw_code(code, [frames], WIDTH)).astype(int) for code in (every, whole))
     for slot in slots_of(layout):
         line = np.s_[round(slot.top) - 12 : round(slot.top) - 2, round(slot.left) : round(slot.left) + 20]
-        assert (np.abs(told[line] - untold[line]).max() > 50) == (not slot.whole)
+        assert (np.abs(stamped[line] - bare[line]).max() > 50) == (not slot.whole)
 
 
 def test_another_video_is_refused():

@@ -33,13 +33,13 @@ def outcomes_of(clips):
 def test_statistics_are_the_plans_own():
     plan = a_plan(5.0, frames=10)
     values = {name: statistic(plan) for name, statistic in STATISTICS.items()}
-    assert values["share of whole frames"] == 0.1 and values["number of frames"] == 10
+    assert values["fraction of whole frames"] == 0.1 and values["number of frames"] == 10
     assert values["mean cost of predicted frames"] == values["highest cost of a predicted frame"] == pytest.approx(5)
 
 
 def test_costly_clips_go_to_pairs_where_thumbnails_fail_on_them():
     clips = [(levels, True, levels < 8) for levels in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13)]
-    routed = route(*outcomes_of(clips), share=0.6)
+    routed = route(*outcomes_of(clips), fraction=0.6)
     assert all(outcome.right and outcome.mode == ROUTER for outcome in routed.outcomes)
     assert [outcome.tokens for outcome in routed.outcomes] == [23] * 7 + [64] * 5
     assert "cost of" in routed.rule and "above" in routed.rule
@@ -73,15 +73,15 @@ def test_a_clip_is_never_judged_by_a_rule_that_saw_it():
     st.floats(0.1, 1.0),
 )
 @settings(max_examples=80, deadline=None)
-def test_rule_is_the_best_that_the_budget_allows(rows, share):
+def test_rule_is_the_best_that_the_budget_allows(rows, fraction):
     clips = [_Clip(a_plan(levels), gain, extra) for levels, gain, extra in rows]
-    budget = share * sum(clip.extra for clip in clips)
+    budget = fraction * sum(clip.extra for clip in clips)
 
     def worth(rule):
         chosen = [clip for clip in clips if rule.prefers_pairs(clip.plan)]
         return sum(clip.gain for clip in chosen), sum(clip.extra for clip in chosen)
 
-    gain, spent = worth(learn_rule(clips, share))
+    gain, spent = worth(learn_rule(clips, fraction))
     assert spent <= budget + 1e-6 and gain >= 0
     for sign in (1, -1):
         for threshold in np.arange(0.5, 6):

@@ -179,11 +179,11 @@ def test_nothing_is_asked_about_what_cannot_be_seen(asked):
         visible = {figure.name: max(figure.visible) for figure in truth_of(clip, frames).figures}
         for question in questions:
             if question.kind in ("colour", "shape", "size", "pattern", "direction", "motion", "speed", "rotation"):
-                assert all(share > 0.65 for name, share in visible.items() if name in question.question)
+                assert all(fraction > 0.65 for name, fraction in visible.items() if name in question.question)
 
 
 def test_hidden_faults_are_not_asked_about():
-    """Frames shown twice cannot be told from every other frame, nor a flicker from one."""
+    """Frames shown twice cannot be distinguished from every other frame, nor a flicker from one."""
     clips = (sample_clip(seed, "fault", fault="duplicate", fps=12) for seed in range(30))
     clip = next(clip for clip in clips if truth_of(clip).faults)
     every, some = truth_of(clip), truth_of(clip, sampled_frames(clip, 6))
@@ -192,7 +192,7 @@ def test_hidden_faults_are_not_asked_about():
     assert not any(question.kind == "fault" for question in write_questions(clip, some))
 
 
-def test_shown_faults_are_in_the_pixels_that_are_looked_at():
+def test_shown_faults_are_in_the_pixels_of_the_sampled_frames():
     for seed in range(60):
         clip = sample_clip(seed, "fault", fault="freeze")
         frames = sampled_frames(clip, 4)

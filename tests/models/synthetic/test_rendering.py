@@ -85,8 +85,8 @@ def test_figures_have_their_colour_at_their_place():
         frame = clip.frames // 2
         (picture,) = frames_of(clip, (128, 128), [frame])
         truth = truth_of(clip, [frame])
-        for figure, told in zip(clip.shots[0].figures, truth.figures, strict=True):
-            if told.visible[0] < 0.98 or figure.pattern != "plain" or figure.scale(frame / clip.fps) < 1:
+        for figure, known in zip(clip.shots[0].figures, truth.figures, strict=True):
+            if known.visible[0] < 0.98 or figure.pattern != "plain" or figure.scale(frame / clip.fps) < 1:
                 continue
             x, y = (int(128 * value) for value in figure.position(frame / clip.fps))
             x -= int(0.74 * 128 * figure.radius) if figure.shape == "ring" else 0
@@ -131,12 +131,12 @@ def test_measured_movement_is_the_stated_direction_and_distance():
     for clip in clips:
         first, last = frames_of(clip, frames=[0, clip.frames - 1])
         moved = centre(colourful(last)) - centre(colourful(first))
-        told = truth_of(clip, [0]).figures[0]
-        axis = int(told.direction in ("up", "down"))
-        assert np.sign(moved[axis]) == (1 if told.direction in ("right", "down") else -1)
+        known = truth_of(clip, [0]).figures[0]
+        axis = int(known.direction in ("up", "down"))
+        assert np.sign(moved[axis]) == (1 if known.direction in ("right", "down") else -1)
         assert abs(moved[axis]) > 2 * abs(moved[1 - axis])
         seconds = (clip.frames - 1) / clip.fps
-        assert np.hypot(*moved) / SIZE[0] == pytest.approx(told.speed * seconds, abs=0.03)
+        assert np.hypot(*moved) / SIZE[0] == pytest.approx(known.speed * seconds, abs=0.03)
 
 
 def test_stopping_and_starting_are_seen_at_their_moment():

@@ -132,11 +132,11 @@ def test_a_failed_export_leaves_what_was_there(tmp_path, model, metadata):
 
 
 def test_stem_slices_are_the_frames(model):
-    from codeclens.models.training.export import split_stem
+    from codeclens.models.training.export import split_patch_embedding
 
     config = model.config.vision
     weight = torch.arange(2 * config.patch_values).view(2, -1)
-    slices = split_stem(weight, config)
+    slices = split_patch_embedding(weight, config)
     frame = weight.view(2, 3, 2, 16, 16)
     for index, name in enumerate(("v.patch_embd.weight", "v.patch_embd.weight.1")):
         np.testing.assert_array_equal(slices[name].numpy(), frame[:, :, index].numpy())

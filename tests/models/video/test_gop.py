@@ -121,7 +121,7 @@ def test_a_budget_is_never_exceeded(costs, cap, mode, budget, size):
     kept = [met.keep[start:stop] for start, stop in met.gops]
     assert all(gop.all() or not gop.any() for gop in kept)
     assert max(gop_lengths(kinds_of(met))) <= cap
-    # Even over the clip: between two kept GOPs, and before the first and after the last, never much more than a share.
+    # Even over the clip: between two kept GOPs, and before the first and after the last, little more than an even part.
     number, held = len(kept), sum(gop.all() for gop in kept)
     gaps = "".join("x" if gop.all() else "." for gop in kept).split("x")
     assert max(map(len, gaps)) <= math.ceil(number / held)

@@ -54,18 +54,18 @@ def test_shots_stay_in_the_trim_window(demo_clip):
 
 
 @pytest.fixture(scope="module")
-def looked_at(demo_clip):
+def measured(demo_clip):
     source = VideoSource.open(demo_clip)
     return source, extract(SampledVideo(source, Sampling.by_fps(4.0), (192, 320)))
 
 
-def test_most_moving_frame_is_in_the_pan_and_not_the_cut(looked_at):
-    _, primitives = looked_at
+def test_most_moving_frame_is_in_the_pan_and_not_the_cut(measured):
+    _, primitives = measured
     assert 5.0 < primitives.pts[most_moving(primitives)] < 9.0
 
 
-def test_extraction_goes_on_over_chunks_and_is_cancelled_between_frames(looked_at):
-    source, primitives = looked_at
+def test_extraction_goes_on_over_chunks_and_is_cancelled_between_frames(measured):
+    source, primitives = measured
     assert len(primitives) == FRAMES * 4 // FPS and primitives.ref.tolist() == list(range(-1, len(primitives) - 1))
     calls = []
 
@@ -80,8 +80,8 @@ def test_extraction_goes_on_over_chunks_and_is_cancelled_between_frames(looked_a
 
 
 @pytest.mark.slow
-def test_bitstream_finds_the_pan_that_the_search_finds(looked_at):
-    source, searched = looked_at
+def test_bitstream_finds_the_pan_that_the_search_finds(measured):
+    source, searched = measured
     written = extract(SampledVideo(source, Sampling.by_fps(4.0), (192, 320)), "bitstream")
     assert written.source == "bitstream" and len(written) == len(searched)
     panning = (searched.pts > 5.5) & (searched.pts < 8.5)
@@ -90,8 +90,8 @@ def test_bitstream_finds_the_pan_that_the_search_finds(looked_at):
     assert found == [pytest.approx(12, abs=1)] * 2, "4 px a frame, 6 frames a sample, at half size"
 
 
-def test_views_refuse_what_was_not_looked_at(looked_at):
-    source, primitives = looked_at
+def test_views_refuse_other_videos(measured):
+    source, primitives = measured
     other = images(200)
     with pytest.raises(InputError, match="not the video"):
         timeline_view(plan(primitives), other)
@@ -102,8 +102,8 @@ def test_views_refuse_what_was_not_looked_at(looked_at):
             motion_view(primitives, source, position)
 
 
-def test_pictures_of_one_frame(looked_at):
-    source, primitives = looked_at
+def test_pictures_of_one_frame(measured):
+    source, primitives = measured
     sizes = {
         picture: motion_view(primitives, source, 25, picture).size for picture in ("motion", "prediction", "residual")
     }
