@@ -10,7 +10,6 @@ from torch import Tensor
 
 from . import ops, registry
 from .eager import block_shape
-from .packed import pack_linear
 
 __all__ = [
     "block_match",
@@ -20,7 +19,6 @@ __all__ = [
     "dequantize",
     "gather_patches",
     "ops",
-    "pack_linear",
     "quantized_linear",
     "warm",
 ]

@@ -30,6 +30,9 @@ DONE, CANCELLED, NO_MEMORY = range(3)
 
 FUNCTIONS = {
     "block_match": "ppppppqiiif",
+    "dequantize": "ppiiq",
+    "float_row": "ppppqqii",
+    "quantized_linear": "ppppqqqii",
 }
 """Exported function -> the C types of its arguments (launch.packed), without the number of threads at the end."""
 

@@ -29,6 +29,12 @@ BLOCK_ALIGNMENT = {
 }  # fmt: skip
 """Block types with kernels, and the multiple of bytes that their buffers must start at (quants.cuh)."""
 
+TYPE_NUMBERS = {
+    "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q2_K": 10, "Q3_K": 11, "Q4_K": 12,
+    "Q5_K": 13, "Q6_K": 14, "IQ4_NL": 20, "IQ4_XS": 23, "BF16": 30,
+}  # fmt: skip
+"""ggml's number of a type with native code (cpu/blocks.h)."""
+
 FUSED_ROWS = (1, 4, 8)
 """Rows of activations that the linear kernels are built for; a call takes the smallest that fits."""
 
@@ -72,6 +78,7 @@ OPS = {
                 Aligned("blocks", BLOCK_ALIGNMENT, by="qtype"),
                 Between("count", 1, 1 << 31),
             ),
+            native=(OneOf("qtype", tuple(BLOCK_ALIGNMENT)), OneOf("dtype", tuple(FLOATS))),
         ),
         Op(
             "quantized_linear",
@@ -84,6 +91,11 @@ OPS = {
                 SizeBetween("rows", 0, 1, FUSED_ROWS[-1]),
                 Aligned("rows", 16),
                 SizeBetween("blocks", 0, 1, 1 << 30),
+            ),
+            native=(
+                OneOf("qtype", tuple(TYPE_NUMBERS)),
+                DtypeIn("x", tuple(FLOATS)),
+                OneOf("product", ("quantized_linear", "float_row")),
             ),
         ),
         Op(

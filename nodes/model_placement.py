@@ -15,7 +15,6 @@ import comfy.model_patcher
 import comfy.ops
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from comfy.patcher_extension import CallbacksMP
 
 from ..models.qwen import Qwen3VL, load_qwen3vl
 from ..models.qwen.attention import attention
@@ -86,6 +85,8 @@ class HostedQwen3VL:
         attend = attention if comfy.model_management.is_device_cpu(device) else host_attention
         self.model: Qwen3VL = load_qwen3vl(path, mmproj, operations=HostOperations, dtype=dtype, attend_vision=attend)
         self.model.device = device
+        if comfy.model_management.is_device_cpu(device):
+            self.model.round_activations()
         self.text = _patcher(self.model, self.model.text, device, offload_device)
         self.vision = None
         if self.model.vision is not None:
@@ -128,9 +129,4 @@ def _patcher(model: Qwen3VL, half: torch.nn.Module, device, offload_device):
     for layer in half.modules():
         if isinstance(layer, GGUFOperations.Embedding):
             layer.stay(device)
-    patcher = comfy.model_patcher.CoreModelPatcher(half, load_device=device, offload_device=offload_device)
-    if comfy.model_management.is_device_cpu(device):
-        # To load means to pack where the weights are already, to unload to give the packed copy's memory back.
-        patcher.add_callback(CallbacksMP.ON_LOAD, lambda *_: model.pack(half))
-        patcher.add_callback(CallbacksMP.ON_DETACH, lambda _, unload: model.unpack(half) if unload else None)
-    return patcher
+    return comfy.model_patcher.CoreModelPatcher(half, load_device=device, offload_device=offload_device)

@@ -19,8 +19,8 @@ from ..progress import Progress, no_progress
 from .cache import Cache
 
 PREFILL_CHUNK = 1024
-"""Rows read at once. Activations follow it, and so does the time to cancel. On a CPU packed weights are unpacked once
-for each chunk: 256 rows at once take 1.35 times as long as 1024, 512 rows 1.1 times, more are no quicker (2B)."""
+"""Rows read at once. Activations follow it, and so does the time to cancel. Every chunk decodes the weights' blocks
+again."""
 
 Constrain = Callable[[Sequence[int], torch.Tensor], torch.Tensor]
 """``constrain(ids, logits)``: given the ids written so far and the logits [V] float32 of the next, return logits with

@@ -1,7 +1,6 @@
 """A model from its two GGUF files: pairing, and the short way to a model that is ready to run."""
 
-import ctypes
-import sys
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +12,15 @@ from .attention import Attention, attention
 from .config import Qwen3VLConfig
 from .families import read_text_config
 from .gguf import SPLIT_NAME, architecture_of, read_gguf
-from .head import quick_head
 from .model_file import ModelFile
 from .operations import GGUFOperations
 from .text import TextModel
 from .tokenizer import Tokenizer, read_tokenizer
 from .vision import VisionModel
 from .weights import fill, text_tensors, vision_tensors
+
+EXACT_SWITCH = "CODECLENS_EXACT"
+"""Environment variable: 1 keeps products on the processor in floats."""
 
 
 @dataclass(slots=True)
@@ -34,39 +35,16 @@ class Qwen3VL:
     dtype: torch.dtype
     files: tuple[ModelFile, ...]
 
-    def pack(self, *halves: torch.nn.Module) -> None:
-        """Lay weights out for fast products on the CPU, giving up the memory of the mapped file for that of a copy.
+    def round_activations(self) -> None:
+        """Multiply with 8-bit activations from now on: what makes a processor quick, 0.4 to 0.8 % off a product.
 
-        ``halves`` are ``text``, ``vision`` or, by default, both.
+        CODECLENS_EXACT=1 in the environment keeps float products.
         """
-        for layer in self.linear_layers(*halves):
-            if layer.packed is not None:
-                continue
-            if layer is self.text.head:
-                layer.packed = quick_head(layer)
-            if layer.packed is None:
-                layer.pack(self.dtype)
-            for file in self.files:
-                file.forget_pages()
-        _trim_heap()
-
-    def unpack(self, *halves: torch.nn.Module) -> None:
-        """Undo ``pack``: the mapped file serves again."""
-        for layer in self.linear_layers(*halves):
-            layer.unpack()
-        _trim_heap()
-
-    def linear_layers(self, *halves: torch.nn.Module) -> list[GGUFOperations.Linear]:
-        """The layers of ``halves``, by default of both, whose weights may be packed."""
-        halves = halves or [half for half in (self.text, self.vision) if half is not None]
-        return [layer for half in halves for layer in half.modules() if isinstance(layer, GGUFOperations.Linear)]
-
-
-def _trim_heap() -> None:
-    """Hand free pages back: glibc keeps what was freed in blocks of up to 32 MB, which is most of a packed model."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
+        exact = os.environ.get(EXACT_SWITCH, "") not in ("", "0")
+        for half in (self.text, self.vision):
+            for layer in half.modules() if half is not None else ():
+                if isinstance(layer, GGUFOperations.Linear):
+                    layer.int8 = not exact
 
 
 def load_qwen3vl(

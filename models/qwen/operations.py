@@ -4,8 +4,6 @@ A namespace like ``torch.nn`` for the ``operations=`` argument of the models. Bu
 weight to ``load`` as a ``StoredTensor``; nothing is copied unless the device differs.
 """
 
-import functools
-
 import torch
 import torch.nn.functional as F
 
@@ -36,37 +34,31 @@ class GGUFOperations:
     """``Linear``, ``Embedding``, ``LayerNorm`` and ``RMSNorm`` over stored weights of any ggml type."""
 
     class Linear(_StoredWeight):
-        """``x W^T + b``. Quantised products go through the kernels; float weights are used in the input's dtype."""
+        """``x W^T + b``. Quantised products go through the kernels; float weights are used in the input's dtype.
+
+        ``int8``: products with blocks round the activations to 8 bits, unless gradients flow to them.
+        """
 
         def __init__(self, in_features: int, out_features: int, bias: bool = True, device=None, dtype=None):
             super().__init__()
             self.in_features, self.out_features = in_features, out_features
             self.weight = torch.nn.Parameter(torch.empty(out_features, in_features, device=device, dtype=dtype))
             self.bias = torch.nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
-            self.packed = None
-
-        def pack(self, dtype: torch.dtype) -> None:
-            """Lay a copy of the weight out for fast products in ``dtype`` on the CPU, where its type allows that."""
-            if self.weight_type in FLOATS:
-                self.packed = functools.partial(F.linear, weight=self.weight.to(dtype))
-            else:
-                self.packed = kernels.pack_linear(self.weight, self.weight_type)
-
-        def unpack(self) -> None:
-            """Drop the copy that ``pack`` made; the weight itself serves again."""
-            self.packed = None
+            self.int8 = False
 
         def forward(self, states: torch.Tensor) -> torch.Tensor:
-            if self.packed is not None:
-                return self.packed(states, bias=None if self.bias is None else self.bias.to(states.dtype))
             return self.apply_to(states, self.weight, self.bias)
 
         def apply_to(self, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
             """The product with ``weight``, this module's or a copy of it on the device of ``states``."""
             bias = None if bias is None else bias.to(states.dtype)
-            if self.weight_type in FLOATS:
-                return F.linear(states, weight.to(states.dtype), bias)
-            return kernels.quantized_linear(states, weight, self.weight_type, bias)
+            if self.weight_type not in FLOATS:
+                int8 = self.int8 and not states.requires_grad
+                return kernels.quantized_linear(states, weight, self.weight_type, bias, int8)
+            one_row = states.numel() == self.in_features and states.device.type == "cpu"
+            if one_row and weight.dtype != states.dtype:
+                return kernels.quantized_linear(states, weight.view(torch.uint8), self.weight_type, bias)
+            return F.linear(states, weight.to(states.dtype), bias)
 
     class Embedding(_StoredWeight):
         """Gathers rows and turns only those into numbers of ``dtype`` (float32 by default)."""

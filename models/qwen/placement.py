@@ -74,14 +74,15 @@ def best_device() -> str:
 def load_placed(path: str | Path, mmproj: str | Path | None = "auto", device: str | None = None) -> Qwen3VL:
     """Load a model, ready to run as fast as ``device`` allows: the first GPU by default, the CPU where there is none.
 
-    On the CPU weights are packed. On a GPU they are placed by :func:`place`.
+    On the CPU weights stay in the mapped file and activations are rounded to 8 bits
+    (:meth:`.loading.Qwen3VL.round_activations`). On a GPU they are placed by :func:`place`.
     """
     device = device or best_device()
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"the device is {device!r}, and torch {torch.__version__} finds no GPU here; use 'cpu'")
     model = load_qwen3vl(path, mmproj, dtype=compute_dtype(device))
     if device == "cpu":
-        model.pack()
+        model.round_activations()
         return model
     return place(model, torch.device(device))
 

@@ -173,12 +173,11 @@ def test_the_host_counts_quantised_bytes_and_a_tied_table_once(counters):
         assert 0.9 * stored < counted <= stored
 
 
-def test_loading_packs_once_and_unloading_gives_the_memory_back(counters):
-    packed_once, packed_again, after = counters["packed"][:3]
-    assert packed_once == packed_again > 0 and after == 0
-    used, freed, used_again, freed_again = counters["resident"]
-    assert used - freed > 100e6 and used_again - freed_again > 100e6
-    assert abs(freed_again - freed) < 30e6
+def test_loading_copies_no_weights(counters):
+    """What is resident grows by pages of the mapped files at most, and by the same when they are loaded again."""
+    before, used, freed, used_again, freed_again = counters["resident"]
+    assert used - before < sum(counters["files"]) + 60e6
+    assert abs(used_again - used) < 30e6 and abs(freed_again - freed) < 30e6
 
 
 def test_a_half_offloaded_model_computes_the_same(counters):
@@ -187,8 +186,8 @@ def test_a_half_offloaded_model_computes_the_same(counters):
     assert counters["partial error"] == 0.0
 
 
-def test_packed_weights_agree_with_those_in_the_file(counters):
-    assert counters["packed error"] < 0.04
+def test_unloading_changes_no_answer(counters):
+    assert counters["error after unloading"] == 0.0
 
 
 def test_nothing_holds_on_to_a_dropped_model(counters):

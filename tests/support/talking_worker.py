@@ -333,7 +333,6 @@ def memory_for_a_sampler(executor: Executor) -> dict:
         found["free"].append(free_memory())
     (hosted,) = seen
     found["left"] = [hosted.text.loaded_size(), hosted.vision.loaded_size()]
-    found["packed"] = sum(layer.packed is not None for layer in hosted.model.linear_layers())
     return found
 
 

@@ -1,18 +1,13 @@
-"""Packing on the CPU, placing on a GPU, and what both say they take."""
+"""Products on the CPU, placing on a GPU, and what both say they take."""
 
 import accelerate
-import numpy as np
 import pytest
 import torch
-from codeclens.kernels import dequantize
 from codeclens.models.errors import InputError
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.generate import Context
-from codeclens.models.qwen.head import EXACT, quick_head
-from codeclens.models.qwen.operations import GGUFOperations
-from codeclens.models.qwen.placement import cache_bytes, load_placed, place, reading_bytes, seeing_bytes
-from support.gguf_files import random_blocks
+from codeclens.models.qwen.placement import cache_bytes, compute_dtype, load_placed, place, reading_bytes, seeing_bytes
 
 
 @pytest.fixture(scope="module")
@@ -27,51 +22,31 @@ def logits(model, ids=(5, 6, 7, 8)) -> torch.Tensor:
     return context.logits
 
 
-def test_packed_weights_keep_the_distribution(pair):
-    """KL of the next token after packing and bfloat16: the error of the quick path, below llama.cpp's own 6e-3."""
-    exact, quick = (
-        logits(model, range(10, 60)).log_softmax(0) for model in (load_qwen3vl(*pair), load_placed(*pair, "cpu"))
-    )
-    assert float((exact.exp() * (exact - quick)).sum()) < 6e-3
+def test_rounded_activations_keep_the_distribution(pair):
+    """Mean KL of the next token with 8-bit activations and quick states: near llama.cpp's own on this file, 4.8e-3."""
+    models = load_qwen3vl(*pair), load_placed(*pair, "cpu")
+    found = []
+    for start in range(10, 410, 50):
+        exact, quick = (logits(model, range(start, start + 50)).log_softmax(0) for model in models)
+        found.append(float((exact.exp() * (exact - quick)).sum()))
+    assert 0 < sum(found) / len(found) < 6e-3
 
 
-def test_packing_and_unpacking_leave_the_file_as_it_is(pair):
-    model = load_qwen3vl(*pair)
-    before = logits(model)
-    model.pack()
-    assert all(layer.packed is not None for layer in model.linear_layers())
-    model.unpack()
-    assert torch.equal(logits(model), before)
+def test_float_products_on_request(pair, monkeypatch):
+    monkeypatch.setenv("CODECLENS_EXACT", "1")
+    exact = load_qwen3vl(*pair, dtype=compute_dtype("cpu"))
+    assert torch.equal(logits(load_placed(*pair, "cpu")), logits(exact))
+    monkeypatch.setenv("CODECLENS_EXACT", "0")
+    assert not torch.equal(logits(load_placed(*pair, "cpu")), logits(exact))
 
 
-@pytest.fixture(scope="module")
-def head():
-    layer = GGUFOperations.Linear(512, 64 * EXACT, bias=False)
-    blocks = torch.from_numpy(random_blocks("Q6_K", 64 * EXACT, 512, np.random.default_rng(0)))
-    layer.weight, layer.weight_type = torch.nn.Parameter(blocks, requires_grad=False), "Q6_K"
-    return layer
-
-
-def test_a_quick_head_is_exact_where_sampling_looks(head):
-    quick = quick_head(head)
-    if quick is None:
-        pytest.skip("this torch has no 8-bit product")
-    states = torch.randn(3, 512, generator=torch.Generator().manual_seed(0))
-    exact = states @ dequantize(head.weight, "Q6_K").T
-    got = quick(states)
-    for row, expected in zip(got, exact, strict=True):
-        best = expected.topk(64).indices
-        assert torch.equal(row.topk(64).indices, best)
-        torch.testing.assert_close(row[best], expected[best], atol=1e-5, rtol=1e-5)
-        assert float((row - expected).std() / expected.std()) < 0.02
-
-
-def test_a_head_that_is_small_or_exact_anyway_is_packed_like_any_layer(head):
-    small = GGUFOperations.Linear(512, 1024, bias=False)
-    small.weight, small.weight_type = torch.nn.Parameter(head.weight[:1024], requires_grad=False), "Q6_K"
-    assert quick_head(small) is None
-    dense = GGUFOperations.Linear(64, 64 * EXACT, bias=False)
-    assert quick_head(dense) is None
+def test_loading_copies_no_matrix(pair):
+    """Weights of two dimensions are views of the mapped files."""
+    model = load_placed(*pair, "cpu")
+    stored = {tensor.data.data_ptr() for file in model.files for tensor in file.tensors.values()}
+    for half in (model.text, model.vision):
+        for name, weight in half.named_parameters():
+            assert weight.dim() < 2 or name == "patch_embedding.weight" or weight.data_ptr() in stored, name
 
 
 def test_offloaded_layers_compute_the_same(pair, monkeypatch):
