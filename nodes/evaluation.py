@@ -15,7 +15,7 @@ from ..models.evaluation.report import evaluation_page, lost_plans
 from ..models.evaluation.router import route
 from ..models.evaluation.statistics import summarise, table
 from ..models.files import write_text
-from ..models.source.reading import Sampling
+from ..models.source.reading import FrameSampling
 from . import host
 from .qwen import model_input, require_vision
 
@@ -97,7 +97,7 @@ class EvaluateModes(io.ComfyNode):
         require_vision(model)
         path = _tasks_path(tasks)
         asked = read_tasks(path, limit or None)
-        config = CodeConfig(sampling=Sampling.by_fps(fps) if fps else Sampling.all(), area=side**2)
+        config = CodeConfig(sampling=FrameSampling.by_fps(fps) if fps else FrameSampling.all(), area=side**2)
         ready = model.for_both(max(BATCH_PATCHES, side**2 // 256), TOKENS)
         found = evaluate(asked, ready, modes, config, host.node_progress())
         summary = summarise(found.outcomes, route(found.outcomes, found.plans))

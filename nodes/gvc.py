@@ -23,7 +23,7 @@ from ..models.gvc.gops import cut_clips, plan_gops
 from ..models.gvc.resume import encode_resumable
 from ..models.gvc.stream import Stream, describe, read_stream, write_header, write_stream
 from ..models.gvc.video import CodedGop, Settings, decode_video, make_header
-from ..models.source.reading import Sampling
+from ..models.source.reading import FrameSampling
 from ..models.video.cuts import find_cuts
 from ..models.video.quality import compare, decibels, side_by_side, zip_frames
 from . import host
@@ -287,7 +287,7 @@ class EncodeVideoGVC(io.ComfyNode):
         spans = plan_gops(last - first + 1, gop_frames, model.temporal, settings.variant != "T2V", cuts)
         rate = Fraction(source.info.fps).limit_denominator(1001)
         header = make_header(model, settings, spans, size, rate)
-        clips = cut_clips((part.rgb for part in source.frames(Sampling.all(), size)), spans)
+        clips = cut_clips((part.rgb for part in source.frames(FrameSampling.all(), size)), spans)
         folder = Path(folder_paths.get_output_directory()) / UNFINISHED
         made = Encoding(header, GopProgress(cls.hidden.unique_id, len(spans), header.step_count))
         for coded in encode_resumable(folder, model, header, settings, spans, clips, made.progress):
@@ -587,7 +587,7 @@ class CompareVideo(io.ComfyNode):
 
 def frames_of(source, size):
     """Yield uint8 [H, W, 3] of every frame."""
-    for part in source.frames(Sampling.all(), size):
+    for part in source.frames(FrameSampling.all(), size):
         yield from part.rgb
 
 

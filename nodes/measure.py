@@ -5,7 +5,7 @@ import json
 from comfy_api.latest import io
 
 from ..models.drawing.views import metrics_view
-from ..models.source.reading import Sampling
+from ..models.source.reading import FrameSampling
 from ..models.video.measurement import measure, measurement_in_words
 from . import host
 
@@ -51,7 +51,7 @@ class MeasureVideo(io.ComfyNode):
     @classmethod
     def execute(cls, video, fps) -> io.NodeOutput:
         source, _ = host.video_source(video)
-        sampling = Sampling.by_fps(fps) if fps else Sampling.all()
+        sampling = FrameSampling.by_fps(fps) if fps else FrameSampling.all()
         measurement = measure(source, sampling, host.node_progress())
         picture = host.image(metrics_view(measurement, source, host.node_progress()))
         return io.NodeOutput(measurement_in_words(measurement), picture, json.dumps(measurement.to_json()))

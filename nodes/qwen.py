@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..models.code.conversation import Conversation
 from ..models.code.encoding import encode_images
 from ..models.errors import InputError
-from ..models.qwen.generate import GREEDY, Sampling
+from ..models.qwen.generate import GREEDY, SamplingParams
 from ..models.qwen.preprocessing import fit_picture
 from ..models.qwen.tokenizer import typed
 from ..models.weights import FPS, NAME, SIDE, embedded_pair
@@ -90,11 +90,11 @@ def _sampling_inputs() -> list:
     ]
 
 
-def sampling_of(choice: dict, seed: int) -> Sampling:
+def sampling_of(choice: dict, seed: int) -> SamplingParams:
     """What the inputs of :func:`writing_inputs` ask for."""
     if choice["sampling"] == "greedy":
         return GREEDY
-    return Sampling(seed=seed, **{name: value for name, value in choice.items() if name != "sampling"})
+    return SamplingParams(seed=seed, **{name: value for name, value in choice.items() if name != "sampling"})
 
 
 def writing_outputs() -> list:

@@ -16,7 +16,7 @@ from comfy_api.latest import io
 
 from ..models.drawing.views import PICTURES, most_moving, motion_view, timeline_view
 from ..models.errors import InputError
-from ..models.source.reading import Sampling, VideoSource, fit_size
+from ..models.source.reading import FrameSampling, VideoSource, fit_size
 from ..models.source.sampled import SampledVideo
 from ..models.video import planning
 from ..models.video.cuts import cuts_of
@@ -172,12 +172,12 @@ class SampleVideo(io.ComfyNode):
         return io.NodeOutput(SampledImages(SampledVideo(source, rule, size), images), count)
 
 
-def sampling_rule(sampling: dict) -> Sampling:
+def sampling_rule(sampling: dict) -> FrameSampling:
     rules = {
-        "fps": lambda: Sampling.by_fps(sampling["fps"]),
-        "count": lambda: Sampling.by_count(sampling["count"]),
-        "every": lambda: Sampling.every(sampling["step"]),
-        "all": Sampling.all,
+        "fps": lambda: FrameSampling.by_fps(sampling["fps"]),
+        "count": lambda: FrameSampling.by_count(sampling["count"]),
+        "every": lambda: FrameSampling.every(sampling["step"]),
+        "all": FrameSampling.all,
     }
     return rules[sampling["sampling"]]()
 
@@ -487,7 +487,7 @@ class SelectFrames(io.ComfyNode):
         if frames is None and (plan is None or plan.video is None):
             raise InputError("Select Frames has neither a sampled video nor a plan made from one: connect either")
         video = plan.video if frames is None else frames.video
-        sampling = Sampling.at_times(selected_times(video, which, plan))
+        sampling = FrameSampling.at_times(selected_times(video, which, plan))
         taken = video.source.read(sampling, None if full_size else video.size, host.node_progress())
         numbers = json.dumps(taken.index.tolist())
         times = json.dumps([round(seconds, 6) for seconds in taken.pts.tolist()])

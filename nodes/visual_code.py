@@ -24,7 +24,7 @@ from ..models.code.visual_code import VisualCode
 from ..models.drawing.code import code_view
 from ..models.errors import InputError
 from ..models.qwen.preprocessing import fit_picture
-from ..models.source.reading import Sampling
+from ..models.source.reading import FrameSampling
 from ..models.video.tokens import modes_in_words
 from . import host
 from .qwen import model_input, require_vision, sampling_of, writing_inputs
@@ -346,7 +346,7 @@ class FramesFromAnswer(io.ComfyNode):
             raise InputError("The answer names no time or frame within the video; ask 'when' or for times.")
         named = {index for mention in mentions for index in mention.frames}
         times = {index: pts for s in code.code for index, pts in zip(s.index, s.pts, strict=True)}
-        sampling = Sampling.at_times(sorted(times[index] for index in named))
+        sampling = FrameSampling.at_times(sorted(times[index] for index in named))
         size = None if full_size else code.code.plan.size
         taken = with_frames(code.code.plan, frames).video.source.read(sampling, size, host.node_progress())
         seconds = json.dumps([round(moment, 6) for moment in taken.pts.tolist()])

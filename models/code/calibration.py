@@ -22,9 +22,8 @@ import torch
 from ..files import write_text
 from ..progress import Progress, no_progress
 from ..qwen.cache import Cache
-from ..qwen.generate import Context, Sampling, generate
-from ..source.reading import Frames, VideoSource
-from ..source.reading import Sampling as FrameSampling
+from ..qwen.generate import Context, SamplingParams, generate
+from ..source.reading import Frames, FrameSampling, VideoSource
 from ..video.planning import plan_from_costs
 from ..video.primitives import primitives
 from . import cost
@@ -169,7 +168,7 @@ def _read_rows(model, rows: int, stored: int) -> Callable[[], object]:
 
 def _write(model, stored: int) -> Callable[[], object]:
     base = _behind(model, stored)
-    return lambda: generate(base.fork(), model.tokenizer.decode, (), Sampling(), TOKENS)
+    return lambda: generate(base.fork(), model.tokenizer.decode, (), SamplingParams(), TOKENS)
 
 
 def _decode_terms(stored: int):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..progress import Progress, no_progress
-from ..qwen.generate import Sampling
+from ..qwen.generate import SamplingParams
 from ..source.reading import VideoSource
 from .conversation import Answer, converse
 from .layout import question_tokens
@@ -24,7 +24,7 @@ class Writing:
         instructions: added to the preset's question.
     """
 
-    sampling: Sampling = Sampling()
+    sampling: SamplingParams = SamplingParams()
     max_tokens: int | None = None
     thinking: bool | None = None
     instructions: str = ""

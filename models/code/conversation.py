@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..qwen.cache import Cache
-from ..qwen.generate import Context, Generation, Sampling, generate
+from ..qwen.generate import Context, Generation, SamplingParams, generate
 from ..qwen.json_schema import JsonConstraint
 from ..qwen.prompt import NEXT_TURN, asking, opening, split_reasoning
 from ..qwen.tokenizer import typed
@@ -115,7 +115,7 @@ class Conversation:
         self,
         question: str,
         *,
-        sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+        sampling: SamplingParams = SamplingParams(),  # noqa: B008 - frozen
         max_tokens: int = 512,
         thinking: bool | None = None,
         schema: dict | None = None,

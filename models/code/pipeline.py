@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from ..source.reading import Sampling, VideoSource
+from ..source.reading import FrameSampling, VideoSource
 from ..source.sampled import SampledVideo, TimedFrames
 from ..source.sampling import fit_size
 from ..video.extraction import CHUNK, extract
@@ -34,7 +34,7 @@ class CodeConfig(CodeOptions):
     """
 
     mode: str = "thumbnail"
-    sampling: Sampling = field(default_factory=Sampling.by_fps)
+    sampling: FrameSampling = field(default_factory=FrameSampling.by_fps)
     area: int = 512 * 512
     vectors: str = "search"
     policy: str = "adaptive"

@@ -13,7 +13,7 @@ from ..evaluation.paired import plain
 from ..progress import TerminalProgress
 from ..qwen.generate import GREEDY
 from ..qwen.placement import load_placed
-from ..source.reading import Sampling, VideoSource
+from ..source.reading import FrameSampling, VideoSource
 from ..synthetic.clip_files import sampled_frames, seeds_of, write_clip
 from ..synthetic.ground_truth import truth_of
 from ..synthetic.painted_clip import write_demo
@@ -57,7 +57,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     write_clip(path, clip, RENDERED, TerminalProgress(f"rendering {path.name}"))
     model = load_placed(*embedded_pair())
     source = VideoSource.open(path)
-    code = watch(source, model, CodeConfig(sampling=Sampling.by_fps(FPS), area=SIDE**2))
+    code = watch(source, model, CodeConfig(sampling=FrameSampling.by_fps(FPS), area=SIDE**2))
     picture = folder / "demo_plan.png"
     save_picture(timeline_view(code.plan, source, cuts_of(source)), picture)
     print(f"clip     {path}, {clip.frames / clip.fps:.1f} s, never seen in training; --seed {number} makes it again")

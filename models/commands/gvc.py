@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..gvc.stream import describe, read_stream
 from ..progress import TerminalProgress
-from ..source.reading import Sampling, VideoSource
+from ..source.reading import FrameSampling, VideoSource
 from ..video.quality import compare
 
 
@@ -43,8 +43,8 @@ def show_comparison(arguments) -> int:
     size = (video.info.height, video.info.width)
     first, last = video.window()
     found = compare(
-        (picture for part in reference.frames(Sampling.all(), size) for picture in part.rgb),
-        (picture for part in video.frames(Sampling.all(), size) for picture in part.rgb),
+        (picture for part in reference.frames(FrameSampling.all(), size) for picture in part.rgb),
+        (picture for part in video.frames(FrameSampling.all(), size) for picture in part.rgb),
         TerminalProgress("compare"),
         last - first + 1,
     )

@@ -7,7 +7,7 @@ from ..drawing.views import metrics_view
 from ..errors import InputError
 from ..files import write_text
 from ..progress import TerminalProgress
-from ..source.reading import Sampling, VideoSource
+from ..source.reading import FrameSampling, VideoSource
 from ..video.measurement import Measurement, measure, measurement_in_words, measurements_csv
 from .video import check_folders, save_picture, warn, write_json
 
@@ -26,7 +26,7 @@ def add_commands(commands) -> None:
 def run_measure(arguments: argparse.Namespace) -> int:
     """Measure each clip; one that cannot be read is one line on standard error and exit code 2 at the end."""
     check_folders(arguments.json, arguments.csv, arguments.png)
-    sampling = Sampling.by_fps(arguments.fps) if arguments.fps else Sampling.all()
+    sampling = FrameSampling.by_fps(arguments.fps) if arguments.fps else FrameSampling.all()
     measured, failed = [], 0
     for clip in arguments.clips:
         try:
@@ -42,7 +42,7 @@ def run_measure(arguments: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def measure_clip(clip: str, sampling: Sampling, arguments, clips: int) -> Measurement:
+def measure_clip(clip: str, sampling: FrameSampling, arguments, clips: int) -> Measurement:
     source = VideoSource.open(clip)
     measurement = measure(source, sampling, TerminalProgress(source.info.name))
     warn(source.warnings)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..qwen import Qwen3VL
-from ..qwen.generate import Sampling
+from ..qwen.generate import SamplingParams
 from ..qwen.placement import load_placed
-from ..source.reading import Sampling as FrameSampling
+from ..source.reading import FrameSampling
 from ..weights import FPS, NAME, SIDE, embedded_pair
 
 EMBEDDED = f"{NAME}, which comes with CodecLens and knows only clips like those of `codeclens synth`"
@@ -52,12 +52,12 @@ def add_thinking_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def sampling_of(arguments: argparse.Namespace) -> Sampling:
+def sampling_of(arguments: argparse.Namespace) -> SamplingParams:
     """What the options of :func:`add_writing_options` ask for."""
     temperature = arguments.temperature
     if temperature is None:
         temperature = 0.0 if arguments.model is None else 0.7
-    return Sampling(
+    return SamplingParams(
         temperature=temperature,
         top_k=arguments.top_k,
         top_p=arguments.top_p,

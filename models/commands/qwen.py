@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..progress import TerminalProgress
 from ..qwen.config import read_vision_config
 from ..qwen.families import FAMILIES, read_text_config
-from ..qwen.generate import GREEDY, Sampling
+from ..qwen.generate import GREEDY, SamplingParams
 from ..qwen.gguf import read_gguf
 from ..qwen.loading import find_mmproj, load_qwen3vl
 from ..qwen.model_file import ModelFile
@@ -65,7 +65,7 @@ def _add_describe(commands) -> None:
 def run_describe(arguments) -> None:
     """Print the answer; whether it was cut off is said on standard error."""
     pictures = [_read_picture(path, arguments.image_tokens) for path in arguments.images]
-    sampling = GREEDY if arguments.greedy or arguments.model is None else Sampling(seed=arguments.seed)
+    sampling = GREEDY if arguments.greedy or arguments.model is None else SamplingParams(seed=arguments.seed)
     model = load_model(arguments, sees=bool(pictures), device=arguments.device)
     seen = encode_images(pictures, model, TerminalProgress("seeing"))
     answer = Conversation(model, seen, arguments.system).ask(

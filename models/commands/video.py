@@ -16,7 +16,7 @@ from ..drawing.views import most_moving, motion_view, timeline_view
 from ..errors import InputError
 from ..files import write_text, writing
 from ..progress import TerminalProgress
-from ..source.reading import Sampling, VideoSource, fit_size
+from ..source.reading import FrameSampling, VideoSource, fit_size
 from ..source.sampled import SampledVideo
 from ..video import planning
 from ..video.cuts import Cuts, cuts_of
@@ -167,7 +167,7 @@ def read_costs(path: str) -> list:
 def search_clip(clip: str, arguments) -> Primitives:
     """The primitives of one clip, read as the options ask."""
     source = VideoSource.open(clip)
-    sampling = Sampling.by_fps(arguments.fps) if arguments.fps else Sampling.all()
+    sampling = FrameSampling.by_fps(arguments.fps) if arguments.fps else FrameSampling.all()
     size = fit_size(source.info.width, source.info.height, arguments.side**2)
     video = SampledVideo(source, sampling, size)
     return extract(video, arguments.source, progress=TerminalProgress(video.name))

@@ -10,7 +10,7 @@ from ..code.modes.pictures import shrink
 from ..code.visual_code import Segment, VisualCode
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from ..source.reading import Frames, Sampling, VideoSource
+from ..source.reading import Frames, FrameSampling, VideoSource
 from ..source.sampling import CELL
 from ..video.gop import I
 from ..video.tokens import MODES
@@ -172,7 +172,7 @@ def code_view(
     Frames are read forwards and one chunk at a time. Raises InputError where a frame of the code is not there.
     """
     times = [seconds for segment in code for seconds in segment.pts]
-    return draw_code(code, source.frames(Sampling.at_times(times), code.plan.size, progress=progress), width)
+    return draw_code(code, source.frames(FrameSampling.at_times(times), code.plan.size, progress=progress), width)
 
 
 def draw_code(code: VisualCode, frames: Iterable[Frames], width: int = 1600) -> Image.Image:

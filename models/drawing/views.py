@@ -5,7 +5,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
-from ..source.reading import Frames, Sampling, VideoSource
+from ..source.reading import Frames, FrameSampling, VideoSource
 from ..video.cuts import Cuts
 from ..video.gop import GopPlan
 from ..video.measurement import Measurement
@@ -47,7 +47,7 @@ def metrics_view(measurement: Measurement, source: VideoSource, progress: Progre
 
 def read_again(source: VideoSource, pts, index, size: tuple[int, int], progress: Progress) -> Frames:
     """The frames at times ``pts`` of ``source``; InputError where they are not those numbered ``index``."""
-    frames = source.read(Sampling.at_times(pts), size, progress)
+    frames = source.read(FrameSampling.at_times(pts), size, progress)
     if not np.array_equal(frames.index, index):
         raise InputError(f"{source.info.name} is not the video of these primitives; connect the same one, or run again")
     return frames

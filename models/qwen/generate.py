@@ -28,7 +28,7 @@ what is not allowed at -inf. Called once per token, in order, so it may keep a g
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingParams:
     """How the next token is chosen. The defaults are those that Qwen publishes for Qwen3-VL Instruct.
 
     Applied in this order: repetition penalty (Keskar et al. 2019, arXiv 1909.05858, section 4.1; over text read and
@@ -55,7 +55,7 @@ class Sampling:
             raise InputError(f"sampling: repetition_penalty is {self.repetition_penalty}; it must be above 0")
 
 
-GREEDY = Sampling(temperature=0, presence_penalty=0)
+GREEDY = SamplingParams(temperature=0, presence_penalty=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def generate(
     context: Context,
     decode: Callable[[Sequence[int]], str],
     stop: Collection[int],
-    sampling: Sampling = Sampling(),
+    sampling: SamplingParams = SamplingParams(),
     max_tokens: int = 512,
     on_text: Callable[[str], None] | None = None,
     constrain: Constrain | None = None,
@@ -179,9 +179,9 @@ def generate(
 
 
 class Sampler:
-    """Chooses tokens as :class:`Sampling` says, with a random generator of its own on the CPU."""
+    """Chooses tokens as :class:`SamplingParams` says, with a random generator of its own on the CPU."""
 
-    def __init__(self, sampling: Sampling, read_ids: Sequence[int] = ()):
+    def __init__(self, sampling: SamplingParams, read_ids: Sequence[int] = ()):
         self.sampling = sampling
         self.generator = torch.Generator().manual_seed(sampling.seed)
         self.seen = sorted(set(read_ids))
@@ -262,3 +262,6 @@ class TextStream:
             self.pieces.append(piece)
             if self.on_text is not None:
                 self.on_text(piece)
+
+
+Sampling = SamplingParams

@@ -16,9 +16,9 @@ from .colour import resize_rgb
 from .containers import ContainerReader
 from .info import Losses, Timeline, VideoInfo
 from .pictures import JPEG, is_picture
-from .sampling import Sampling, fit_size
+from .sampling import FrameSampling, Sampling, fit_size
 
-__all__ = ["Frames", "Sampling", "VideoInfo", "VideoSource", "fit_size"]
+__all__ = ["Frames", "FrameSampling", "Sampling", "VideoInfo", "VideoSource", "fit_size"]
 
 MOST_OF_A_JPEG = 1 << 26
 CHUNK_BYTES = 1 << 28
@@ -137,7 +137,7 @@ class VideoSource:
 
     def frames(
         self,
-        sampling: Sampling | None = None,
+        sampling: FrameSampling | None = None,
         size: tuple[int, int] | None = None,
         chunk: int = 32,
         progress: Progress = no_progress,
@@ -157,7 +157,7 @@ class VideoSource:
         """
         timeline = self.timeline(progress)
         first, last = self.window()
-        wanted = first + (sampling or Sampling()).select(timeline.pts[first : last + 1])
+        wanted = first + (sampling or FrameSampling()).select(timeline.pts[first : last + 1])
         size = tuple(size or (self.info.height, self.info.width))
         chunk = max(1, min(chunk, CHUNK_BYTES // (size[0] * size[1] * 3)))
         losses = Losses()
@@ -181,7 +181,7 @@ class VideoSource:
 
     def read(
         self,
-        sampling: Sampling | None = None,
+        sampling: FrameSampling | None = None,
         size: tuple[int, int] | None = None,
         progress: Progress = no_progress,
     ) -> Frames:

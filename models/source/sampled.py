@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..progress import Progress, no_progress
 from .reading import Frames, VideoSource
-from .sampling import Sampling
+from .sampling import FrameSampling
 
 HELD_BYTES = 512 << 20
 """Decoded frames up to this much, of all videos together, are held to be read again."""
@@ -25,7 +25,7 @@ class SampledVideo:
     """
 
     source: VideoSource
-    sampling: Sampling
+    sampling: FrameSampling
     size: tuple[int, int]
 
     @property

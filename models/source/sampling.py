@@ -15,7 +15,7 @@ CLOCK_SLACK = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class FrameSampling:
     """A rule that picks frames by their presentation times. Build it with one of the class methods.
 
     Attributes:
@@ -27,7 +27,7 @@ class Sampling:
     value: float | tuple[float, ...] = 2.0
 
     @classmethod
-    def by_fps(cls, fps: float = 2.0) -> "Sampling":
+    def by_fps(cls, fps: float = 2.0) -> "FrameSampling":
         """The frame on screen at every 1/fps seconds from the first frame on; each frame at most once.
 
         A source that holds one picture for longer than 1/fps gives it once, with its own time: with variable frame rate
@@ -38,26 +38,26 @@ class Sampling:
         return cls("fps", float(fps))
 
     @classmethod
-    def by_count(cls, count: int) -> "Sampling":
+    def by_count(cls, count: int) -> "FrameSampling":
         """``count`` frames spread evenly over the frame numbers, first and last included; all if there are fewer."""
         if count < 1:
             raise InputError(f"sampling {count} frames is not possible: give a count of at least 1")
         return cls("count", int(count))
 
     @classmethod
-    def every(cls, step: int) -> "Sampling":
+    def every(cls, step: int) -> "FrameSampling":
         """Frames 0, step, 2 * step, ..."""
         if step < 1:
             raise InputError(f"sampling every {step} frames is not possible: give a step of at least 1")
         return cls("every", int(step))
 
     @classmethod
-    def all(cls) -> "Sampling":
+    def all(cls) -> "FrameSampling":
         """Every frame."""
         return cls("all", 0)
 
     @classmethod
-    def at_times(cls, seconds: Iterable[float]) -> "Sampling":
+    def at_times(cls, seconds: Iterable[float]) -> "FrameSampling":
         """The frames on screen at ``seconds`` of the source's clock, each at most once; the first before its start."""
         return cls("times", tuple(float(moment) for moment in seconds))
 
@@ -101,3 +101,6 @@ def fit_size(width: int, height: int, area: int = 512 * 512, multiple: int = CEL
 
     h, w = min(around, key=error)
     return h * multiple, w * multiple
+
+
+Sampling = FrameSampling

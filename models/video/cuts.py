@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..progress import Progress, no_progress
-from ..source.reading import Sampling, VideoSource
+from ..source.reading import FrameSampling, VideoSource
 
 THUMBNAIL = (36, 64)
 """Height and width at which pictures are compared."""
@@ -141,7 +141,7 @@ def _windows(source, progress) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[i
     """Yield (frame numbers, thumbnails, the part in which to decide); these parts cover each frame once."""
     numbers, thumbnails = np.empty(0, np.int64), np.empty((0, *THUMBNAIL, 3), np.uint8)
     begin = 0
-    for part in source.frames(Sampling.all(), THUMBNAIL, chunk=OVERLAP, progress=progress):
+    for part in source.frames(FrameSampling.all(), THUMBNAIL, chunk=OVERLAP, progress=progress):
         numbers = np.concatenate([numbers, part.index])
         thumbnails = np.concatenate([thumbnails, part.rgb])
         if len(numbers) >= WINDOW:

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..source.colour import resize_rgb
-from ..source.reading import Sampling, VideoSource, fit_size
+from ..source.reading import FrameSampling, VideoSource, fit_size
 from .cuts import cuts_of
 from .metrics import METRICS, ClipFacts, Metric, Step, drift_curve, flicker_curve
 
@@ -76,7 +76,9 @@ class Measurement:
         }
 
 
-def measure(source: VideoSource, sampling: Sampling | None = None, progress: Progress = no_progress) -> Measurement:
+def measure(
+    source: VideoSource, sampling: FrameSampling | None = None, progress: Progress = no_progress
+) -> Measurement:
     """Measure the frames of ``source`` in its trim window; peak memory does not grow with its length.
 
     Args:
@@ -86,7 +88,7 @@ def measure(source: VideoSource, sampling: Sampling | None = None, progress: Pro
     Raises:
         InputError: the source cannot be read, or no frame of it lies in the trim window.
     """
-    sampling = sampling or Sampling.all()
+    sampling = sampling or FrameSampling.all()
     first, last = source.window()
     positions = first + sampling.select(source.timeline().pts[first : last + 1])
     shots = _shot_starts(source, positions, progress)

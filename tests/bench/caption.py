@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from codeclens.models.source.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.reading import FrameSampling, VideoSource, fit_size
 from support.gguf_files import SHAPES, write_pair
 from support.machine import describe_machine
 
@@ -85,7 +85,7 @@ def joined_clip(clips: Path, folder: Path, seconds: float) -> Path:
             if not count:
                 break
             try:
-                rgb = VideoSource.open(str(source), duration=5.0).read(Sampling.by_fps(24), (480, 854)).rgb[:count]
+                rgb = VideoSource.open(str(source), duration=5.0).read(FrameSampling.by_fps(24), (480, 854)).rgb[:count]
             except ValueError as error:
                 print(f"left out: {error}")
                 continue
@@ -178,7 +178,7 @@ def compare_with_llama(clip: Path, model: Path, mmproj: Path, ours: dict, fps: f
 
 def frames_as_images(clip: Path, folder: Path, fps: float) -> list[Path]:
     source = VideoSource.open(str(clip))
-    frames = source.read(Sampling.by_fps(fps), fit_size(source.info.width, source.info.height))
+    frames = source.read(FrameSampling.by_fps(fps), fit_size(source.info.width, source.info.height))
     paths = []
     for number, rgb in zip(frames.index, np.asarray(frames.rgb), strict=True):
         paths.append(folder / f"{number:06d}.png")

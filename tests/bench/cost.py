@@ -31,7 +31,7 @@ from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.errors import InputError
 from codeclens.models.qwen.generate import GREEDY
 from codeclens.models.qwen.placement import load_placed
-from codeclens.models.source.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.reading import FrameSampling, VideoSource, fit_size
 from codeclens.models.source.sampled import SampledVideo
 from codeclens.models.synthetic.clip_files import seeds_of, write_clips
 from codeclens.models.video.content import content_of
@@ -122,7 +122,7 @@ def held_out(arguments, folder: Path) -> list[Path]:
 
 def measure(clip: Path, model, calibration, side: int, fps: float, answer_tokens: int) -> list[Run]:
     """Plan a clip, predict every mode, then do it, each from a newly opened file."""
-    source, sampling = VideoSource.open(str(clip)), Sampling.by_fps(fps)
+    source, sampling = VideoSource.open(str(clip)), FrameSampling.by_fps(fps)
     size = fit_size(source.info.width, source.info.height, side**2)
     began = time.perf_counter()
     decided = plan(extract(SampledVideo(source, sampling, size)))

@@ -26,7 +26,7 @@ from codeclens.models.evaluation.report import evaluation_page, lost_plans
 from codeclens.models.evaluation.router import ROUTER, route
 from codeclens.models.evaluation.statistics import summarise, table
 from codeclens.models.qwen.placement import load_placed
-from codeclens.models.source.reading import Sampling
+from codeclens.models.source.reading import FrameSampling
 from codeclens.models.synthetic.clip_files import seeds_of, write_clips
 from codeclens.models.weights import FPS, NAME, SIDE, embedded_pair
 from support.machine import describe_machine
@@ -86,7 +86,7 @@ def evaluate_part(part: tuple) -> Evaluation:
     seeds = seeds_of("test", first, count)
     index = write_clips(Path(folder) / f"{first}", seeds, (SIDE, SIDE), sample_fps=FPS, content=content)
     tasks = [task for task in read_tasks(index) if content is None or task.kind == content]
-    config = CodeConfig(sampling=Sampling.by_fps(FPS), area=SIDE**2)
+    config = CodeConfig(sampling=FrameSampling.by_fps(FPS), area=SIDE**2)
     return evaluate(tasks, load_placed(*embedded_pair(), "cpu"), modes, config)
 
 

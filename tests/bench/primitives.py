@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from codeclens.models.errors import InputError
-from codeclens.models.source.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.reading import FrameSampling, VideoSource, fit_size
 from codeclens.models.video.motion import PENALTY, search
 from codeclens.models.video.planning import plan_from_costs
 from support.block_search import exhaustive_frame
@@ -86,7 +86,7 @@ def main():
     for path in sorted(path for path in options.clips.iterdir() if path.suffix not in (".json", ".md", "")):
         try:
             source = VideoSource.open(path)
-            rgb = source.read(Sampling.by_fps(options.fps), fit_size(source.info.width, source.info.height)).rgb
+            rgb = source.read(FrameSampling.by_fps(options.fps), fit_size(source.info.width, source.info.height)).rgb
         except InputError as error:
             print(f"{path.name:34}{error}")
             continue

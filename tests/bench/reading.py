@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from codeclens.models.errors import InputError
-from codeclens.models.source.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.reading import FrameSampling, VideoSource, fit_size
 from codeclens.models.video.bitstream import bitstream_primitives
 from codeclens.models.video.cuts import find_cuts
 from support.clips import encode, repeat, scene
@@ -27,7 +27,7 @@ from support.machine import describe_machine
 MEASURE = """
 import sys, time
 from pathlib import Path
-from codeclens.models.source.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.reading import FrameSampling, VideoSource, fit_size
 
 def peak():
     # Not ru_maxrss: a child process begins with its parent's.
@@ -36,7 +36,7 @@ def peak():
 source = VideoSource.open(sys.argv[1])
 size = fit_size(source.info.width, source.info.height)
 before, begin = peak(), time.perf_counter()
-count = sum(len(part) for part in source.frames(Sampling.by_fps(2), size))
+count = sum(len(part) for part in source.frames(FrameSampling.by_fps(2), size))
 print(count, (peak() - before) // 1024, time.perf_counter() - begin)
 """
 
@@ -60,11 +60,11 @@ def bench(path: Path):
     count, length = len(source.timeline().pts), source.timeline().end
 
     def vectors():
-        bitstream_primitives(source, source.read(Sampling.by_fps(2), size))
+        bitstream_primitives(source, source.read(FrameSampling.by_fps(2), size))
 
-    every = seconds(lambda: source.read(Sampling.all(), (36, 64)))
-    two = seconds(lambda: source.read(Sampling.by_fps(2), size))
-    eight = seconds(lambda: source.read(Sampling.by_count(8), size))
+    every = seconds(lambda: source.read(FrameSampling.all(), (36, 64)))
+    two = seconds(lambda: source.read(FrameSampling.by_fps(2), size))
+    eight = seconds(lambda: source.read(FrameSampling.by_count(8), size))
     cuts = seconds(lambda: find_cuts(source))
     try:
         coded = f"{count / seconds(vectors):6.0f}"

@@ -10,7 +10,7 @@ from codeclens.models.evaluation.router import route
 from codeclens.models.evaluation.statistics import summarise, table
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.qwen.placement import compute_dtype
-from codeclens.models.source.reading import Sampling
+from codeclens.models.source.reading import FrameSampling
 from codeclens.models.synthetic.clip_files import seeds_of, write_clips
 
 MODEL, MMPROJ = "tiny-tied-Q4_K_M.gguf", "mmproj-tiny-tied-F16.gguf"
@@ -50,7 +50,7 @@ def test_node_says_what_the_library_says_and_writes_the_page(comfyui, prompt, qw
     result = comfyui.run(nodes)
     assert result.error is None
     model = load_qwen3vl(qwen3vl_fixtures / "tiny-tied" / MODEL, dtype=compute_dtype("cpu"))
-    found = evaluate(read_tasks(index), model, MODES, CodeConfig(sampling=Sampling.by_fps(4.0), area=128 * 128))
+    found = evaluate(read_tasks(index), model, MODES, CodeConfig(sampling=FrameSampling.by_fps(4.0), area=128 * 128))
     expected = summarise(found.outcomes, route(found.outcomes, found.plans))
     shown = result.outputs["evaluate"]["text"][0]
     assert shown.splitlines()[0] == table(expected).splitlines()[0]

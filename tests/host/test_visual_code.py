@@ -12,7 +12,7 @@ from codeclens.models.drawing.code import code_view
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.qwen.generate import GREEDY
 from codeclens.models.qwen.placement import compute_dtype
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.synthetic.painted_clip import write_demo
 from PIL import Image
 from support.workflow import load_workflow, nodes_of, to_prompt
@@ -82,7 +82,7 @@ def asking(*questions, **options):
 def outside(demo, qwen3vl_fixtures):
     """The same model and clip without the host."""
     model = load_qwen3vl(qwen3vl_fixtures / "tiny-tied" / MODEL, dtype=compute_dtype("cpu"))
-    config = CodeConfig(sampling=Sampling.by_fps(1.0), area=AREA)
+    config = CodeConfig(sampling=FrameSampling.by_fps(1.0), area=AREA)
     return model, watch(VideoSource.open(str(demo)), model, config)
 
 

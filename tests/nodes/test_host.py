@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from codeclens.models.source.reading import Sampling
+from codeclens.models.source.reading import FrameSampling
 from support.clips import encode, numbered
 
 
@@ -64,7 +64,7 @@ def test_pending_edits_are_what_is_read_and_it_is_said(host, tmp_path):
     cropped = torch.from_numpy(numbered(6, 64, 96)[:, 8:40, 16:48]).float() / 255
     video = FileVideo(path, cropped)
     source, images = host.video_source(video)
-    frames = source.read(Sampling.all())
+    frames = source.read(FrameSampling.all())
     assert np.array_equal(frames.rgb, numbered(6, 64, 96)[:, 8:40, 16:48]) and np.allclose(np.diff(frames.pts), 0.1)
     assert images is cropped and len(source.warnings) == 1 and "read as edited" in source.warnings[0]
     shot = SimpleNamespace(first=2, last=4, start=0.2, end=0.5)

@@ -9,7 +9,7 @@ from codeclens.models.code.conversation import converse
 from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.qwen.generate import GREEDY
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.synthetic.clip_files import sampled_frames
 from codeclens.models.synthetic.ground_truth import truth_of
 from codeclens.models.synthetic.questions import write_caption, write_questions
@@ -31,7 +31,7 @@ def said_and_true(number: int, model) -> list[dict]:
         kinds.setdefault(question.kind, question)
     pictures = np.stack(list(render(clip, (SIDE, SIDE))))
     source = VideoSource.from_images(torch.from_numpy(pictures).float() / 255, clip.fps)
-    code = watch(source, model, CodeConfig(sampling=Sampling.by_fps(FPS), area=SIDE**2))
+    code = watch(source, model, CodeConfig(sampling=FrameSampling.by_fps(FPS), area=SIDE**2))
     reading = converse(model, code)
     reading.read()
     asked = [("Describe the video.", write_caption(clip, truth))]

@@ -7,7 +7,7 @@ import torch
 from codeclens.models.code.conversation import Conversation, converse
 from codeclens.models.code.encoding import encode_images, encode_video
 from codeclens.models.errors import InputError
-from codeclens.models.qwen.generate import GREEDY, Sampling
+from codeclens.models.qwen.generate import GREEDY, SamplingParams
 from codeclens.models.qwen.prompt import split_reasoning
 from support.frames import frames_of, noise, plan_for
 
@@ -118,7 +118,7 @@ def test_the_same_seed_gives_the_same_text(tiny_model, code):
     shared = converse(tiny_model, code)
     shared.read()
     texts = [
-        shared.fork().ask("What?", sampling=Sampling(seed=seed, temperature=1.5), max_tokens=16).text
+        shared.fork().ask("What?", sampling=SamplingParams(seed=seed, temperature=1.5), max_tokens=16).text
         for seed in (1, 1, 2)
     ]
     assert texts[0] == texts[1] != texts[2]

@@ -18,7 +18,7 @@ from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.qwen.generate import GREEDY
 from codeclens.models.qwen.placement import reading_bytes, seeing_bytes
 from codeclens.models.source import sampled
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.video.planning import plan_from_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ def source():
 
 
 def small(**options):
-    return CodeConfig(**({"area": 96 * 128, "sampling": Sampling.all(), "rule": {"gamma": 1e6}} | options))
+    return CodeConfig(**({"area": 96 * 128, "sampling": FrameSampling.all(), "rule": {"gamma": 1e6}} | options))
 
 
 def planned(count=20, size=(256, 256), **rule):
@@ -94,7 +94,7 @@ def test_vision_is_timed_by_the_batches_that_are_encoded(tiny_model, monkeypatch
 
     monkeypatch.setattr(pictures, "encode_pictures", record)
     plan = planned(45, cap=1 if mode != "thumbnail" else 3)
-    frames = VideoSource.from_images(np.zeros((45, 256, 256, 3), np.uint8), 2.0).frames(Sampling.all(), (256, 256))
+    frames = VideoSource.from_images(np.zeros((45, 256, 256, 3), np.uint8), 2.0).frames(FrameSampling.all(), (256, 256))
     encoding.encode_video(frames, plan, tiny_model, mode, pair_thumbnails=pair)
     assert len(batches) > 1
     config = small(mode=mode, pair_thumbnails=pair)

@@ -10,7 +10,7 @@ from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.errors import InputError
 from codeclens.models.qwen.generate import GREEDY
 from codeclens.models.source import sampled
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.video.planning import plan
 from codeclens.models.video.primitives import primitives
 
@@ -28,12 +28,12 @@ def source():
 
 
 def small(**options):
-    return CodeConfig(**({"area": 128 * 192, "sampling": Sampling.all(), "rule": {"gamma": 2e6}} | options))
+    return CodeConfig(**({"area": 128 * 192, "sampling": FrameSampling.all(), "rule": {"gamma": 2e6}} | options))
 
 
 def test_the_code_follows_the_plan(tiny_model, source):
     code = watch(source, tiny_model, small())
-    found = primitives(source.frames(Sampling.all(), (128, 192)))
+    found = primitives(source.frames(FrameSampling.all(), (128, 192)))
     expected = plan(found, gamma=2e6)
     assert code.plan.to_json() == expected.to_json()
     assert [segment.kind for segment in code] == ["PI"[kind] for kind in expected.kind]

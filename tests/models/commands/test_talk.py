@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from codeclens.__main__ import main
 from codeclens.models.commands.model import add_looking_options, add_model_options, sampling_of_clips, side_of
-from codeclens.models.source.reading import Sampling
+from codeclens.models.source.reading import FrameSampling
 from codeclens.models.video.tokens import MODES
 from support.clips import encode
 
@@ -139,5 +139,5 @@ def test_clips_are_sampled_as_suits_the_model(model, side, fps):
     add_model_options(parser)
     add_looking_options(parser)
     arguments = parser.parse_args(["--model", model] if model else [])
-    assert (side_of(arguments), sampling_of_clips(arguments)) == (side, Sampling.by_fps(fps))
-    assert sampling_of_clips(parser.parse_args(["--fps", "0"])) == Sampling.all()
+    assert (side_of(arguments), sampling_of_clips(arguments)) == (side, FrameSampling.by_fps(fps))
+    assert sampling_of_clips(parser.parse_args(["--fps", "0"])) == FrameSampling.all()

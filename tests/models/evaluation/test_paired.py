@@ -19,7 +19,7 @@ from codeclens.models.evaluation.report import evaluation_page, lost_plans
 from codeclens.models.evaluation.statistics import area_under_curve, clip_names, compare, discrimination, summarise
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.qwen.generate import GREEDY
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.synthetic.clip_files import seeds_of, write_clips
 from codeclens.models.training.architecture import TinyQwen3VL, tiny_config
 from codeclens.models.training.examples import corpus
@@ -30,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-HOW = CodeConfig(sampling=Sampling.by_fps(4), area=128 * 128, rule={"gamma": "auto"})
+HOW = CodeConfig(sampling=FrameSampling.by_fps(4), area=128 * 128, rule={"gamma": "auto"})
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import pytest
 import torch
 from codeclens.models.errors import InputError
 from codeclens.models.qwen.cache import Cache
-from codeclens.models.qwen.generate import GREEDY, Context, Sampler, Sampling, TextStream, generate
+from codeclens.models.qwen.generate import GREEDY, Context, Sampler, SamplingParams, TextStream, generate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 VOCABULARY, WIDTH, LAYERS, HEADS, HEAD_DIM = 50, 32, 2, 2, 32
-VARIED = Sampling(temperature=0, presence_penalty=1000)
+VARIED = SamplingParams(temperature=0, presence_penalty=1000)
 
 
 class SmallTextModel(torch.nn.Module):
@@ -145,7 +145,7 @@ def test_same_seed_same_text_and_the_global_generator_is_left_alone():
     def write(seed):
         context = new_context()
         context.read_ids([1, 2, 3])
-        sampling = Sampling(temperature=8.0, top_k=0, top_p=1.0, presence_penalty=0.0, seed=seed)
+        sampling = SamplingParams(temperature=8.0, top_k=0, top_p=1.0, presence_penalty=0.0, seed=seed)
         return generate(context, decode, stop=(), sampling=sampling, max_tokens=20).ids
 
     torch.manual_seed(0)
@@ -225,11 +225,11 @@ def reference_weights(logits, sampling):
 )
 def test_candidates_are_those_of_the_definitions(seed, temperature, top_k, top_p, min_p):
     logits = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 3
-    sampling = Sampling(temperature, top_k, top_p, min_p, presence_penalty=0.0)
+    sampling = SamplingParams(temperature, top_k, top_p, min_p, presence_penalty=0.0)
     ids, weights = Sampler(sampling).candidates(logits)
     expected = reference_weights(logits.double(), sampling)
     if set(ids.tolist()) != set(expected):  # only where a threshold falls on a rounding error
-        near = Sampling(temperature, top_k, min(1, top_p + 1e-5), max(0, min_p - 1e-5))
+        near = SamplingParams(temperature, top_k, min(1, top_p + 1e-5), max(0, min_p - 1e-5))
         assert set(ids.tolist()) <= set(reference_weights(logits.double(), near))
     else:
         total = sum(expected.values())
@@ -243,7 +243,7 @@ def test_candidates_are_those_of_the_definitions(seed, temperature, top_k, top_p
 
 def test_choices_follow_the_weights():
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
-    sampler = Sampler(Sampling(1.0, 0, 1.0, presence_penalty=0.0, seed=3))
+    sampler = Sampler(SamplingParams(1.0, 0, 1.0, presence_penalty=0.0, seed=3))
     counts = torch.bincount(torch.tensor([sampler.choose(logits) for _ in range(8000)]), minlength=4)
     expected = logits.softmax(0) * 8000
     assert float(((counts - expected) ** 2 / expected).sum()) < 16.3  # chi square, 3 degrees, p = 0.001
@@ -251,7 +251,7 @@ def test_choices_follow_the_weights():
 
 def test_penalties():
     logits = torch.tensor([2.0, -1.0, 3.0, 0.5])
-    sampler = Sampler(Sampling(0, repetition_penalty=2.0, presence_penalty=0.25), read_ids=[0, 1])
+    sampler = Sampler(SamplingParams(0, repetition_penalty=2.0, presence_penalty=0.25), read_ids=[0, 1])
     assert sampler._penalised(logits).tolist() == [1.0, -2.0, 3.0, 0.5]
     assert sampler.choose(logits) == 2
     assert sampler._penalised(logits).tolist() == [1.0, -2.0, 1.25, 0.5]
@@ -264,7 +264,7 @@ def test_penalties():
 )
 def test_impossible_sampling_is_refused(name, value):
     with pytest.raises(InputError, match=name):
-        Sampling(**{name: value})
+        SamplingParams(**{name: value})
 
 
 @settings(deadline=None, max_examples=100)

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 from codeclens.models.source.clocks import Stamps, read_clock
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.clips import encode, number_of, numbered
@@ -37,11 +37,11 @@ def with_times(data: bytes, change, container="mp4") -> bytes:
 @pytest.mark.parametrize("rate", [10, 25, Fraction(30000, 1001)])
 def test_b_frames_in_containers_without_presentation_times(container, codec, rate):
     source = VideoSource.open(encode(numbered(45), codec=codec, container=container, options=B_FRAMES, fps=rate))
-    frames = source.read(Sampling.all())
+    frames = source.read(FrameSampling.all())
     assert numbers(frames) == list(frames.index) == list(range(45)) and source.warnings == []
     assert np.allclose(frames.pts - frames.pts[0], np.arange(45) / float(rate), atol=0.0011)
-    assert numbers(source.read(Sampling.every(7))) == list(range(0, 45, 7))
-    assert numbers(source.read(Sampling.by_fps(2))) == list(source.read(Sampling.by_fps(2)).index)
+    assert numbers(source.read(FrameSampling.every(7))) == list(range(0, 45, 7))
+    assert numbers(source.read(FrameSampling.by_fps(2))) == list(source.read(FrameSampling.by_fps(2)).index)
 
 
 def test_presentation_times_that_are_decoding_times():
@@ -52,7 +52,7 @@ def test_presentation_times_that_are_decoding_times():
     with av.open(io.BytesIO(data)) as container:
         truth = [number_of(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     source = VideoSource.open(data)
-    assert numbers(source.read(Sampling.all())) == truth and len(truth) >= 38 and source.warnings == []
+    assert numbers(source.read(FrameSampling.all())) == truth and len(truth) >= 38 and source.warnings == []
 
 
 @pytest.mark.parametrize("options", [{"bf": "0"}, B_FRAMES])
@@ -68,7 +68,7 @@ def test_mpegts_across_the_wrap_of_its_clock(options, before):
         container_options={"muxdelay": "0", "muxpreload": "0"},
     )
     source = VideoSource.open(data)
-    frames = source.read(Sampling.all())
+    frames = source.read(FrameSampling.all())
     assert numbers(frames) == list(range(60)) and source.warnings == []
     assert np.allclose(np.diff(frames.pts), 0.04)
 
@@ -82,10 +82,10 @@ def test_joined_mpegts_loses_nothing(options, starts):
         return encode(rgb, container="mpegts", ticks=ticks, time_base="1/90000", options=options)
 
     source = VideoSource.open(b"".join(part(*each) for each in enumerate(starts)))
-    frames = source.read(Sampling.all())
+    frames = source.read(FrameSampling.all())
     assert numbers(frames) == list(range(30 * len(starts))) and source.warnings == []
     assert np.allclose(np.diff(frames.pts), 0.04, atol=1e-4)
-    assert numbers(source.read(Sampling.every(11))) == list(range(0, 30 * len(starts), 11))
+    assert numbers(source.read(FrameSampling.every(11))) == list(range(0, 30 * len(starts), 11))
 
 
 @pytest.mark.parametrize("container, codec", [
@@ -106,7 +106,7 @@ def test_recordings_that_pause_are_whole(container, codec, seed):
     source = VideoSource.open(
         encode(numbered(60), codec=codec, container=container, ticks=ticks, time_base="1/1000", fps=30, options=options)
     )
-    frames = source.read(Sampling.all())
+    frames = source.read(FrameSampling.all())
     assert numbers(frames) == list(range(60)) and source.warnings == []
     assert np.allclose(np.diff(frames.pts), np.diff(ticks) / 1000, atol=0.0011)
 
@@ -156,6 +156,6 @@ def test_a_leap_is_closed_only_where_the_data_breaks_off():
 
 def test_times_from_the_shared_faults(faults):
     wrap = VideoSource.open(faults / "video/03_ts_wrap_negative_pts/wrap.ts")
-    assert len(wrap.read(Sampling.all(), size=(64, 96))) == 120
+    assert len(wrap.read(FrameSampling.all(), size=(64, 96))) == 120
     doubled = VideoSource.open(faults / "video/06_vfr_one_duplicate_time/vfr_dup1.mkv")
     assert doubled.timeline().pts[-1] == pytest.approx(23.927) and len(doubled.timeline().pts) == 120

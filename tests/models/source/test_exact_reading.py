@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 from codeclens.models.source.colour import to_rgb
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from support.random_encodes import random_encode, stamped_number, write
 
 GROUPS, EACH = 25, 12
@@ -37,11 +37,11 @@ def check(seed: int) -> bool:
         assert np.allclose(np.diff(pts), np.diff(made.ticks)[: len(pts) - 1] / 1000, atol=0.0011), (seed, made)
     begin, end = sorted(random.uniform(pts[0], pts[-1], 2))
     for sampling, window in (
-        (Sampling.every(int(random.integers(1, 30))), {}),
-        (Sampling.by_count(int(random.integers(1, 6))), {}),
-        (Sampling.at_times(random.uniform(pts[0], pts[-1], 3)), {}),
-        (Sampling.by_fps(2), {"start": max(0, begin), "duration": max(0.1, end - begin)}),
-        (Sampling.all(), {}),
+        (FrameSampling.every(int(random.integers(1, 30))), {}),
+        (FrameSampling.by_count(int(random.integers(1, 6))), {}),
+        (FrameSampling.at_times(random.uniform(pts[0], pts[-1], 3)), {}),
+        (FrameSampling.by_fps(2), {"start": max(0, begin), "duration": max(0.1, end - begin)}),
+        (FrameSampling.all(), {}),
     ):
         reading = VideoSource.open(data, **window) if window else source
         try:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from codeclens.models.errors import InputError
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from support.clips import animate, encode, number_of, numbered, repeat, scene
 
 B_FRAMES = {"bf": "3", "g": "12", "x264-params": "b-pyramid=normal"}
@@ -39,7 +39,7 @@ CONTAINERS = [
 @pytest.mark.parametrize("codec, container, options", CONTAINERS)
 def test_every_frame_comes_once_in_order_with_its_number_and_time(codec, container, options):
     source = VideoSource.open(encode(numbered(40), codec=codec, container=container, options=options))
-    frames = source.read(Sampling.all())
+    frames = source.read(FrameSampling.all())
     assert numbers(frames) == list(frames.index) == list(range(40))
     assert np.allclose(np.diff(frames.pts), 1 / 25, atol=0.0011)
     assert source.warnings == []
@@ -47,23 +47,23 @@ def test_every_frame_comes_once_in_order_with_its_number_and_time(codec, contain
 
 def test_avi_with_b_frames_has_times_without_usable_pts():
     data = encode(numbered(30), codec="mpeg4", container="avi", options={"bf": "2"}, fps=10)
-    frames = VideoSource.open(data).read(Sampling.all())
+    frames = VideoSource.open(data).read(FrameSampling.all())
     assert np.allclose(np.diff(frames.pts), 0.1) and frames.pts[0] <= 0.1
 
 
 def test_variable_frame_rate_keeps_its_own_times():
     ticks = np.cumsum([0, 33, 34, 500, 7, 33, 900, 16, 17, 33])
     source = VideoSource.open(encode(numbered(10), ticks=ticks, time_base="1/1000", fps=30))
-    frames = source.read(Sampling.all())
+    frames = source.read(FrameSampling.all())
     assert np.allclose(frames.pts, ticks / 1000) and numbers(frames) == list(range(10))
-    at_2_fps = source.read(Sampling.by_fps(2))
+    at_2_fps = source.read(FrameSampling.by_fps(2))
     assert list(at_2_fps.index) == [0, 2, 5]  # on screen at 0, 0.5, 1.0 and 1.5 s
 
 
 def test_first_time_need_not_be_zero():
     ticks = np.arange(10) * 40 + 5000
     frames = VideoSource.open(encode(numbered(10), ticks=ticks, time_base="1/1000", container="matroska")).read(
-        Sampling.all()
+        FrameSampling.all()
     )
     assert np.allclose(frames.pts, ticks / 1000) and list(frames.index) == list(range(10))
 
@@ -74,7 +74,7 @@ def test_rotation_is_applied(rotation):
     coded = np.ascontiguousarray(np.rot90(upright, -rotation // 90))
     source = VideoSource.open(encode(np.stack([coded] * 3), rotation=rotation, pix_fmt="yuv444p", options={"crf": "4"}))
     assert (source.info.height, source.info.width) == (64, 96) and source.info.rotation % 360 == rotation % 360
-    assert np.abs(source.read(Sampling.all()).rgb[0].astype(int) - upright).mean() < 4
+    assert np.abs(source.read(FrameSampling.all()).rgb[0].astype(int) - upright).mean() < 4
 
 
 def test_pixels_that_are_not_square_are_stretched():
@@ -93,7 +93,7 @@ def test_colours_are_right_in_8_and_10_bits(pix_fmt, depth):
     picture = np.zeros((64, 96, 3), np.uint8)
     picture[:, :32], picture[:, 32:64], picture[:, 64:] = (220, 40, 30), (30, 160, 60), (40, 60, 200)
     source = VideoSource.open(encode(np.stack([picture] * 2), pix_fmt=pix_fmt, options={"crf": "4"}))
-    rgb = source.read(Sampling.all()).rgb[0].astype(int)
+    rgb = source.read(FrameSampling.all()).rgb[0].astype(int)
     assert source.info.bit_depth == depth
     assert np.abs(rgb[:, 8:24] - picture[:, 8:24]).max() < 8 and np.abs(rgb[:, 40:56] - picture[:, 40:56]).max() < 8
 
@@ -129,8 +129,8 @@ def test_hdr_is_flagged():
 def test_odd_sizes():
     for height, width in ((63, 97), (1, 1), (33, 2)):
         source = VideoSource.open(encode(np.full((3, height, width, 3), 90, np.uint8), pix_fmt="yuv444p"))
-        assert source.read(Sampling.all()).rgb.shape == (3, height, width, 3)
-    assert VideoSource.open(animate(numbered(3, 33, 55))).read(Sampling.all()).rgb.shape == (3, 33, 55, 3)
+        assert source.read(FrameSampling.all()).rgb.shape == (3, height, width, 3)
+    assert VideoSource.open(animate(numbered(3, 33, 55))).read(FrameSampling.all()).rgb.shape == (3, 33, 55, 3)
 
 
 def test_the_default_stream_is_read_unless_another_is_named():
@@ -156,20 +156,20 @@ def test_two_streams_of_a_real_clip(clips):
 def test_animated_pictures_keep_their_delays(format, codec):
     delays = [100, 50, 200, 30, 100]
     source = VideoSource.open(animate(numbered(5), format=format, milliseconds=delays))
-    frames = source.read(Sampling.all())
+    frames = source.read(FrameSampling.all())
     assert source.info.codec == codec and numbers(frames) == list(range(5))
     assert np.allclose(frames.pts, np.cumsum([0] + delays[:-1]) / 1000)
     assert source.info.duration == pytest.approx(sum(delays) / 1000)
 
 
 def test_gif_delay_below_what_browsers_honour_is_a_tenth_of_a_second():
-    frames = VideoSource.open(animate(numbered(4), milliseconds=10)).read(Sampling.all())
+    frames = VideoSource.open(animate(numbered(4), milliseconds=10)).read(FrameSampling.all())
     assert np.allclose(frames.pts, [0, 0.1, 0.2, 0.3])
 
 
 def test_real_webp(clips):
     source = VideoSource.open(clips / "comfy_wan_fox.webp")
-    frames = source.read(Sampling.all(), size=(64, 96))
+    frames = source.read(FrameSampling.all(), size=(64, 96))
     assert len(frames) == 33 and np.allclose(np.diff(frames.pts), 0.062)
     assert (source.info.width, source.info.height) == (832, 480)
 
@@ -179,7 +179,7 @@ def test_every_real_clip_gives_its_frames_and_times(clips):
         if clip["file"].endswith(".webp") or clip["kind"][0] in ("corrupt", "truncated") or clip["w"] > 1000:
             continue
         source = VideoSource.open(clips / clip["file"])
-        frames = source.read(Sampling.all(), size=(32, 32))
+        frames = source.read(FrameSampling.all(), size=(32, 32))
         assert len(frames) == clip["frames_decoded"], clip["file"]
         assert np.allclose([frames.pts[0], frames.pts[-1]], clip["pts_first_last_s"], atol=1e-4), clip["file"]
         assert source.warnings == [], clip["file"]
@@ -188,9 +188,9 @@ def test_every_real_clip_gives_its_frames_and_times(clips):
 def test_pictures_in_memory_as_bytes_floats_and_tensors():
     rgb = numbered(6)
     for given in (rgb, rgb.astype(np.float32) / 255, torch.from_numpy(rgb), torch.from_numpy(rgb) / 255):
-        frames = VideoSource.from_images(given, fps=4).read(Sampling.all())
+        frames = VideoSource.from_images(given, fps=4).read(FrameSampling.all())
         assert np.array_equal(frames.rgb, rgb) and np.allclose(frames.pts, np.arange(6) / 4)
-    assert VideoSource.from_images(rgb, fps=4).read(Sampling.all(), size=(48, 64)).rgb.shape == (6, 48, 64, 3)
+    assert VideoSource.from_images(rgb, fps=4).read(FrameSampling.all(), size=(48, 64)).rgb.shape == (6, 48, 64, 3)
     with pytest.raises(InputError, match=r"shape \[96, 128, 3\]"):
         VideoSource.from_images(rgb[0], fps=4)
     with pytest.raises(InputError, match="0 frames per second"):
@@ -203,18 +203,18 @@ def test_path_bytes_and_buffer_read_the_same(tmp_path):
     path.write_bytes(data)
     buffer = io.BytesIO(data)
     buffer.seek(100)
-    reference = VideoSource.open(data).read(Sampling.all())
+    reference = VideoSource.open(data).read(FrameSampling.all())
     for source in (path, str(path), buffer):
-        assert np.array_equal(VideoSource.open(source).read(Sampling.all()).rgb, reference.rgb)
+        assert np.array_equal(VideoSource.open(source).read(FrameSampling.all()).rgb, reference.rgb)
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts", "avi"])
 def test_trim_window_keeps_times_and_numbers_of_the_whole(container):
     codec = "mpeg4" if container == "avi" else "libx264"
     data = encode(numbered(60), codec=codec, container=container, options={"bf": "2", "g": "10"})
-    whole = VideoSource.open(data).read(Sampling.all())
+    whole = VideoSource.open(data).read(FrameSampling.all())
     begin = whole.pts[0]
-    part = VideoSource.open(data, start=begin + 0.999, duration=0.5).read(Sampling.all())
+    part = VideoSource.open(data, start=begin + 0.999, duration=0.5).read(FrameSampling.all())
     inside = (whole.pts >= begin + 0.999 - 1e-6) & (whole.pts < begin + 1.499 - 1e-6)
     assert np.array_equal(part.index, whole.index[inside]) and np.array_equal(part.rgb, whole.rgb[inside])
     assert np.array_equal(part.pts, whole.pts[inside]) and numbers(part) == list(part.index)
@@ -222,8 +222,8 @@ def test_trim_window_keeps_times_and_numbers_of_the_whole(container):
 
 def test_chunks_hold_what_reading_at_once_holds():
     source = VideoSource.open(encode(numbered(30)))
-    whole = source.read(Sampling.every(3), size=(64, 96))
-    parts = list(source.frames(Sampling.every(3), size=(64, 96), chunk=4))
+    whole = source.read(FrameSampling.every(3), size=(64, 96))
+    parts = list(source.frames(FrameSampling.every(3), size=(64, 96), chunk=4))
     assert [len(part) for part in parts] == [4, 4, 2]
     assert np.array_equal(np.concatenate([part.rgb for part in parts]), whole.rgb)
 
@@ -231,7 +231,7 @@ def test_chunks_hold_what_reading_at_once_holds():
 def test_progress_is_told_of_every_frame_and_can_cancel():
     source = VideoSource.open(encode(numbered(30)))
     told = []
-    source.read(Sampling.all(), progress=lambda done, total: told.append((done, total)))
+    source.read(FrameSampling.all(), progress=lambda done, total: told.append((done, total)))
     assert len(told) > 30 and told[-1] == (30, 30)
 
     class Cancelled(Exception):
@@ -243,7 +243,7 @@ def test_progress_is_told_of_every_frame_and_can_cancel():
 
     with pytest.raises(Cancelled):
         source.read(progress=cancel)
-    assert len(source.read(Sampling.all())) == 30
+    assert len(source.read(FrameSampling.all())) == 30
 
 
 def test_wrong_inputs_are_one_sentence(tmp_path):
@@ -287,8 +287,8 @@ SPARSE = [
 @pytest.mark.parametrize("codec, container, options", SPARSE)
 def test_frames_left_undecoded_change_nothing(codec, container, options):
     source = VideoSource.open(encode(numbered(90, 64, 96), codec=codec, container=container, options=options))
-    whole = source.read(Sampling.all())
-    for sampling in (Sampling.every(7), Sampling.by_count(3), Sampling.every(40)):
+    whole = source.read(FrameSampling.all())
+    for sampling in (FrameSampling.every(7), FrameSampling.by_count(3), FrameSampling.every(40)):
         frames = source.read(sampling)
         assert np.array_equal(frames.index, sampling.select(whole.pts))
         assert np.array_equal(frames.rgb, whole.rgb[frames.index])
@@ -300,7 +300,7 @@ def test_frames_left_undecoded_change_nothing(codec, container, options):
 MEASURE = """
 import sys
 from pathlib import Path
-from codeclens.models.source.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.reading import FrameSampling, VideoSource, fit_size
 
 def peak():
     # Not ru_maxrss: a child process begins with its parent's.
@@ -309,7 +309,7 @@ def peak():
 source = VideoSource.open(sys.argv[1])
 before = peak()
 size = fit_size(source.info.width, source.info.height)
-count = sum(len(part) for part in source.frames(Sampling.all(), size))
+count = sum(len(part) for part in source.frames(FrameSampling.all(), size))
 print(count, before, peak())
 """
 

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.clips import animate, encode, number_of, numbered
@@ -33,7 +33,7 @@ def healthy(kind: str) -> bytes:
 
 def read(data: bytes):
     source = VideoSource.open(data, name="clip")
-    return source.read(Sampling.all(), size=(64, 96)), source.warnings
+    return source.read(FrameSampling.all(), size=(64, 96)), source.warnings
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -80,7 +80,7 @@ def test_a_hole_in_the_middle_is_not_silent(kind):
 
 def test_real_truncated_file(clips):
     source = VideoSource.open(clips / "mediabunny_annexb_truncated.mp4")
-    frames = source.read(Sampling.all(), size=(64, 96))
+    frames = source.read(FrameSampling.all(), size=(64, 96))
     assert list(frames.index) == [0, 1, 2, 3, 4, 5]  # the sixth decodes, green at the bottom
     assert source.warnings == [
         "mediabunny_annexb_truncated.mp4 is truncated: 739 frames lost, the first at 0.500 s; "
@@ -90,41 +90,41 @@ def test_real_truncated_file(clips):
 
 def test_real_damaged_file(clips):
     source = VideoSource.open(clips / "decord_corrupted.mp4")
-    frames = source.read(Sampling.all(), size=(64, 96))
+    frames = source.read(FrameSampling.all(), size=(64, 96))
     assert sorted(set(range(50)) - set(frames.index)) == [30]  # its packet is refused
     assert source.warnings == [
         "decord_corrupted.mp4 is damaged: 1 frame lost, the first at 3.000 s; "
         "the frames that decode are used, and some may show the damage"
     ]
-    assert source.read(Sampling.all(), size=(64, 96)).index.tolist() == frames.index.tolist()
+    assert source.read(FrameSampling.all(), size=(64, 96)).index.tolist() == frames.index.tolist()
     assert len(source.warnings) == 1
 
 
 def test_sampling_does_not_hide_a_torn_file(clips):
     source = VideoSource.open(clips / "mediabunny_annexb_truncated.mp4")
-    assert list(source.read(Sampling.by_fps(2), size=(64, 96)).index) == [0]
+    assert list(source.read(FrameSampling.by_fps(2), size=(64, 96)).index) == [0]
     assert "739 frames lost, the first at 0.500 s" in source.warnings[0]
 
 
 def test_readings_that_find_different_losses_leave_one_warning(clips):
     source = VideoSource.open(clips / "decord_corrupted.mp4")
-    source.read(Sampling.by_count(1), size=(64, 96))
-    source.read(Sampling.every(5), size=(64, 96))
-    source.read(Sampling.all(), size=(64, 96))
+    source.read(FrameSampling.by_count(1), size=(64, 96))
+    source.read(FrameSampling.every(5), size=(64, 96))
+    source.read(FrameSampling.all(), size=(64, 96))
     assert len(source.warnings) == 1 and "1 frame lost" in source.warnings[0]
 
 
 def test_loss_outside_the_trim_window_is_not_reported(clips):
     source = VideoSource.open(clips / "decord_corrupted.mp4", duration=2.0)
-    assert len(source.read(Sampling.all(), size=(64, 96))) == 20 and source.warnings == []
+    assert len(source.read(FrameSampling.all(), size=(64, 96))) == 20 and source.warnings == []
     source = VideoSource.open(clips / "mediabunny_annexb_truncated.mp4", duration=0.2)
-    source.read(Sampling.all(), size=(64, 96))
+    source.read(FrameSampling.all(), size=(64, 96))
     assert source.warnings == []
 
 
 def test_a_lost_sample_gives_way_to_the_next_sound_frame(clips):
     source = VideoSource.open(clips / "decord_corrupted.mp4")
-    assert list(source.read(Sampling.every(10), size=(64, 96)).index) == [0, 10, 20, 31, 40]
+    assert list(source.read(FrameSampling.every(10), size=(64, 96)).index) == [0, 10, 20, 31, 40]
 
 
 def test_a_window_behind_the_truncation_is_an_error(clips):

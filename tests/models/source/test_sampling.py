@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.source.reading import Sampling, fit_size
+from codeclens.models.source.reading import FrameSampling, fit_size
 from codeclens.models.source.sampling import CLOCK_SLACK
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ def test_fps_takes_what_is_on_screen_at_each_moment(steps, start, fps):
     # The clock's slack counts for the last frame as well: a moment may come that much after it.
     for moment in range(int((pts[-1] - pts[0] + CLOCK_SLACK) * fps) + 1):
         on_screen.add(int(np.flatnonzero(pts <= pts[0] + moment / fps + CLOCK_SLACK + 1e-12)[-1]))
-    chosen = Sampling.by_fps(fps).select(pts)
+    chosen = FrameSampling.by_fps(fps).select(pts)
     # A moment that falls on a change of picture to the last bit may go either way.
     edges = (np.append(pts - CLOCK_SLACK, pts[-1] + CLOCK_SLACK) - pts[0]) * fps
     if np.all(np.abs(edges - edges.round()) > 1e-6):
@@ -33,24 +33,29 @@ def test_fps_takes_what_is_on_screen_at_each_moment(steps, start, fps):
 @pytest.mark.parametrize("digits", [3, 9])
 def test_the_rate_of_the_source_takes_every_frame(rate, digits):
     pts = np.round(np.arange(500) / rate, digits)
-    assert len(Sampling.by_fps(rate).select(pts)) == 500
+    assert len(FrameSampling.by_fps(rate).select(pts)) == 500
 
 
 def test_count_every_and_all():
     pts = np.arange(10) / 25
-    assert list(Sampling.by_count(4).select(pts)) == [0, 3, 6, 9]
-    assert list(Sampling.by_count(99).select(pts)) == list(range(10))
-    assert list(Sampling.by_count(1).select(pts)) == [0]
-    assert list(Sampling.every(4).select(pts)) == [0, 4, 8]
-    assert list(Sampling.all().select(pts)) == list(range(10))
+    assert list(FrameSampling.by_count(4).select(pts)) == [0, 3, 6, 9]
+    assert list(FrameSampling.by_count(99).select(pts)) == list(range(10))
+    assert list(FrameSampling.by_count(1).select(pts)) == [0]
+    assert list(FrameSampling.every(4).select(pts)) == [0, 4, 8]
+    assert list(FrameSampling.all().select(pts)) == list(range(10))
 
 
 def test_a_time_years_ahead_costs_nothing():
-    assert list(Sampling.by_fps(30).select(np.array([0.0, 0.04, 1e12]))) == [0, 1, 2]
+    assert list(FrameSampling.by_fps(30).select(np.array([0.0, 0.04, 1e12]))) == [0, 1, 2]
 
 
 def test_impossible_rules_are_refused():
-    for rule, value in ((Sampling.by_fps, 0), (Sampling.by_count, 0), (Sampling.every, 0), (Sampling.by_fps, np.nan)):
+    for rule, value in (
+        (FrameSampling.by_fps, 0),
+        (FrameSampling.by_count, 0),
+        (FrameSampling.every, 0),
+        (FrameSampling.by_fps, np.nan),
+    ):
         with pytest.raises(InputError, match="is not possible"):
             rule(value)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from codeclens.models.source.colour import Orientation, side_data
 from codeclens.models.source.containers import ContainerReader
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from PIL import Image
 from support.clips import encode, number_of, numbered, scene
 
@@ -53,7 +53,7 @@ def over_black(rgba: np.ndarray) -> np.ndarray:
 def test_hidden_colours_stay_hidden_in_every_container(codec, container, pix_fmt, tolerance):
     rgba = see_through()
     source = VideoSource.open(encode_rgba(rgba, codec, container, pix_fmt))
-    for sampling in (Sampling.all(), Sampling.every(3)):
+    for sampling in (FrameSampling.all(), FrameSampling.every(3)):
         for picture in source.read(sampling).rgb:
             error = np.abs(picture.astype(int) - over_black(rgba[0]))
             assert error.mean() < tolerance / 3 and np.quantile(error, 0.99) <= tolerance
@@ -89,7 +89,7 @@ def test_unknown_side_data_costs_nothing(rotation):
 def test_exif_in_motion_jpeg(faults):
     for name, count in (("cam_exif.avi", 12), ("cam_exif.mov", 12), ("cam_exif.mjpeg", 12), ("exif6.jpg", 1)):
         source = VideoSource.open(faults / "qwen/mjpeg_exif" / name)
-        assert len(source.read(Sampling.all())) == count and source.warnings == []
+        assert len(source.read(FrameSampling.all())) == count and source.warnings == []
 
 
 def test_fields_are_said():
@@ -109,5 +109,5 @@ def test_every_name_opens(tmp_path, monkeypatch, name):
         Path(name).write_bytes(encode(numbered(3, 64, 96)))
     except OSError as error:
         pytest.skip(f"this file system refuses the name: {error}")
-    frames = VideoSource.open(name).read(Sampling.all())
+    frames = VideoSource.open(name).read(FrameSampling.all())
     assert [number_of(picture) for picture in frames.rgb] == [0, 1, 2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from codeclens.__main__ import main
 from codeclens.models.errors import InputError
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.synthetic.clip_files import sampled_frames, seeds_of, write_clip, write_clips
 from codeclens.models.synthetic.rendering import render
 from codeclens.models.synthetic.scenes import SPLITS, sample_clip
@@ -14,7 +14,7 @@ from codeclens.models.video.cuts import find_cuts
 
 
 def decoded(path):
-    return VideoSource.open(path).read(Sampling.all()).rgb
+    return VideoSource.open(path).read(FrameSampling.all()).rgb
 
 
 def test_files_hold_the_frames_and_the_index_what_is_true(tmp_path):

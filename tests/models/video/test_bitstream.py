@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.video.bitstream import BLOCK, bitstream_primitives, block_sad, read_bitstream
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,7 +47,7 @@ def inside(dx, dy) -> tuple[slice, slice]:
 @pytest.mark.parametrize("dx, dy", [(0, 0), (3, 2), (-2, 1), (0, -4)])
 def test_translation_comes_back_within_a_pixel(codec, options, dx, dy):
     source = VideoSource.open(encode(pan(24, dx, dy), codec=codec, options=options))
-    primitives = bitstream_primitives(source, source.read(Sampling.every(4)))
+    primitives = bitstream_primitives(source, source.read(FrameSampling.every(4)))
     assert primitives.source == "bitstream" and list(primitives.ref) == [-1, 0, 1, 2, 3, 4]
     rows, columns = inside(4 * dx, 4 * dy)
     error = np.abs(primitives.mv[1:, rows, columns] - np.array([4 * dx, 4 * dy])).max(axis=-1)
@@ -65,7 +65,7 @@ def test_objects_that_move_on_their_own(codec, options):
         rgb[step, 32:96, 16 + 4 * step : 80 + 4 * step] = one
         rgb[step, 112 + step : 176 + step, 176 - 3 * step : 240 - 3 * step] = two
     source = VideoSource.open(encode(rgb, codec=codec, options=options))
-    primitives = bitstream_primitives(source, source.read(Sampling.every(4)))
+    primitives = bitstream_primitives(source, source.read(FrameSampling.every(4)))
     for position in range(1, 4):
         step = 4 * position
         for top, left, motion in ((32, 16 + 4 * step, (-16, 0)), (112 + step, 176 - 3 * step, (12, -4))):
@@ -83,7 +83,7 @@ def test_vectors_are_scaled_and_turned_with_the_picture():
         source = VideoSource.open(encode(rgb, rotation=rotation, options={"bf": "0"}))
         upright = (HEIGHT, WIDTH) if rotation % 180 == 0 else (WIDTH, HEIGHT)
         for scale in (1, 2):
-            frames = source.read(Sampling.every(2), size=(upright[0] * scale, upright[1] * scale))
+            frames = source.read(FrameSampling.every(2), size=(upright[0] * scale, upright[1] * scale))
             primitives = bitstream_primitives(source, frames)
             error = np.abs(primitives.mv[1:, 2:-2, 2:-2] - scale * np.array(motion)).max(axis=-1)
             assert (error <= scale).mean() > 0.9, (rotation, scale)
@@ -121,14 +121,14 @@ def test_intra_blocks_of_a_new_shot_are_neither_zero_nor_valid():
     source = VideoSource.open(encode(rgb, options={"bf": "0", "sc_threshold": "0", "g": "100"}))
     cut = list(read_bitstream(source))[6]
     assert cut.type == "P" and cut.intra.mean() > 0.5 and not cut.unknown.any()
-    primitives = bitstream_primitives(source, source.read(Sampling.by_count(3)))
-    still = block_sad(*source.read(Sampling.by_count(3)).rgb[[1, 0]], np.zeros_like(primitives.mv[0]))
+    primitives = bitstream_primitives(source, source.read(FrameSampling.by_count(3)))
+    still = block_sad(*source.read(FrameSampling.by_count(3)).rgb[[1, 0]], np.zeros_like(primitives.mv[0]))
     assert (primitives.sad[1] <= still).all()
 
 
 def test_cost_is_the_sad_of_the_sampled_pixels_plus_lambda():
     source = VideoSource.open(encode(pan(12, 3, 2)))
-    frames = source.read(Sampling.every(3))
+    frames = source.read(FrameSampling.every(3))
     primitives = bitstream_primitives(source, frames, lambda_=4.0)
     for position in range(1, len(frames)):
         for row, column in ((0, 0), (3, 5), (11, 15)):
@@ -144,9 +144,9 @@ def test_cost_is_the_sad_of_the_sampled_pixels_plus_lambda():
 def test_trimmed_source_gives_the_same_motion():
     data = encode(pan(24, 3, 2), options={"g": "8"})
     whole, part = VideoSource.open(data), VideoSource.open(data, start=0.32, duration=0.33)
-    frames = part.read(Sampling.every(4))
+    frames = part.read(FrameSampling.every(4))
     assert list(frames.index) == [8, 12, 16]
-    everything = bitstream_primitives(whole, whole.read(Sampling.every(4)))
+    everything = bitstream_primitives(whole, whole.read(FrameSampling.every(4)))
     assert np.array_equal(bitstream_primitives(part, frames).mv[1:], everything.mv[3:5])
 
 
@@ -163,7 +163,7 @@ def test_other_codecs_are_told_in_one_line(codec, container):
 def test_real_clips_give_vectors(clips):
     for name in ("sam2_juggle.mp4", "intel_car_detection.mp4"):
         source = VideoSource.open(clips / name, duration=1.5)
-        frames = source.read(Sampling.by_fps(4), size=(288, 512))
+        frames = source.read(FrameSampling.by_fps(4), size=(288, 512))
         primitives = bitstream_primitives(source, frames)
         assert primitives.valid[1:].mean() > 0.7, name
         still = np.stack(
@@ -184,7 +184,7 @@ def test_damaged_streams_give_what_they_can(random):
         data[random.randrange(start, start + 4000)] ^= 1 << random.randrange(8)
     try:
         source = VideoSource.open(bytes(data))
-        frames = source.read(Sampling.every(2))
+        frames = source.read(FrameSampling.every(2))
     except InputError:
         return
     primitives = bitstream_primitives(source, frames)

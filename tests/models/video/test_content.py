@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from codeclens.models.source.reading import Sampling, VideoSource, fit_size
+from codeclens.models.source.reading import FrameSampling, VideoSource, fit_size
 from codeclens.models.source.sampled import SampledVideo
 from codeclens.models.video.content import CONTENTS, content_of, count_cuts
 from codeclens.models.video.extraction import extract
@@ -72,4 +72,4 @@ def test_cuts_are_costs_that_stand_out(levels, cuts):
 def test_real_clips(clips, name, content):
     source = VideoSource.open(str(clips / name))
     size = fit_size(source.info.width, source.info.height, 256 * 256)
-    assert content_of(plan(extract(SampledVideo(source, Sampling.by_fps(2), size)))) == content
+    assert content_of(plan(extract(SampledVideo(source, FrameSampling.by_fps(2), size)))) == content

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from codeclens.models.drawing.views import most_moving, motion_view, timeline_view
 from codeclens.models.errors import InputError
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.source.sampled import SampledVideo
 from codeclens.models.synthetic.painted_clip import CUT, FPS, FRAMES
 from codeclens.models.video.cuts import Cuts, Span
@@ -56,7 +56,7 @@ def test_shots_stay_in_the_trim_window(demo_clip):
 @pytest.fixture(scope="module")
 def measured(demo_clip):
     source = VideoSource.open(demo_clip)
-    return source, extract(SampledVideo(source, Sampling.by_fps(4.0), (192, 320)))
+    return source, extract(SampledVideo(source, FrameSampling.by_fps(4.0), (192, 320)))
 
 
 def test_most_moving_frame_is_in_the_pan_and_not_the_cut(measured):
@@ -75,14 +75,14 @@ def test_extraction_goes_on_over_chunks_and_is_cancelled_between_frames(measured
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract(SampledVideo(source, Sampling.by_fps(4.0), (192, 320)), progress=cancel)
+        extract(SampledVideo(source, FrameSampling.by_fps(4.0), (192, 320)), progress=cancel)
     assert calls[-1] == 41
 
 
 @pytest.mark.slow
 def test_bitstream_finds_the_pan_that_the_search_finds(measured):
     source, searched = measured
-    written = extract(SampledVideo(source, Sampling.by_fps(4.0), (192, 320)), "bitstream")
+    written = extract(SampledVideo(source, FrameSampling.by_fps(4.0), (192, 320)), "bitstream")
     assert written.source == "bitstream" and len(written) == len(searched)
     panning = (searched.pts > 5.5) & (searched.pts < 8.5)
     quay = np.s_[panning, -1]
