@@ -19,7 +19,7 @@ import torch
 from ...kernels import codebook_compose, codebook_select
 from ..errors import InputError
 
-INITIAL_NOISE, FIRST_SIGNS, SECOND_SIGNS, SKETCH = range(4)
+INITIAL_NOISE, FIRST_SIGNS, SECOND_SIGNS, STEP_SKETCH, FINAL_SKETCH = range(5)
 """Domains of the pseudo-random function."""
 
 MAX_ATOMS = 65535
@@ -27,7 +27,7 @@ MAX_BITS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NoiseKey:
     """Which noise: the stream's seed, the GOP, the stochastic step and the latent frame."""
 
     seed: int
@@ -36,15 +36,15 @@ class Place:
     frame: int
 
 
-def random_bytes(place: Place, domain: int, block: int, count: int) -> bytes:
+def random_bytes(key: NoiseKey, domain: int, block: int, count: int) -> bytes:
     """``count`` bytes of SHAKE-256("GVCB1", u64 seed, u8 domain, u32 gop, u16 step, u16 frame, u16 block)."""
-    key = struct.pack("<QBIHHH", place.seed, domain, place.gop, place.step, place.frame, block)
-    return hashlib.shake_256(b"GVCB1" + key).digest(count)
+    packed = struct.pack("<QBIHHH", key.seed, domain, key.gop, key.step, key.frame, block)
+    return hashlib.shake_256(b"GVCB1" + packed).digest(count)
 
 
-def random_signs(place: Place, domain: int, block: int, count: int) -> np.ndarray:
+def random_signs(key: NoiseKey, domain: int, block: int, count: int) -> np.ndarray:
     """int8 [count] of +-1: bits of the stream, least significant first, bit 1 is -1."""
-    stream = np.frombuffer(random_bytes(place, domain, block, -(-count // 8)), np.uint8)
+    stream = np.frombuffer(random_bytes(key, domain, block, -(-count // 8)), np.uint8)
     return 1 - 2 * np.unpackbits(stream, count=count, bitorder="little").view(np.int8)
 
 
@@ -61,7 +61,7 @@ def initial_noise(seed: int, gop: int, frames: int, length: int) -> torch.Tensor
     table = normal_table()
     noise = np.empty((frames, length), np.float32)
     for frame in range(frames):
-        drawn = random_bytes(Place(seed, gop, 0, frame), INITIAL_NOISE, 0, 2 * length)
+        drawn = random_bytes(NoiseKey(seed, gop, 0, frame), INITIAL_NOISE, 0, 2 * length)
         noise[frame] = table[np.frombuffer(drawn, "<u2")] / np.float32(4096)
     return torch.from_numpy(noise)
 
@@ -89,23 +89,23 @@ def largest_bits(length: int) -> int:
     return min(MAX_BITS, padded_length(length).bit_length() - 1)
 
 
-def block_signs(place: Place, length: int, atoms: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+def block_signs(key: NoiseKey, length: int, atoms: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     """d1 and d2 of a frame and step: int8 [B, n] each, B = ceil(atoms / (n / 2^bits))."""
     n = padded_length(length)
     blocks = -(-atoms // (n >> bits))
     rounds = [
-        np.stack([random_signs(place, domain, block, n) for block in range(blocks)])
+        np.stack([random_signs(key, domain, block, n) for block in range(blocks)])
         for domain in (FIRST_SIGNS, SECOND_SIGNS)
     ]
     return torch.from_numpy(rounds[0]), torch.from_numpy(rounds[1])
 
 
-def select(residual: torch.Tensor, place: Place, atoms: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+def select(residual: torch.Tensor, key: NoiseKey, atoms: int, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The atom of each group that points most along ``residual``, and which way.
 
     Args:
         residual: float32 [D] on any device, target minus the model's estimate.
-        place: which codebook.
+        key: which codebook.
         atoms: M groups.
         bits: b, each group holds 2^b atoms.
 
@@ -113,11 +113,11 @@ def select(residual: torch.Tensor, place: Place, atoms: int, bits: int) -> tuple
         index int64 [M] inside the group and sign int8 [M] (+1 or -1), on the residual's device. Ties go to the lowest
         index; an inner product of exactly 0 has sign +1.
     """
-    first, second = (signs.to(residual.device) for signs in block_signs(place, residual.numel(), atoms, bits))
+    first, second = (signs.to(residual.device) for signs in block_signs(key, residual.numel(), atoms, bits))
     return codebook_select(residual, first, second, atoms, bits)
 
 
-def compose(index: torch.Tensor, sign: torch.Tensor, place: Place, bits: int, length: int) -> torch.Tensor:
+def compose(index: torch.Tensor, sign: torch.Tensor, key: NoiseKey, bits: int, length: int) -> torch.Tensor:
     """The noise of a frame: float32 [D] of unit mean square, bit-identical on every device.
 
     The atoms are summed in int32; S = sum of squares is exact in int64, and one float64 square root and one float32
@@ -126,11 +126,11 @@ def compose(index: torch.Tensor, sign: torch.Tensor, place: Place, bits: int, le
     Args:
         index: int64 [M] from :func:`select` or from a stream.
         sign: int8 [M], +1 or -1.
-        place: which codebook.
+        key: which codebook.
         bits: b.
         length: D.
     """
-    first, second = (signs.to(index.device) for signs in block_signs(place, length, index.numel(), bits))
+    first, second = (signs.to(index.device) for signs in block_signs(key, length, index.numel(), bits))
     summed = codebook_compose(index, sign, first, second, bits, length)
     energy = int((summed.long() ** 2).sum())
     scale = torch.tensor((length / max(energy, 1)) ** 0.5, dtype=torch.float32, device=index.device)

@@ -30,7 +30,9 @@ class Span:
         return self.frames + self.continues
 
 
-def plan_gops(frames: int, gop_frames: int, ratio: int, chained: bool, cuts: Iterable[int] = ()) -> tuple[Span, ...]:
+def plan_gops(
+    frames: int, gop_frames: int, ratio: int, chained: bool, cuts: Iterable[int] = (), still_every: int = 0
+) -> tuple[Span, ...]:
     """Cut a video into GOPs. A cut starts a GOP, and a chain never runs across one.
 
     Args:
@@ -40,6 +42,7 @@ def plan_gops(frames: int, gop_frames: int, ratio: int, chained: bool, cuts: Ite
         chained: GOPs of a shot share a frame (I2V, FLF2V): each starts on the last frame of the one before. GVCC lets
             an I2V GOP start one frame after the picture it is conditioned on, which skews time by a frame a GOP.
         cuts: numbers of frames that start a shot.
+        still_every: GOPs after which a chain starts afresh, from a still of its own; 0 for shots that never do.
 
     Raises:
         InputError: for a GOP length that the latent grid does not have.
@@ -52,13 +55,13 @@ def plan_gops(frames: int, gop_frames: int, ratio: int, chained: bool, cuts: Ite
     starts = sorted({0, *(cut for cut in cuts if 0 < cut < frames)})
     spans = []
     for start, end in zip(starts, [*starts[1:], frames], strict=True):
-        at = start
+        at, length = start, 0
         while at < end:
-            continues = chained and at > start
+            continues = chained and at > start and (not still_every or length % still_every > 0)
             added = min(gop_frames - continues, end - at)
             latent_frames = -(-(added + continues - 1) // ratio) + 1
             spans.append(Span(at - continues, added, continues, latent_frames))
-            at += added
+            at, length = at + added, length + 1
     return tuple(spans)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ..errors import InputError
 from .codebook import MAX_ATOMS, largest_bits, padded_length
 from .flow import SIGMA_ONE
-from .stream import StepCode
+from .records import StepCode
 
 MOST_BITS, LEAST_BITS, MOST_BLOCKS = 14, 2, 4
 BASE_BITS = 9.0

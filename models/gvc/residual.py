@@ -8,14 +8,19 @@ per block a coded flag, then in zigzag order significance, last, and magnitude; 
 
 import numpy as np
 
+from ..errors import InputError
+
 BLOCK = 8
 DEAD_ZONE_ROUNDING = 1 / 3
 STEP_CODES = 256
 TOP, ONE_BITS, FAST, SLOW = 1 << 24, 15, 4, 7
 LARGEST_LEVEL = 1 << 20
+MOST_DROPPED = 64
+"""Zero bytes that a decoder may read past the end while its code still says something; more than chance drops."""
 
-PLACES = np.arange(BLOCK)
-DCT = np.cos(np.pi * np.outer(PLACES, 2 * PLACES + 1) / (2 * BLOCK)) * np.where(PLACES, 0.5, 0.125**0.5)[:, None]
+FREQUENCIES = np.arange(BLOCK)
+DCT = np.cos(np.pi * np.outer(FREQUENCIES, 2 * FREQUENCIES + 1) / (2 * BLOCK))
+DCT *= np.where(FREQUENCIES, 0.5, 0.125**0.5)[:, None]
 ZIGZAG = np.array(sorted(range(BLOCK * BLOCK), key=lambda at: (sum(divmod(at, BLOCK)), at // BLOCK)))
 BAND = [min(sum(divmod(int(at), BLOCK)), 9) for at in ZIGZAG]
 CODED, SIGNIFICANT, LAST, GREATER = 0, 6, 6 + 30, 6 + 30 + 10
@@ -76,7 +81,11 @@ def quantise(coefficients: np.ndarray, step: float) -> np.ndarray:
 
 
 def decode_residual(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-    """float32 [C, H, W] from :func:`encode_residual`'s bytes. Any bytes decode to something; CRCs are the file's."""
+    """float32 [C, H, W] from :func:`encode_residual`'s bytes, in time that follows their number.
+
+    Raises:
+        InputError: for bytes that claim much more than they hold.
+    """
     channels, height, width = shape
     coder = _Decoder(data[1:])
     levels = _code_levels(coder, np.zeros((channels, -(-height // BLOCK), -(-width // BLOCK), BLOCK * BLOCK), np.int64))
@@ -136,7 +145,11 @@ class _Encoder:
 
 
 class _Decoder:
-    """The inverse of :class:`_Encoder`; bytes past the end read as zeros, which the encoder leaves out."""
+    """The inverse of :class:`_Encoder`; bytes past the end read as zeros, which the encoder leaves out.
+
+    An encoder leaves out nothing that its code still needs, but for chance: once the bytes have ended and the code is 0
+    all bits that follow are 0, and a code that is not 0 long after the end was written by no encoder.
+    """
 
     def __init__(self, data: bytes):
         self.data, self.at = data, 0
@@ -170,7 +183,16 @@ class _Decoder:
             self.range <<= 8
             self._pull()
 
+    @property
+    def silent(self) -> bool:
+        """Whether all bits that follow are 0."""
+        return self.code == 0 and self.at >= len(self.data)
+
     def _pull(self) -> None:
+        if self.code and self.at > len(self.data) + MOST_DROPPED:
+            raise InputError(
+                f"the tail residual needs more than the {len(self.data)} bytes that it has; no encoder writes that"
+            )
         self.code = (self.code << 8 | (self.data[self.at] if self.at < len(self.data) else 0)) & 0xFFFFFFFF
         self.at += 1
 
@@ -202,6 +224,8 @@ def _code_levels(coder: _Encoder | _Decoder, levels: np.ndarray) -> np.ndarray |
     for channel in range(channels):
         for row in range(rows):
             for column in range(columns):
+                if isinstance(coder, _Decoder) and coder.silent:
+                    return levels
                 neighbours = coded[channel + 1, row, column + 1] + coded[channel + 1, row + 1, column]
                 context = CODED + 3 * coded[channel, row + 1, column + 1] + neighbours
                 flag = coder.bit(context, int(present[channel, row, column]))
@@ -247,6 +271,6 @@ def _code_golomb(coder: _Encoder | _Decoder, value: int) -> int:
     while length < 24 and coder.raw(int((value + 1) >> length + 1 != 0)):
         length += 1
     found = 1
-    for place in range(length - 1, -1, -1):
-        found = found << 1 | coder.raw((value + 1) >> place & 1)
+    for shift in range(length - 1, -1, -1):
+        found = found << 1 | coder.raw((value + 1) >> shift & 1)
     return found - 1

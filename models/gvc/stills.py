@@ -6,11 +6,7 @@ import numpy as np
 from PIL import Image, features
 
 from ..errors import InputError
-from .stream import CorruptStream, ReferenceImage
-
-CODECS = ("PNG", "WEBP", "AVIF")
-FIRST, LAST = 0, 1
-"""Roles: the picture a GOP starts from, the picture it ends on."""
+from .records import STILL_CODECS, CorruptStream, ReferenceImage
 
 
 def encode_image(picture: np.ndarray, codec: str, quality: int, role: int) -> ReferenceImage:
@@ -36,22 +32,26 @@ def encode_image(picture: np.ndarray, codec: str, quality: int, role: int) -> Re
     }
     packed = io.BytesIO()
     Image.fromarray(picture).save(packed, codec, **options[codec])
-    return ReferenceImage(CODECS.index(codec), role, packed.getvalue())
+    return ReferenceImage(STILL_CODECS.index(codec), role, packed.getvalue())
 
 
-def decode_image(image: ReferenceImage) -> np.ndarray:
-    """uint8 [H, W, 3].
+def decode_image(image: ReferenceImage, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 3] of ``size`` (H, W), which is compared with what the file says before anything is decoded.
 
     Raises:
-        CorruptStream: for an unknown codec or a picture that does not decode.
+        CorruptStream: for an unknown codec, a picture of another size, or one that does not decode.
         InputError: if this Pillow cannot read AVIF.
     """
-    if image.codec >= len(CODECS):
+    if image.codec >= len(STILL_CODECS):
         raise CorruptStream(f"the stream has a reference image of codec {image.codec}; this reader knows 0 to 2")
-    if CODECS[image.codec] == "AVIF" and not features.check("avif"):
+    codec = STILL_CODECS[image.codec]
+    if codec == "AVIF" and not features.check("avif"):
         raise InputError("this Pillow cannot read the stream's AVIF images; install Pillow 11.3 or newer")
     try:
-        with Image.open(io.BytesIO(image.data), formats=[CODECS[image.codec]]) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise CorruptStream(f"a {CODECS[image.codec]} reference image does not decode ({error})") from None
+        with Image.open(io.BytesIO(image.data), formats=[codec]) as picture:
+            found = picture.size[::-1]
+            if found == size:
+                return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, RuntimeError, MemoryError, Image.DecompressionBombError) as error:
+        raise CorruptStream(f"a {codec} reference image does not decode ({error})") from None
+    raise CorruptStream(f"a reference image is {found[1]}x{found[0]}; the stream's video is {size[1]}x{size[0]}")

@@ -5,9 +5,11 @@ the residual of a GOP's last latent frame mends the picture that the next one st
 every GOP, each shared by its two GOPs. The model is behind a protocol, so that the host's models, and any other, fit.
 """
 
+import hashlib
+import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -20,8 +22,21 @@ from .codec import DecodingTrajectory, EncodingTrajectory, Trajectory
 from .flow import SIGMA_ONE, shifted_sigmas, snap_sigmas
 from .gops import Span, pad_clip
 from .rate import plan_schedule
-from .stills import FIRST, LAST, decode_image, encode_image
-from .stream import CorruptStream, Gop, Header, ReferenceImage, Stream, write_gop
+from .records import (
+    FIRST,
+    FULL_WEIGHT,
+    LAST,
+    NOMINAL_GREY_LEVELS,
+    CorruptStream,
+    Gop,
+    Header,
+    ReferenceImage,
+    StepCode,
+    Stream,
+)
+from .stills import decode_image, encode_image
+from .stores import GopStore
+from .stream import write_gop, write_header
 
 
 class VideoModel(Protocol):
@@ -80,7 +95,8 @@ class Settings:
         refresh: fresh noise as a share of the next level, 0 to 1.
         seed: of all noise.
         adapt: measure how many atoms each latent frame deserves.
-        tail_share: bytes of the tail residual as a share of the codebook's; used by I2V.
+        tail_fraction: bytes of the tail residual as a fraction of the codebook's; used by I2V.
+        tail_weight: atoms of the last two latent frames of a GOP, times what they would get; used by I2V.
         image_codec, image_quality: of stills.
         switch_sigma: where the second expert takes over; 0 for one expert.
         texts: prompt, negative and note for the stream.
@@ -95,7 +111,8 @@ class Settings:
     refresh: float = 0.5
     seed: int = 42
     adapt: bool = True
-    tail_share: float = 0.25
+    tail_fraction: float = 0.25
+    tail_weight: float = 1.0
     image_codec: str = "WEBP"
     image_quality: int = 80
     switch_sigma: float = 0.0
@@ -110,7 +127,7 @@ class CodedGop:
         gop: the record; ``record`` its bytes in the stream.
         latent: float32 [C, F, H, W] that the decoder will have, guide frames left out.
         pictures: uint8 [frames, height, width, 3], what the decoder will show.
-        clip: uint8 [source_frames, height, width, 3], what was coded, the frame that GOPs share included.
+        excess: see :func:`.codec.excess_energy`; NaN for a GOP that was coded in an earlier run.
         seconds: that it took.
     """
 
@@ -118,20 +135,15 @@ class CodedGop:
     record: bytes
     latent: torch.Tensor
     pictures: np.ndarray
-    clip: np.ndarray
+    excess: float
     seconds: float
-
-    @property
-    def squared_error(self) -> float:
-        """Sum over all values of ``pictures`` of the squared difference from what was coded."""
-        original = self.clip[self.gop.continues :].astype(np.float32)
-        return float(np.square(original - self.pictures).sum(dtype=np.float64))
 
 
 def make_header(
-    model: VideoModel, settings: Settings, spans: Sequence[Span], size: tuple[int, int], rate: Fraction
-) -> Header:
-    """The stream's header for a video of ``size`` (height, width) in pixels.
+    model: VideoModel, settings: Settings, spans: Sequence[Span], size: tuple[int, int], rate: Fraction, *,
+    rotation: int = 0, has_times: bool = False, has_sound: bool = False,
+) -> Header:  # fmt: skip
+    """The stream's header for a video of ``size`` (height, width) in pixels. The rest as in :class:`.records.Header`.
 
     Raises:
         InputError: for settings that no stream can hold, by name.
@@ -147,18 +159,19 @@ def make_header(
             "last cannot"
         )
     longest = max(span.latent_frames for span in spans)
-    latent_size = [-(-side // model.grid) * model.grid // model.spatial for side in size]
-    length = model.channels * latent_size[0] * latent_size[1]
+    grid = latent_size(model, size)
+    length = model.channels * grid[0] * grid[1]
     clip_frames = (longest - 1) * model.temporal + 1
     frame_bits = settings.bits_per_pixel * height * width * clip_frames / longest
     switch = round(settings.switch_sigma * SIGMA_ONE)
     return Header(
-        settings.variant, model.channels, longest + model.guide_frames(settings.variant), *latent_size,
+        settings.variant, model.channels, longest + model.guide_frames(settings.variant), *grid,
         sum(span.frames for span in spans), height, width, rate,
         plan_schedule(sigmas, settings.deterministic, length, frame_bits, settings.refresh),
         len(sigmas), settings.deterministic, settings.seed, model.cfg, switch,
-        has_images=settings.variant != "T2V", has_tail=settings.variant == "I2V" and settings.tail_share > 0,
-        texts={"model": model.name, **model.fingerprints, **dict(settings.texts)},
+        has_images=settings.variant != "T2V", has_tail=settings.variant == "I2V" and settings.tail_fraction > 0,
+        texts={"model": model.name, **model.fingerprints, **dict(settings.texts)}, spatial=model.spatial,
+        temporal=model.temporal, rotation=rotation, has_times=has_times, has_sound=has_sound,
     )  # fmt: skip
 
 
@@ -168,42 +181,83 @@ def encode_video(
     settings: Settings,
     spans: Sequence[Span],
     clips: Iterable[np.ndarray],
-    finished=None,
+    store: GopStore | None = None,
     progress: Progress = no_progress,
+    ticks: np.ndarray | None = None,
 ) -> Iterator[CodedGop]:
-    """Code GOP after GOP.
+    """Code a video and yield its GOPs in order.
+
+    GOPs of T2V do not depend on each other's pictures: all latents are made first, then all GOPs are coded, then all
+    are decoded to pictures, so that the VAE and the model change places in memory twice and not for every GOP.
 
     Args:
         model, header, settings, spans: see :func:`make_header`.
-        clips: uint8 [source_frames, H, W, 3] for each span, as :func:`.gops.cut_clips` yields them.
-        finished: a function of (number, clip) that gives (Gop, latent) of a GOP coded earlier, or None; see
-            :class:`.resume.PartialEncoding`.
+        clips: uint8 [source_frames, H, W, 3] for each span, as :func:`.gops.cut_clips` yields them; read once.
+        store: where latents are kept; in memory if not given. See :class:`.resume.PartialEncoding`.
         progress: called after every step of every GOP, with steps in all.
+        ticks: uint32, presentation times of all frames as in :class:`.records.Gop`, for streams that have them.
     """
-    coder = _Coder(model, header, len(spans), progress)
-    previous = None
-    for number, (span, clip) in enumerate(zip(spans, clips, strict=True)):
-        started = time.monotonic()
-        done = finished(number, clip) if finished else None
-        if done is None:
-            gop, latent = _encode_gop(coder, settings, number, span, clip, previous)
-        else:
-            gop, latent = done
-            progress((number + 1) * header.step_count, len(spans) * header.step_count)
-        pictures = model.to_pixels(latent)
-        previous = coder.carried(gop, pictures)
-        record = write_gop(header, number, gop)
-        yield CodedGop(gop, record, latent, coder.shown(gop, pictures), clip, time.monotonic() - started)
+    encoder = _Encoder(model, header, settings, spans, store or GopStore(), progress, ticks)
+    numbers = range(len(spans))
+    if header.variant != "T2V":
+        for number, clip in zip(numbers, clips, strict=True):
+            encoder.prepare(number, clip)
+            encoder.code(number)
+            yield encoder.show(number)
+    else:
+        for number, clip in zip(numbers, clips, strict=True):
+            encoder.prepare(number, clip)
+        encoder.allocate()
+        for number in numbers:
+            encoder.code(number)
+        for number in numbers:
+            yield encoder.show(number)
+    encoder.store.close()
 
 
 def decode_video(
-    model: VideoModel, stream: Stream, progress: Progress = no_progress
+    model: VideoModel,
+    stream: Stream,
+    progress: Progress = no_progress,
+    latents: MutableMapping[int, torch.Tensor] | None = None,
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, float]]:
-    """Yield, GOP after GOP, uint8 [frames, height, width, 3], the latent [C, F, H, W] and the drift.
+    """Yield, GOP after GOP, uint8 [frames, height, width, 3], the latent [C, F, H, W] and the drift in grey levels.
+
+    GOPs of T2V are sampled first and decoded to pictures last; their latents wait in ``latents``, in memory if not
+    given.
 
     Raises:
         InputError: if the model's latents are not the stream's, or it runs at another cfg.
     """
+    header = stream.header
+    check_model(model, stream)
+    coder = _Coder(model, header, len(stream.gops), progress)
+    latents = {} if latents is None else latents
+    independent, previous, drifts = header.variant == "T2V", None, []
+
+    def sample(number: int) -> None:
+        gop = stream.gops[number]
+        latent_frames = len(gop.weights) - model.guide_frames(header.variant)
+        conditioned, _ = coder.condition(latent_frames, *coder.stills(gop, previous))
+        trajectory = DecodingTrajectory(header, number, gop)
+        coder.walk(trajectory, conditioned)
+        latent, drift = trajectory.finish()
+        latents[number] = latent[:, :latent_frames]
+        drifts.append(drift)
+
+    for number in range(len(stream.gops)) if independent else ():
+        sample(number)
+    for number, gop in enumerate(stream.gops):
+        if not independent:
+            sample(number)
+        latent = latents.pop(number)
+        pictures = model.to_pixels(latent)
+        previous = coder.carried(gop, pictures)
+        yield coder.shown(gop, pictures), latent, drifts[number]
+
+
+def check_model(model: VideoModel, stream: Stream) -> None:
+    """Raise InputError where the stream cannot have been made with ``model``."""
     header = stream.header
     if model.channels != header.channels:
         raise InputError(
@@ -214,25 +268,34 @@ def decode_video(
         raise InputError(
             f"the stream was encoded with cfg {header.cfg / 100:g}; the guider has cfg {model.cfg / 100:g}"
         )
-    coder = _Coder(model, header, len(stream.gops), progress)
-    previous = None
+    grid = latent_size(model, (header.height, header.width))
+    if (header.latent_height, header.latent_width) != grid:
+        raise InputError(
+            f"the stream's latent frames are {header.latent_width}x{header.latent_height}; {model.name} makes "
+            f"{grid[1]}x{grid[0]} of {header.width}x{header.height} pixels"
+        )
+    guides = model.guide_frames(header.variant)
     for number, gop in enumerate(stream.gops):
-        latent_frames = len(gop.weights) - model.guide_frames(header.variant)
-        conditioned, _ = coder.condition(latent_frames, *coder.stills(gop, previous))
-        trajectory = DecodingTrajectory(header, number, gop)
-        coder.walk(trajectory, conditioned)
-        latent, drift = trajectory.finish()
-        latent = latent[:, :latent_frames]
-        pictures = model.to_pixels(latent)
-        previous = coder.carried(gop, pictures)
-        yield coder.shown(gop, pictures), latent, drift
+        most = (len(gop.weights) - guides - 1) * model.temporal + 1 - gop.continues
+        if gop.frames > most:
+            raise CorruptStream(
+                f"GOP {number} of the stream adds {gop.frames} frames; {model.name} shows {max(most, 0)} new ones of "
+                f"its {len(gop.weights)} latent frames, {guides} of them guides"
+            )
+
+
+def latent_size(model: VideoModel, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the latent frames of pictures of ``size`` (height, width), padded to the model's grid."""
+    height, width = (-(-side // model.grid) * model.grid // model.spatial for side in size)
+    return height, width
 
 
 class _Coder:
     """What encoder and decoder do alike."""
 
     def __init__(self, model: VideoModel, header: Header, gops: int, progress: Progress):
-        self.model, self.header, self.gops, self.progress = model, header, gops, progress
+        self.model, self.header, self.progress = model, header, progress
+        self.steps = gops * header.step_count
 
     def stills(self, gop: Gop, previous: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The pictures a GOP is conditioned on, padded; ``previous`` is what the GOP before carried over."""
@@ -251,12 +314,7 @@ class _Coder:
         return pictures[gop.frames + gop.continues - 1] if self.header.variant == "I2V" else None
 
     def _still(self, image: ReferenceImage) -> np.ndarray:
-        picture = decode_image(image)
-        if picture.shape[:2] != (self.header.height, self.header.width):
-            raise CorruptStream(
-                f"a reference image is {picture.shape[1]}x{picture.shape[0]}; the stream's video is "
-                f"{self.header.width}x{self.header.height}"
-            )
+        picture = decode_image(image, (self.header.height, self.header.width))
         return pad_clip(picture[None], 1, self.model.grid)[0]
 
     def shown(self, gop: Gop, pictures: np.ndarray) -> np.ndarray:
@@ -269,23 +327,106 @@ class _Coder:
         return self.model.condition(((latent_frames - 1) * self.model.temporal + 1, height, width), first, last)
 
     def walk(self, trajectory: Trajectory, conditioned) -> None:
-        before, total = trajectory.number * self.header.step_count, self.gops * self.header.step_count
-        self.model.walk(trajectory, conditioned, lambda done, _: self.progress(before + done, total))
+        before = trajectory.number * self.header.step_count
+        self.model.walk(trajectory, conditioned, lambda done, _: self.progress(before + done, self.steps))
 
 
-def _encode_gop(coder: _Coder, settings: Settings, number: int, span: Span, clip: np.ndarray, previous):
-    """The record and the decoded latent of one clip."""
-    model, header = coder.model, coder.header
-    images = tuple(_code_stills(settings, span, clip))
-    planned = Gop(span.frames, span.continues, np.zeros(0, np.uint8), b"", images)
-    conditioned, mask = coder.condition(span.latent_frames, *coder.stills(planned, previous))
-    target = model.to_latent(pad_clip(clip, (span.latent_frames - 1) * model.temporal + 1, model.grid))
-    guides = model.guide_frames(header.variant)
-    target = torch.cat([target, torch.zeros_like(target[:, :guides])], 1)
-    trajectory = EncodingTrajectory(header, number, target, mask, settings.adapt)
-    coder.walk(trajectory, conditioned)
-    gop, latent = trajectory.finish(span.frames, span.continues, images, settings.tail_share)
-    return gop, latent[:, : span.latent_frames]
+class _Encoder(_Coder):
+    """The passes of an encoder over a GOP: :meth:`prepare`, :meth:`code`, :meth:`show`."""
+
+    def __init__(self, model, header, settings: Settings, spans: Sequence[Span], store: GopStore, progress, ticks):
+        super().__init__(model, header, len(spans), progress)
+        self.settings, self.spans, self.store = settings, spans, store
+        self.written = write_header(header)
+        ends = np.cumsum([span.frames for span in spans])
+        self.ticks = None if ticks is None else np.split(np.asarray(ticks, np.uint32), ends[:-1])
+        self.planned: dict[int, dict] = {}
+        self.mean_weights = np.full(len(spans), float(FULL_WEIGHT))
+        self.previous: np.ndarray | None = None
+        self.coded: dict[int, tuple[Gop, bytes, float, float]] = {}
+
+    def prepare(self, number: int, clip: np.ndarray) -> None:
+        """Keep what coding needs of a clip: its latent, its stills, and a hash of its pixels."""
+        started, span = time.monotonic(), self.spans[number]
+        self.progress(number * self.header.step_count * (self.header.variant != "T2V"), self.steps)
+        padded = pad_clip(clip, (span.latent_frames - 1) * self.model.temporal + 1, self.model.grid)
+        target = self.model.to_latent(padded)
+        self.store.targets[number] = target
+        parts = {
+            "continues": span.continues,
+            "images": tuple(_code_stills(self.settings, span, clip)),
+            "grey_levels": grey_levels(padded, target),
+            "ticks": None if self.ticks is None else self.ticks[number],
+        }
+        self.planned[number] = {"digest": clip_digest(clip), "parts": parts, "seconds": time.monotonic() - started}
+
+    def allocate(self) -> None:
+        """Give GOPs of T2V bits by what the model's first estimate misses of each, at the same total.
+
+        From pure noise the estimate hardly depends on the noise, so that of the longest GOP serves for all.
+        """
+        if not self.settings.adapt or len(self.spans) == 1:
+            return
+        longest = int(np.argmax([span.latent_frames for span in self.spans]))
+        first = replace(self.header, schedule=(StepCode(self.header.steps[0].sigma, 0, 0, 0),), step_count=1)
+        trajectory = EncodingTrajectory(first, longest, self.store.targets[longest])
+        conditioned, _ = self.condition(self.spans[longest].latent_frames, None, None)
+        self.model.walk(trajectory, conditioned, no_progress)
+        estimate = trajectory.x.cpu()
+        counts = np.array([span.latent_frames for span in self.spans])
+        roots = np.array([
+            float((self.store.targets[number].cpu() - estimate[:, :count]).square().mean((0, 2, 3)).sqrt().mean())
+            for number, count in enumerate(counts)
+        ])  # fmt: skip
+        share = np.clip(roots / max(np.average(roots, weights=counts), 1e-9), 0.25, 4.0)
+        self.mean_weights = FULL_WEIGHT * share / np.average(share, weights=counts)
+
+    def code(self, number: int) -> None:
+        """Find the GOP among those coded earlier, or code it."""
+        started, span, planned = time.monotonic(), self.spans[number], self.planned.pop(number)
+        target = self.store.targets.pop(number)
+        fingerprint = f"{planned['digest']} {self.mean_weights[number]:.6f}"
+        gop = self.store.finished(number, fingerprint)
+        excess = float("nan")
+        if gop is None:
+            gop, latent, excess = self._sample(number, target, planned["parts"])
+            record = write_gop(self.header, number, gop, self.written)
+            self.store.append(number, fingerprint, gop, record, latent[:, : span.latent_frames])
+        else:
+            record = write_gop(self.header, number, gop, self.written)
+            self.progress((number + 1) * self.header.step_count, self.steps)
+        self.coded[number] = gop, record, excess, planned["seconds"] + time.monotonic() - started
+
+    def _sample(self, number: int, target: torch.Tensor, parts: dict) -> tuple[Gop, torch.Tensor, float]:
+        span, settings = self.spans[number], self.settings
+        planned = Gop(span.frames, span.continues, np.zeros(0, np.uint8), b"", parts["images"])
+        conditioned, mask = self.condition(span.latent_frames, *self.stills(planned, self.previous))
+        guides = self.model.guide_frames(self.header.variant)
+        target = torch.cat([target, torch.zeros_like(target[:, :guides])], 1)
+        tail_weight = settings.tail_weight if self.header.variant == "I2V" else 1.0
+        trajectory = EncodingTrajectory(
+            self.header, number, target, mask, settings.adapt,
+            mean_weight=self.mean_weights[number], tail_weight=tail_weight,
+        )  # fmt: skip
+        self.walk(trajectory, conditioned)
+        return *trajectory.finish(span.frames, settings.tail_fraction, **parts), trajectory.excess
+
+    def show(self, number: int) -> CodedGop:
+        """Decode a coded GOP to pictures, and carry its end to the next."""
+        started = time.monotonic()
+        gop, record, excess, seconds = self.coded.pop(number)
+        latent = self.store.latents[number]
+        pictures = self.model.to_pixels(latent)
+        self.previous = self.carried(gop, pictures)
+        seconds += time.monotonic() - started
+        return CodedGop(gop, record, latent, self.shown(gop, pictures), excess, seconds)
+
+
+def grey_levels(clip: np.ndarray, latent: torch.Tensor) -> float:
+    """How many of the 255 grey levels a unit of latent stands for: the ratio of the standard deviations of the two."""
+    spread = float(latent.float().std())
+    found = float(clip.std(dtype=np.float64)) / spread if spread > 1e-3 else 0.0
+    return min(found, 1000.0) if found > 0 else NOMINAL_GREY_LEVELS
 
 
 def _code_stills(settings: Settings, span: Span, clip: np.ndarray) -> Iterator[ReferenceImage]:
@@ -295,3 +436,8 @@ def _code_stills(settings: Settings, span: Span, clip: np.ndarray) -> Iterator[R
         yield encode_image(clip[0], settings.image_codec, settings.image_quality, FIRST)
     if settings.variant == "FLF2V":
         yield encode_image(clip[-1], settings.image_codec, settings.image_quality, LAST)
+
+
+def clip_digest(clip: np.ndarray) -> str:
+    """SHA-256 of a clip's shape and pixels."""
+    return hashlib.sha256(struct.pack("<4I", *clip.shape) + np.ascontiguousarray(clip).tobytes()).hexdigest()

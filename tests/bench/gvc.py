@@ -16,7 +16,7 @@ import time
 from fractions import Fraction
 
 import torch
-from codeclens.models.gvc.codebook import Place, block_signs, compose, select
+from codeclens.models.gvc.codebook import NoiseKey, block_signs, compose, select
 from codeclens.models.gvc.codec import EncodingTrajectory
 from codeclens.models.gvc.flow import shifted_sigmas
 from codeclens.models.gvc.rate import plan_schedule
@@ -46,13 +46,13 @@ def synchronize(device: torch.device) -> None:
 def time_codebook(repeats: int, device: torch.device) -> None:
     """Print a table of choosing and composing for three codebooks of equal length."""
     torch.manual_seed(0)
-    residual, place = torch.randn(LENGTH, device=device), Place(42, 0, 0, 0)
+    residual, key = torch.randn(LENGTH, device=device), NoiseKey(42, 0, 0, 0)
     print("| atoms | index bits | blocks | choose (s) | compose (s) |\n|---|---|---|---|---|")
     for atoms, bits in ((64, 8), (64, 14), (256, 12)):
-        index, sign = select(residual, place, atoms, bits)
-        choosing = timed(repeats, device, select, residual, place, atoms, bits)
-        composing = timed(repeats, device, compose, index, sign, place, bits, LENGTH)
-        blocks = len(block_signs(place, LENGTH, atoms, bits)[0])
+        index, sign = select(residual, key, atoms, bits)
+        choosing = timed(repeats, device, select, residual, key, atoms, bits)
+        composing = timed(repeats, device, compose, index, sign, key, bits, LENGTH)
+        blocks = len(block_signs(key, LENGTH, atoms, bits)[0])
         print(f"| {atoms} | {bits} | {blocks} | {choosing:.4f} | {composing:.4f} |")
 
 

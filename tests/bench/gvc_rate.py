@@ -34,7 +34,7 @@ CHOICES = (1, 2, 4, 8, 16, 32, 64)
 def codec_within(flow, targets, budget: int, late_exponent: float) -> tuple[int, float]:
     """Bits and mean squared error of this codec at no more than ``budget`` bits."""
     schedule = plan_schedule(shifted_sigmas(20, 500), 1, flow.length, budget / flow.frames, late_exponent=late_exponent)
-    header = Header("T2V", 1, flow.frames, flow.length, 1, 5, 8, 8, Fraction(16), schedule, 20, 1)
+    header = Header("T2V", 1, flow.frames, flow.length, 1, 5, flow.length, 1, Fraction(16), schedule, 20, 1)
     errors = []
     for target in targets:
         _, latent = encode_gop(flow.denoise, header, 0, target, 5, adapt=False)

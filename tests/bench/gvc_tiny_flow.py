@@ -1,6 +1,6 @@
 """Bytes buy picture: a tiny flow model trained here on synthetic clips, as a codec beside x264 and x265.
 
-    python tests/bench/gvc_tiny_flow.py train WEIGHTS [--minutes 10] [--start WEIGHTS]
+    python tests/bench/gvc_tiny_flow.py train WEIGHTS [--steps 2000]
     python tests/bench/gvc_tiny_flow.py measure WEIGHTS RESULTS.json      rates and PSNR on clips it has not seen
     python tests/bench/gvc_tiny_flow.py draw RESULTS.json FIGURE.svg
 
@@ -17,7 +17,6 @@ import io
 import json
 import platform
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -159,24 +158,19 @@ class TinyFlow(nn.Module):
         return (1 - level) * variance / total * x + self.spread(sigma) * missing
 
 
-def train(path: Path, minutes: float, start: Path | None, seed: int = 0) -> None:
-    """Minimise the error of x0 in units of the linear estimate's; the learning rate falls with the clock.
+def train(path: Path, steps: int, seed: int = 0) -> None:
+    """Minimise the error of x0 in units of the linear estimate's, in ``steps`` batches; the learning rate is a cosine.
 
-    ``start``: weights of an earlier run to go on from; its steps and minutes are counted in.
+    The same steps and seed give the same weights on the same machine, whatever else runs on it.
     """
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # a busy machine stalls two threads at every small product
     components = PrincipalComponents.fit()
     model = TinyFlow(components.variance)
-    first, before = 0, 0.0
-    if start is not None:
-        with safe_open(start, "pt") as file:
-            first, before = int(file.metadata()["steps"]), float(file.metadata()["minutes"])
-        model.load_state_dict({name: value for name, value in load_file(start).items() if name != "basis"})
     average = {name: value.clone() for name, value in model.state_dict().items()}
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, betas=(0.9, 0.99), weight_decay=0.01)
-    started, step, shown = time.monotonic(), first, 0.0
-    while (spent := (time.monotonic() - started) / (60 * minutes)) < 1:
+    shown = 0.0
+    for step in range(steps):
         clips = np.stack([synthetic_clip(BATCH * step + number) for number in range(BATCH)])
         latent = components.to_latent(clips)
         sigma = torch.sigmoid(1.3 * torch.randn(BATCH))
@@ -185,22 +179,21 @@ def train(path: Path, minutes: float, start: Path | None, seed: int = 0) -> None
         spread = model.spread(sigma)
         loss = ((model(noisy, sigma) - latent).square() / spread**1.5).mean()
         for group in optimiser.param_groups:
-            group["lr"] = 1.5e-3 * min(1, (step - first) / 50) * (0.5 + 0.5 * np.cos(np.pi * spent))
+            group["lr"] = 1.5e-3 * min(1, step / 50) * (0.5 + 0.5 * np.cos(np.pi * step / steps))
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        decay = min(0.99, (1 + step - first) / (10 + step - first))
+        decay = min(0.99, (1 + step) / (10 + step))
         for name, value in model.state_dict().items():
             average[name].lerp_(value, 1 - decay)
         now = float(loss.detach())
-        shown = 0.98 * shown + 0.02 * now if step > first else now
+        shown = 0.98 * shown + 0.02 * now if step else now
         if step % 100 == 0:
-            print(f"step {step}, {100 * spent:.0f} %, loss {shown:.4f}", flush=True)
-        step += 1
+            print(f"step {step} of {steps}, loss {shown:.4f}", flush=True)
     average["basis"] = components.basis
-    save_file(average, path, {"steps": str(step), "minutes": str(before + minutes), "seed": str(seed)})
-    print(f"{step} steps of {BATCH} clips, loss {shown:.4f}")
+    save_file(average, path, {"steps": str(steps), "seed": str(seed)})
+    print(f"{steps} steps of {BATCH} clips, loss {shown:.4f}")
 
 
 def held_out_clips() -> list[np.ndarray]:
@@ -302,8 +295,8 @@ def measure(weights: Path, results: Path) -> None:
 def machine(weights: Path) -> str:
     with safe_open(weights, "pt") as file:
         trained = file.metadata()
-    steps, minutes, seed = (trained[name] for name in ("steps", "minutes", "seed"))
-    return f"{platform.machine()}, torch {torch.__version__}; trained {steps} steps in {minutes} minutes, seed {seed}"
+    steps, seed = trained["steps"], trained["seed"]
+    return f"{platform.machine()}, torch {torch.__version__}; trained {steps} steps of {BATCH} clips, seed {seed}"
 
 
 def envelope(points: list[dict]) -> list[dict]:
@@ -337,8 +330,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train")
     training.add_argument("weights", type=Path)
-    training.add_argument("--minutes", type=float, default=10)
-    training.add_argument("--start", type=Path)
+    training.add_argument("--steps", type=int, default=2000)
     measuring = commands.add_parser("measure")
     measuring.add_argument("weights", type=Path)
     measuring.add_argument("results", type=Path)
@@ -347,7 +339,7 @@ def main() -> None:
     drawing.add_argument("figure", type=Path)
     chosen = parser.parse_args()
     if chosen.command == "train":
-        train(chosen.weights, chosen.minutes, chosen.start)
+        train(chosen.weights, chosen.steps)
     elif chosen.command == "measure":
         measure(chosen.weights, chosen.results)
     else:

@@ -11,7 +11,7 @@ from codeclens.models.errors import InputError
 from codeclens.models.gvc.codebook import (
     FIRST_SIGNS,
     SECOND_SIGNS,
-    Place,
+    NoiseKey,
     check_codebook,
     compose,
     initial_noise,
@@ -35,15 +35,15 @@ def hadamard_matrix(n: int) -> np.ndarray:
     return matrix
 
 
-def atom_matrix(place: Place, length: int, atoms: int, bits: int) -> np.ndarray:
+def atom_matrix(key: NoiseKey, length: int, atoms: int, bits: int) -> np.ndarray:
     """int64 [blocks, n, D]: every atom of every block, written out from the definition."""
     n = padded_length(length)
     matrix = hadamard_matrix(n)
     blocks = -(-atoms // (n >> bits))
     written = []
     for block in range(blocks):
-        first = random_signs(place, FIRST_SIGNS, block, n).astype(np.int64)
-        second = random_signs(place, SECOND_SIGNS, block, n).astype(np.int64)
+        first = random_signs(key, FIRST_SIGNS, block, n).astype(np.int64)
+        second = random_signs(key, SECOND_SIGNS, block, n).astype(np.int64)
         written.append((np.diag(first) @ matrix @ np.diag(second) @ matrix).T[:, :length])
     return np.stack(written)
 
@@ -62,11 +62,11 @@ def test_golden_initial_noise():
 
 
 def test_golden_composition():
-    place = Place(42, 0, 3, 1)
+    key = NoiseKey(42, 0, 3, 1)
     index, sign = torch.tensor([5, 9, 0, 63]), torch.tensor([1, -1, 1, -1], dtype=torch.int8)
-    z = compose(index, sign, place, 6, 100)
+    z = compose(index, sign, key, 6, 100)
     assert digest(z.numpy()) == "f68f25ad0a60ef29"
-    matrix = atom_matrix(place, 100, 4, 6)
+    matrix = atom_matrix(key, 100, 4, 6)
     summed = matrix[0, 5] - matrix[0, 64 + 9] + matrix[1, 0] - matrix[1, 64 + 63]
     assert summed[:8].tolist() == [-8, -8, -8, 8, 24, -8, -64, 16]
     assert (summed**2).sum() == 56832
@@ -79,11 +79,11 @@ def test_selection_and_composition_equal_brute_force(length, data):
     n = padded_length(length)
     bits = data.draw(st.integers(1, n.bit_length() - 1))
     atoms = data.draw(st.integers(1, min(24, 3 * (n >> bits))))
-    place = Place(data.draw(st.integers(0, 2**64 - 1)), data.draw(st.integers(0, 9)), 3, 1)
+    key = NoiseKey(data.draw(st.integers(0, 2**64 - 1)), data.draw(st.integers(0, 9)), 3, 1)
     residual = np.random.default_rng(length).integers(-50, 50, length).astype(np.float32)
-    matrix = atom_matrix(place, length, atoms, bits)
+    matrix = atom_matrix(key, length, atoms, bits)
     products = (matrix @ residual.astype(np.int64)).reshape(-1, 1 << bits)[:atoms]
-    index, sign = select(torch.from_numpy(residual), place, atoms, bits)
+    index, sign = select(torch.from_numpy(residual), key, atoms, bits)
     best = np.abs(products).argmax(1)
     assert index.tolist() == best.tolist()
     assert sign.tolist() == [1 if products[group, at] >= 0 else -1 for group, at in enumerate(best)]
@@ -91,7 +91,7 @@ def test_selection_and_composition_equal_brute_force(length, data):
     summed = chosen.sum(0)
     energy = int((summed**2).sum())
     expected = summed.astype(np.float32) * np.float32(math.sqrt(length / max(energy, 1)))
-    assert np.array_equal(compose(index, sign, place, bits, length).numpy(), expected)
+    assert np.array_equal(compose(index, sign, key, bits, length).numpy(), expected)
 
 
 @pytest.mark.parametrize(("atoms", "bits", "theory"), [(64, 14, 1095), (64, 8, 599)])
@@ -99,8 +99,8 @@ def test_captured_energy_at_720p_is_what_theory_gives(atoms, bits, theory):
     """D cos^2 = (sum of the groups' largest |N(0,1)|)^2 / M for a white residual; 5 % covers one draw."""
     torch.manual_seed(0)
     residual = torch.randn(16 * 90 * 160)
-    place = Place(1, 0, 0, 0)
-    z = compose(*select(residual, place, atoms, bits), place, bits, residual.numel())
+    key = NoiseKey(1, 0, 0, 0)
+    z = compose(*select(residual, key, atoms, bits), key, bits, residual.numel())
     captured = float((z @ residual) ** 2 / (residual @ residual))
     assert captured == pytest.approx(theory, rel=0.05)
     assert float(z.square().mean()) == pytest.approx(1, abs=1e-5)
@@ -116,8 +116,8 @@ def test_a_concentrated_residual_is_captured_as_well_as_a_white_one():
         residual[:spread] = torch.randn(spread)
         total = 0.0
         for step in range(20):
-            place = Place(1, 0, step, 0)
-            z = compose(*select(residual, place, 8, 8), place, 8, 4096)
+            key = NoiseKey(1, 0, step, 0)
+            z = compose(*select(residual, key, 8, 8), key, 8, 4096)
             total += float((z @ residual) ** 2 / (residual @ residual))
         captured.append(total / 20)
     assert captured[1] == pytest.approx(captured[0], rel=0.15)
@@ -130,7 +130,7 @@ def test_table_matches_a_fresh_evaluation():
 
 
 def test_frames_steps_and_gops_have_noise_of_their_own():
-    draws = [random_signs(Place(*key), FIRST_SIGNS, 0, 4096) for key in
+    draws = [random_signs(NoiseKey(*key), FIRST_SIGNS, 0, 4096) for key in
              ((1, 0, 0, 0), (2, 0, 0, 0), (1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 0, 1))]  # fmt: skip
     for i, first in enumerate(draws):
         for second in draws[:i]:

@@ -9,7 +9,7 @@ from codeclens.models.gvc.codebook import padded_length
 from codeclens.models.gvc.codec import encode_gop
 from codeclens.models.gvc.flow import shifted_sigmas
 from codeclens.models.gvc.rate import MOST_BLOCKS, plan_schedule
-from codeclens.models.gvc.stream import Header, check_header, payload_bits
+from codeclens.models.gvc.records import Header, check_header, payload_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.analytic_flow import AnalyticFlow
@@ -18,7 +18,7 @@ from support.gaussian_codebook import reference_bits, reference_codec
 
 def header_of(schedule, frames, length, deterministic=1):
     return Header(
-        "T2V", 1, frames, length, 1, 5, 8, 8, Fraction(16), schedule, len(schedule), deterministic
+        "T2V", 1, frames, length, 1, 5, length, 1, Fraction(16), schedule, len(schedule), deterministic
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
+from codeclens.models.errors import InputError
 from codeclens.models.gvc.residual import (
     DCT,
     ZIGZAG,
@@ -91,5 +92,14 @@ def test_a_sparse_residual_costs_what_it_holds():
 
 @settings(deadline=None, max_examples=60)
 @given(st.binary(min_size=1, max_size=80))
-def test_any_bytes_decode_to_a_frame(data):
-    assert decode_residual(data, (2, 9, 17)).shape == (2, 9, 17)
+def test_any_bytes_decode_to_a_frame_or_are_refused(data):
+    try:
+        assert decode_residual(data, (2, 9, 17)).shape == (2, 9, 17)
+    except InputError as error:
+        assert "no encoder writes that" in str(error)
+
+
+def test_the_dead_zone_is_two_thirds_of_a_step():
+    """Magnitudes below 2/3 of a step vanish, above they round to the level whose bin starts 1/3 below it."""
+    values = np.array([0.66, 0.67, -0.66, -0.67, 1.66, 1.67])
+    assert quantise(values, 1.0).tolist() == [0, 1, 0, -1, 1, 2]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from codeclens.models.errors import InputError
 from codeclens.models.gvc.flow import shifted_sigmas
-from codeclens.models.gvc.stills import CODECS, FIRST, LAST, decode_image, encode_image
+from codeclens.models.gvc.records import FIRST, LAST, MOST_TEXT, STILL_CODECS, atoms_of
+from codeclens.models.gvc.stills import decode_image, encode_image
 from codeclens.models.gvc.stream import (
     CorruptStream,
     Gop,
@@ -21,7 +22,6 @@ from codeclens.models.gvc.stream import (
     StreamError,
     TruncatedStream,
     UnsupportedStream,
-    atoms_of,
     describe,
     gop_size,
     header_size,
@@ -36,14 +36,15 @@ from codeclens.models.gvc.stream import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-PLAIN = Header("T2V", 4, 3, 5, 7, 30, 40, 56, Fraction(24000, 1001), Preset(500, 32768, 3, 5), 4)
+PLAIN = Header("T2V", 4, 5, 5, 7, 30, 40, 56, Fraction(24000, 1001), Preset(500, 32768, 3, 5), 4)
+WEIGHTS = (16, 8, 0, 255, 16)
 
 
-def small_gop(header: Header, frames: int, weights=(16, 8), seed=0, **parts) -> Gop:
+def small_gop(header: Header, frames: int, weights=WEIGHTS, seed=0, **parts) -> Gop:
     generator = np.random.default_rng(seed)
     bits = payload_bits(header, weights)
     codes = generator.integers(0, 2, bits).astype(np.uint8)
-    sketch = generator.normal(size=header.step_count).astype(np.float16) if header.has_sketch else None
+    sketch = generator.normal(size=header.sketch_size).astype(np.float16) if header.has_sketch else None
     return Gop(
         frames, parts.pop("continues", False), np.array(weights, np.uint8),
         np.packbits(codes, bitorder="little").tobytes(), sketch=sketch, **parts,
@@ -55,16 +56,23 @@ def rich_stream() -> Stream:
     schedule = tuple(StepCode(sigma, 30000, 2 + step, 3 + step) for step, sigma in enumerate(sigmas[:3]))
     header = replace(
         PLAIN, variant="FLF2V", schedule=(*schedule, StepCode(sigmas[3], 0, 0, 0)), seed=2**63 + 5, cfg=250,
-        switch_sigma=57344, has_images=True, has_tail=True, frames=9,
+        switch_sigma=57344, has_images=True, has_tail=True, has_times=True, has_sound=True, frames=9,
+        spatial=8, temporal=4, rotation=270,
         texts={"prompt": "ein Vogel \u00fcber dem Meer", "negative": "", "model": "wan2.1", "note": "n",
                "conditioning_fingerprint": b"12345678", "model_fingerprint": b"abcdefgh"},
     )  # fmt: skip
     first = ReferenceImage(1, FIRST, b"some bytes")
     gops = (
-        small_gop(header, 5, (16, 8), 1, images=(first, ReferenceImage(0, LAST, b"")), tail=b"tail"),
-        small_gop(header, 4, (0, 16, 40), 2, images=(ReferenceImage(2, LAST, b"x" * 300),), continues=True),
-    )
-    return Stream(header, gops)
+        small_gop(
+            header, 5, (16, 8), 1, images=(first, ReferenceImage(0, LAST, b"y")), tail=b"tail", grey_levels=50.5,
+            ticks=np.array([0, 15015, 15015, 400000, 7], np.uint32),
+        ),
+        small_gop(
+            header, 4, (0, 16, 40), 2, images=(ReferenceImage(2, LAST, b"x" * 300),), continues=True,
+            ticks=np.array([1, 2, 3, 4], np.uint32),
+        ),
+    )  # fmt: skip
+    return Stream(header, gops, b"a sound")
 
 
 def same(one: Stream, other: Stream) -> bool:
@@ -82,11 +90,14 @@ def test_round_trip_and_size_to_the_byte(stream):
     data = write_stream(stream)
     found = read_stream(data)
     assert same(found, stream)
-    assert len(data) == header_size(stream.header) + sum(gop_size(stream.header, gop) for gop in stream.gops)
+    sound = 8 + len(stream.sound) if stream.header.has_sound else 0
+    assert found.sound == stream.sound
+    assert len(data) == header_size(stream.header) + sound + sum(gop_size(stream.header, gop) for gop in stream.gops)
     for gop, read in zip(stream.gops, found.gops, strict=True):
         assert gop.payload == read.payload and gop.images == read.images and gop.tail == read.tail
         assert gop.weights.tolist() == read.weights.tolist() and gop.continues == read.continues
-        assert gop.sketch.tobytes() == read.sketch.tobytes()
+        assert gop.sketch.tobytes() == read.sketch.tobytes() and gop.grey_levels == read.grey_levels
+        assert (gop.ticks is None) == (read.ticks is None) and (read.ticks is None or (gop.ticks == read.ticks).all())
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
@@ -114,7 +125,7 @@ def test_every_flipped_bit_is_one_error(stream):
 def test_a_cut_stream_gives_its_whole_gops():
     stream = rich_stream()
     data = write_stream(stream)
-    first = header_size(stream.header) + gop_size(stream.header, stream.gops[0])
+    first = header_size(stream.header) + 8 + len(stream.sound) + gop_size(stream.header, stream.gops[0])
     for length in (first, first + 1, len(data) - 1):
         with pytest.raises(TruncatedStream) as error:
             read_stream(data[:length])
@@ -141,6 +152,17 @@ def test_records_cannot_be_moved_or_borrowed():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"version": 1}, "streams of version 1 are read, not written"),
+        ({"rotation": 45}, "rotation is 45 degrees"),
+        ({"variant": "I2V"}, "is I2V and says that it has no stills"),
+        ({"has_images": True}, "is T2V and says that it has stills"),
+        ({"height": 400}, "latent frames are 7x5 and its video is 56x400"),
+        ({"spatial": 4}, "latent frames are 7x5 and its video is 56x40; a latent position stands for 4"),
+        ({"channels": 255, "latent_frames": 65535, "latent_height": 100, "latent_width": 100}, "a GOP's latent is"),
+        (
+            {"latent_frames": 65535, "latent_height": 14, "latent_width": 14, "height": 448, "width": 448},
+            "values of 448x448",
+        ),
         ({"channels": 0}, "latent channels is 0"),
         ({"channels": 256}, "latent channels is 256"),
         ({"latent_frames": 70000}, "latent frames is 70000"),
@@ -174,12 +196,13 @@ def test_well_sealed_nonsense_is_refused():
 
     good = write_header(PLAIN)[:-4]
     for at, value, kind, said in (
-        (4, 2, UnsupportedStream, "version 2"),
-        (7, 1, UnsupportedStream, "family 1"),
-        (6, 3, CorruptStream, "variant 3"),
-        (5, 0xE8, CorruptStream, "flags 0xe8"),
-        (8, 0, CorruptStream, "latent channels is 0"),
-        (27, 1, CorruptStream, "steps is 1"),
+        (4, 3, UnsupportedStream, "version 3; this reader knows versions 1 and 2"),
+        (8, 1, UnsupportedStream, "family 1"),
+        (7, 3, CorruptStream, "variant 3"),
+        (6, 1, CorruptStream, "flags 0x128"),
+        (5, 0x29, CorruptStream, "flags 0x29"),
+        (9, 0, CorruptStream, "latent channels is 0"),
+        (35, 1, CorruptStream, "steps is 1"),
     ):
         changed = bytearray(good)
         changed[at] = value
@@ -191,6 +214,26 @@ def test_well_sealed_nonsense_is_refused():
         read_header(sealed(good[:-1] + b"\x01\x09\x00\x00"))
     with pytest.raises(CorruptStream, match="prompt cannot be unpacked"):
         read_header(sealed(good[:-1] + b"\x01\x01\x02\x00zz"))
+    for text, said in (
+        (zlib.compress(b"x" * MOST_TEXT + b"x"), "the prompt is longer than 4194304 bytes"),
+        (zlib.compress(b"a prompt")[:-1], "its packed bytes end early or go on"),
+        (zlib.compress(b"a prompt") + b"!", "its packed bytes end early or go on"),
+        (zlib.compress(b"\xff"), "the prompt cannot be unpacked"),
+    ):
+        flagged = good[:5] + bytes([good[5] | 1]) + good[6:-1]
+        with pytest.raises(CorruptStream, match=said):
+            read_header(sealed(flagged + b"\x01\x01" + struct.pack("<H", len(text)) + text))
+
+
+@pytest.mark.parametrize("text", ["a" * (2 << 20), "\u20ac" * 500_000, "x" * MOST_TEXT, ""])
+def test_a_prompt_that_is_written_is_read(text):
+    header = replace(PLAIN, texts={"prompt": text})
+    assert read_header(write_header(header))[0].texts == {"prompt": text}
+
+
+def test_a_prompt_that_could_not_be_read_is_not_written():
+    with pytest.raises(InputError, match="the prompt takes 4194305 bytes"):
+        write_header(replace(PLAIN, texts={"prompt": "x" * (MOST_TEXT + 1)}))
 
 
 @settings(deadline=None, max_examples=60)
@@ -206,7 +249,7 @@ def test_size_formula_for_random_streams(data):
     )
     header = replace(PLAIN, step_count=steps, deterministic=deterministic, schedule=schedule,
                      has_sketch=data.draw(st.booleans()), has_tail=data.draw(st.booleans()))  # fmt: skip
-    weights = data.draw(st.lists(st.integers(0, 255), min_size=1, max_size=3))
+    weights = data.draw(st.lists(st.integers(0, 255), min_size=5, max_size=5))
     tail = data.draw(st.binary(max_size=40)) if header.has_tail else b""
     gop = small_gop(header, 30, weights, tail=tail)
     stream = Stream(header, (gop,))
@@ -218,8 +261,8 @@ def test_size_formula_for_random_streams(data):
         for weight in weights
     )
     expected = (
-        41 + 7 * steps + 1 + 4
-        + 9 + len(weights) + (4 + len(tail)) * header.has_tail + 2 * steps * header.has_sketch
+        49 + 7 * steps + 1 + 4
+        + 9 + len(weights) + (4 + len(tail)) * header.has_tail + 34 * header.has_sketch
         + -(-coded_bits // 8) + 4
     )  # fmt: skip
     assert len(written) == expected == header_size(header) + gop_size(header, gop)
@@ -229,7 +272,7 @@ def test_size_formula_for_random_streams(data):
 @given(st.binary(max_size=300))
 def test_any_bytes_after_the_magic_are_an_error(noise):
     with pytest.raises(StreamError):
-        read_stream(b"GVCB\x01" + noise)
+        read_stream(b"GVCB" + noise)
 
 
 @settings(deadline=None, max_examples=100)
@@ -254,7 +297,8 @@ def test_sizes_of_the_paper_at_720p():
     """17 coded steps, 9 latent frames: 64 atoms of 14+1 bits are the 18360 bytes of the paper, of 8+1 bits 11016."""
     for bits, size in ((14, 18360), (8, 11016)):
         header = replace(
-            PLAIN, channels=16, latent_frames=9, latent_height=90, latent_width=160, step_count=20, deterministic=3,
+            PLAIN, channels=16, latent_frames=9, latent_height=90, latent_width=160, height=720, width=1280,
+            step_count=20, deterministic=3,
             schedule=Preset(500, 32768, 64, bits),
         )  # fmt: skip
         assert -(-payload_bits(header, [16] * 9) // 8) == size
@@ -270,18 +314,20 @@ def test_description_counts_bytes_and_rates():
     assert facts["whole"] and facts["gop_frames"] == [30]
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", STILL_CODECS)
 def test_reference_images(codec):
     x = np.linspace(0, 255, 48)
     picture = np.stack(np.broadcast_arrays(x[None, :], x[:32, None], 128.0), -1).astype(np.uint8)
     image = encode_image(picture, codec, 90, FIRST)
-    found = decode_image(image)
+    found = decode_image(image, (32, 48))
     assert found.shape == picture.shape and found.dtype == np.uint8
     assert np.abs(found.astype(int) - picture).mean() < 3
     if codec == "PNG":
         assert np.array_equal(found, picture)
     for length in range(0, 3 * len(image.data) // 4, 7):
         with pytest.raises(CorruptStream, match=codec):
-            decode_image(replace(image, data=image.data[:length]))
+            decode_image(replace(image, data=image.data[:length]), (32, 48))
     with pytest.raises(CorruptStream, match="codec 7"):
-        decode_image(replace(image, codec=7))
+        decode_image(replace(image, codec=7), (32, 48))
+    with pytest.raises(CorruptStream, match="a reference image is 48x32; the stream's video is 48x33"):
+        decode_image(image, (33, 48))
