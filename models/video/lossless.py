@@ -1,0 +1,60 @@
+"""A video file that holds exact RGB, written picture by picture: FFV1 in MP4, with times and Opus sound."""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+TIME_BASE = Fraction(1, 360_000)
+"""Divides milliseconds, 1/90000 s and the usual frame rates."""
+
+
+class LosslessWriter:
+    """Writes pictures as they come; memory holds one of them. Use it as a context manager.
+
+    Args:
+        path: of the file.
+        size: (height, width) of the pictures.
+        rate: frames per second that the file names.
+        sound: an Ogg Opus file to copy into it, or nothing.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, sound: bytes = b""):
+        self.container = av.open(str(path), "w", format="mp4")
+        self.stream = self.container.add_stream("ffv1", rate=rate)
+        self.stream.height, self.stream.width = size
+        self.stream.pix_fmt = "bgr0"
+        self.stream.time_base = self.stream.codec_context.time_base = TIME_BASE
+        self.sound = av.open(io.BytesIO(sound)) if sound else None
+        if self.sound is not None:
+            self.track = self.container.add_stream_from_template(self.sound.streams.audio[0])
+
+    def __enter__(self) -> "LosslessWriter":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        try:
+            if kind is None:
+                self.container.mux(self.stream.encode())
+                self._copy_sound()
+        finally:
+            self.container.close()
+            if self.sound is not None:
+                self.sound.close()
+
+    def write(self, pictures: np.ndarray, pts: np.ndarray) -> None:
+        """Add uint8 [T, H, W, 3] pictures shown at ``pts`` seconds."""
+        for picture, seconds in zip(pictures, pts, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format="bgr0")
+            frame.pts, frame.time_base = round(seconds / TIME_BASE), TIME_BASE
+            self.container.mux(self.stream.encode(frame))
+
+    def _copy_sound(self) -> None:
+        if self.sound is None:
+            return
+        for packet in self.sound.demux(self.sound.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = self.track
+                self.container.mux(packet)
