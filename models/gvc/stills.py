@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, features
 
 from ..errors import InputError
+from ..source.pictures import Picture, open_image
 from .records import STILL_CODECS, CorruptStream, ReferenceImage
 
 
@@ -48,10 +49,15 @@ def decode_image(image: ReferenceImage, size: tuple[int, int]) -> np.ndarray:
     if codec == "AVIF" and not features.check("avif"):
         raise InputError("this Pillow cannot read the stream's AVIF images; install Pillow 11.3 or newer")
     try:
-        with Image.open(io.BytesIO(image.data), formats=[codec]) as picture:
-            found = picture.size[::-1]
-            if found == size:
-                return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, RuntimeError, MemoryError, Image.DecompressionBombError) as error:
-        raise CorruptStream(f"a {codec} reference image does not decode ({error})") from None
+        picture = open_image(image.data, f"a {codec} reference image", (codec,))
+        if picture.size[::-1] == tuple(size):
+            return Picture(picture, f"a {codec} reference image").rgb()
+    except InputError as error:
+        raise CorruptStream(str(error)) from None
+    found = picture.size[::-1]
     raise CorruptStream(f"a reference image is {found[1]}x{found[0]}; the stream's video is {size[1]}x{size[0]}")
+
+
+def best_codec() -> str:
+    """AVIF where this Pillow writes it, the smallest at equal quality; else WEBP."""
+    return "AVIF" if features.check("avif") else "WEBP"

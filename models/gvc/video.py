@@ -18,10 +18,11 @@ import torch
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
+from .budget import still_frames
 from .codec import DecodingTrajectory, EncodingTrajectory, Trajectory
 from .flow import SIGMA_ONE, shifted_sigmas, snap_sigmas
 from .gops import Span, pad_clip
-from .rate import plan_schedule
+from .rate import best_shift, plan_schedule
 from .records import (
     FIRST,
     FULL_WEIGHT,
@@ -88,8 +89,8 @@ class Settings:
 
     Attributes:
         variant: 'T2V', 'I2V' or 'FLF2V'.
-        bits_per_pixel: for the codebook; stills and tail come on top.
-        steps, shift: of the sampler, where no sigmas are given.
+        frame_bits: codebook bits of a latent frame, from :func:`.budget.plan_budget`; stills and tail come on top.
+        steps, shift: of the sampler, where no sigmas are given; a shift of 0 is chosen by the rate.
         sigmas: T+1 levels from 1 to 0, or None.
         deterministic: steps at the end without bits.
         refresh: fresh noise as a share of the next level, 0 to 1.
@@ -103,9 +104,9 @@ class Settings:
     """
 
     variant: str = "T2V"
-    bits_per_pixel: float = 0.005
+    frame_bits: float = 16000.0
     steps: int = 20
-    shift: float = 5.0
+    shift: float = 0.0
     sigmas: Sequence[float] | None = None
     deterministic: int = 1
     refresh: float = 0.5
@@ -148,26 +149,24 @@ def make_header(
     Raises:
         InputError: for settings that no stream can hold, by name.
     """
-    height, width = size
+    grid = latent_size(model, size)
+    length = model.channels * grid[0] * grid[1]
     if settings.sigmas is not None:
         sigmas = snap_sigmas(settings.sigmas)
     else:
-        sigmas = shifted_sigmas(settings.steps, round(100 * settings.shift))
+        shift = settings.shift or best_shift(settings.frame_bits / length)
+        sigmas = shifted_sigmas(settings.steps, round(100 * shift))
     if not 1 <= settings.deterministic < len(sigmas):
         raise InputError(
             f"{settings.deterministic} deterministic steps of {len(sigmas)}: at least 1 step must carry bits and the "
             "last cannot"
         )
     longest = max(span.latent_frames for span in spans)
-    grid = latent_size(model, size)
-    length = model.channels * grid[0] * grid[1]
-    clip_frames = (longest - 1) * model.temporal + 1
-    frame_bits = settings.bits_per_pixel * height * width * clip_frames / longest
     switch = round(settings.switch_sigma * SIGMA_ONE)
     return Header(
         settings.variant, model.channels, longest + model.guide_frames(settings.variant), *grid,
-        sum(span.frames for span in spans), height, width, rate,
-        plan_schedule(sigmas, settings.deterministic, length, frame_bits, settings.refresh),
+        sum(span.frames for span in spans), *size, rate,
+        plan_schedule(sigmas, settings.deterministic, length, settings.frame_bits, settings.refresh),
         len(sigmas), settings.deterministic, settings.seed, model.cfg, switch,
         has_images=settings.variant != "T2V", has_tail=settings.variant == "I2V" and settings.tail_fraction > 0,
         texts={"model": model.name, **model.fingerprints, **dict(settings.texts)}, spatial=model.spatial,
@@ -430,12 +429,11 @@ def grey_levels(clip: np.ndarray, latent: torch.Tensor) -> float:
 
 
 def _code_stills(settings: Settings, span: Span, clip: np.ndarray) -> Iterator[ReferenceImage]:
-    """The stills that a GOP has to carry: the last for FLF2V, the first where it differs and is not known yet."""
-    only_picture = settings.variant == "FLF2V" and len(clip) == 1
-    if settings.variant != "T2V" and not span.continues and not only_picture:
-        yield encode_image(clip[0], settings.image_codec, settings.image_quality, FIRST)
-    if settings.variant == "FLF2V":
-        yield encode_image(clip[-1], settings.image_codec, settings.image_quality, LAST)
+    """The stills that a GOP has to carry, as :func:`.budget.still_frames` counts them."""
+    for number in still_frames([span], settings.variant):
+        last = settings.variant == "FLF2V" and number == span.first + len(clip) - 1
+        picture = clip[number - span.first]
+        yield encode_image(picture, settings.image_codec, settings.image_quality, LAST if last else FIRST)
 
 
 def clip_digest(clip: np.ndarray) -> str:

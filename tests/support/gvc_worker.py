@@ -111,7 +111,8 @@ def digest(array) -> str:
 def encode(model, variant, size, length, seed=42):
     model.check_variant(variant)
     switch = 0.875 if model.guider_low is not None else 0.0
-    settings = Settings(variant, 1.0, 4, image_codec="PNG", switch_sigma=switch, seed=seed)
+    frame_bits = size[0] * size[1] * length / ((length - 1) // model.temporal + 1)
+    settings = Settings(variant, frame_bits, 4, image_codec="PNG", switch_sigma=switch, seed=seed)
     video = clip(size, 2 * length - 1)
     spans = plan_gops(len(video), length, model.temporal, variant != "T2V")
     header = make_header(model, settings, spans, size, Fraction(16))

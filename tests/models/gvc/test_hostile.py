@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parent / "golden"
 def encode(variant: str, frames: int = 17) -> Stream:
     """A small healthy stream."""
     video, model = moving_square(frames), PixelFlow()
-    chosen = Settings(variant, steps=3, bits_per_pixel=0.2, image_codec="PNG", tail_fraction=0.5)
+    chosen = Settings(variant, steps=3, frame_bits=1100.0, image_codec="PNG", tail_fraction=0.5)
     spans = plan_gops(frames, 9, 4, variant != "T2V")
     header = make_header(model, chosen, spans, video.shape[1:3], Fraction(24))
     return Stream(header, tuple(c.gop for c in encode_video(model, header, chosen, spans, cut_clips([video], spans))))

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.pixel_flow import PixelFlow, moving_square
 
-QUICK = Settings(steps=6, bits_per_pixel=0.5, image_codec="PNG")
+QUICK = Settings(steps=6, frame_bits=2808.0, image_codec="PNG")
 
 
 def plan_for(video, variant, gop_frames=9, cuts=()):
@@ -75,7 +75,7 @@ def test_the_tail_residual_helps_the_chain():
     video = moving_square(33)
     errors = []
     for share in (0.0, 0.5):
-        _, coded = encode(video, "I2V", tail_fraction=share, bits_per_pixel=0.3)
+        _, coded = encode(video, "I2V", tail_fraction=share, frame_bits=1685.0)
         shown = np.concatenate([gop.pictures for gop in coded])
         errors.append(np.square(shown[[8, 16, 24]].astype(float) - video[[8, 16, 24]]).mean())
         assert all(bool(gop.gop.tail) == bool(share) for gop in coded)
@@ -92,14 +92,14 @@ def test_stills_of_every_codec(codec):
 def test_rate_is_what_was_asked_for():
     model = PixelFlow()
     video = moving_square(33)
-    for asked in (0.2, 0.5, 2.0):
-        data, _ = encode(video, "T2V", model, gop_frames=33, bits_per_pixel=asked)
+    for asked in (1400.0, 3500.0, 14000.0):
+        data, _ = encode(video, "T2V", model, gop_frames=33, frame_bits=asked)
         stream = read_stream(data)
-        assert 8 * len(stream.gops[0].payload) / video[..., 0].size == pytest.approx(asked, rel=0.06)
+        assert 8 * len(stream.gops[0].payload) / 9 == pytest.approx(asked, rel=0.06)
     with pytest.raises(InputError, match="too few"):
-        encode(video, "T2V", model, bits_per_pixel=0.002)
+        encode(video, "T2V", model, frame_bits=11.0)
     with pytest.raises(InputError, match="lower the rate"):
-        encode(video, "T2V", model, bits_per_pixel=1e9)
+        encode(video, "T2V", model, frame_bits=1e12)
 
 
 def test_a_partial_stream_shows_its_whole_gops():
@@ -205,6 +205,31 @@ def test_plans_that_cannot_be():
             plan_gops(100, length, 4, False)
     with pytest.raises(InputError, match="the video ended after 5 frames; its plan says 9"):
         list(cut_clips([np.zeros((5, 4, 4, 3), np.uint8)], (Span(0, 9, False, 3),)))
+
+
+def test_chains_start_afresh_every_few_gops():
+    spans = plan_gops(9 + 8 + 9 + 8 + 9, 9, 4, True, still_every=2)
+    assert [(span.first, span.frames, span.continues) for span in spans] == [
+        (0, 9, False), (8, 8, True), (17, 9, False), (25, 8, True), (34, 9, False),
+    ]  # fmt: skip
+    assert all(not span.continues for span in plan_gops(40, 9, 4, True, still_every=1))
+    cut = plan_gops(40, 9, 4, True, cuts=[12], still_every=2)
+    assert [span.first for span in cut if not span.continues] == [0, 12, 29]
+
+
+def test_a_fresh_start_needs_nothing_before_it():
+    """Random access: the GOPs from a still on decode to the same pictures without those before it."""
+    video = moving_square(35)
+    spans = plan_gops(35, 9, 4, True, still_every=2)
+    header = make_header(PixelFlow(), replace(QUICK, variant="I2V"), spans, video.shape[1:3], Fraction(24))
+    coded = list(encode_video(PixelFlow(), header, replace(QUICK, variant="I2V"), spans, cut_clips([video], spans)))
+    assert [gop.gop.continues for gop in coded] == [False, True, False, True, False]
+    stream = Stream(header, tuple(gop.gop for gop in coded))
+    broken = replace(stream, gops=(*(replace(gop, tail=b"") for gop in stream.gops[:2]), *stream.gops[2:]))
+    shown = list(decode_video(PixelFlow(), broken))
+    for number in (2, 3, 4):
+        assert np.array_equal(shown[number][0], coded[number].pictures) and shown[number][2] == 0
+    assert shown[1][2] > 0
 
 
 def test_padding_repeats_the_end_and_the_edges():
