@@ -8,23 +8,28 @@ import hashlib
 import json
 import os
 import time
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import folder_paths
 import numpy as np
-from comfy_api.latest import InputImpl, Types, io, ui
+from comfy_api.latest import io, ui
 
 from ..models.errors import InputError
 from ..models.files import writing
+from ..models.gvc.budget import Target
 from ..models.gvc.codec import drift_sentence
-from ..models.gvc.gops import cut_clips, plan_gops
-from ..models.gvc.resume import encode_resumable
-from ..models.gvc.stream import Stream, describe, read_stream, write_header, write_stream
-from ..models.gvc.video import CodedGop, Settings, decode_video, make_header
-from ..models.source.reading import FrameSampling
+from ..models.gvc.gops import cut_clips
+from ..models.gvc.planning import EncodingPlan, plan_encoding
+from ..models.gvc.resume import PartialEncoding
+from ..models.gvc.sound import encode_sound
+from ..models.gvc.stores import LatentFiles
+from ..models.gvc.stream import Stream, describe, read_stream, write_header, write_sound
+from ..models.gvc.video import CodedGop, Settings, decode_video, encode_video, model_warnings
+from ..models.source.reading import Sampling
 from ..models.video.cuts import find_cuts
+from ..models.video.lossless import LosslessWriter
 from ..models.video.quality import compare, decibels, side_by_side, zip_frames
 from . import host
 from .gvc_model import HostModel
@@ -74,24 +79,106 @@ def optional_model_inputs() -> list:
     ]
 
 
-def still_inputs() -> list:
+def still_codec() -> io.Combo.Input:
     """How stills are coded."""
-    return [
-        io.Combo.Input(
-            "still_codec",
-            options=["WEBP", "AVIF", "PNG"],
-            default="WEBP",
-            tooltip="File format of the stills in the stream. AVIF is smallest at equal quality and needs Pillow 11.3;"
-            " PNG is exact and large.",
-        ),
-        io.Int.Input(
-            "still_quality",
-            default=80,
-            min=1,
-            max=100,
-            tooltip="Quality of the stills. The model follows them closely, so a poor still spoils its whole shot.",
-        ),
-    ]
+    return io.Combo.Input(
+        "still_codec",
+        options=["auto", "AVIF", "WEBP", "PNG"],
+        default="auto",
+        tooltip="File format of the stills in the stream. auto is AVIF where it can be written (Pillow 11.3), the"
+        " smallest at equal quality, else WEBP. PNG is exact and large.",
+    )
+
+
+def still_fraction() -> io.Float.Input:
+    """How a size is divided."""
+    return io.Float.Input(
+        "still_fraction",
+        default=0.5,
+        min=0.05,
+        max=0.95,
+        step=0.05,
+        tooltip="Of the bytes that stills and codebook share, the part for stills at most. The model follows its stills"
+        " closely; detail that moves comes from the codebook. T2V has no stills.",
+    )
+
+
+def target_input() -> io.DynamicCombo.Input:
+    """The one knob for the size of the file."""
+    return io.DynamicCombo.Input(
+        "target",
+        options=[
+            io.DynamicCombo.Option(
+                "quality",
+                [
+                    io.Float.Input(
+                        "quality",
+                        default=50.0,
+                        min=1.0,
+                        max=100.0,
+                        step=1.0,
+                        tooltip="1 to 100. 50 is the rate of the paper at 720p, and every 12.5 more doubles the"
+                        " codebook's bytes; the quality of stills follows.",
+                    )
+                ],
+            ),
+            io.DynamicCombo.Option(
+                "kilobytes",
+                [
+                    io.Float.Input(
+                        "kilobytes",
+                        default=200.0,
+                        min=0.1,
+                        max=1e7,
+                        step=10.0,
+                        round=False,
+                        tooltip="Of 1000 bytes, for the whole file: stills, sound and everything else included.",
+                    ),
+                    still_fraction(),
+                ],
+            ),
+            io.DynamicCombo.Option(
+                "kilobits per second",
+                [
+                    io.Float.Input(
+                        "kilobits",
+                        default=200.0,
+                        min=0.1,
+                        max=1e6,
+                        step=10.0,
+                        round=False,
+                        tooltip="Kilobits per second of video, for the whole file: stills, sound and everything else"
+                        " included.",
+                    ),
+                    still_fraction(),
+                ],
+            ),
+            io.DynamicCombo.Option(
+                "bits per pixel",
+                [
+                    io.Float.Input(
+                        "bits_per_pixel",
+                        default=0.005,
+                        min=0.00001,
+                        max=2.0,
+                        step=0.0005,
+                        round=False,
+                        tooltip="Codebook bits for each pixel of each frame; stills and sound come on top. 0.003 to"
+                        " 0.01 is the range of the paper at 720p. Small videos need more.",
+                    ),
+                    io.Int.Input(
+                        "still_quality",
+                        default=80,
+                        min=1,
+                        max=100,
+                        tooltip="Quality of the stills. The model follows them closely, so a poor one spoils its shot.",
+                    ),
+                ],
+            ),
+        ],
+        tooltip="What to hold: a quality, or the size of the whole file. The node says what it expects before it"
+        " starts.",
+    )
 
 
 class EncodeVideoGVC(io.ComfyNode):
@@ -102,9 +189,8 @@ class EncodeVideoGVC(io.ComfyNode):
             display_name="Encode Video (GVC)",
             category=CATEGORY,
             description="Packs a video into a few kilobytes with a video model: the model paints it again and the"
-            " stream says which noise leads there. Decoding needs the same model, LoRAs, prompt and cfg. Sound is not"
-            " kept, and frames are taken to be evenly spaced in time. A cancelled run goes on at the next GOP when"
-            " queued again.",
+            " stream says which noise leads there. Decoding needs the same model, LoRAs, prompt and cfg. Sound and the"
+            " times of the frames are kept. A cancelled run goes on at the next GOP when queued again.",
             search_aliases=["generative video codec", "gvcc", "compress", "codec lens"],
             inputs=[
                 io.Video.Input("video", tooltip="The video to encode. A trim set before (Trim Video) is honoured."),
@@ -116,35 +202,43 @@ class EncodeVideoGVC(io.ComfyNode):
                         io.DynamicCombo.Option(
                             "I2V",
                             [
-                                *still_inputs(),
+                                still_codec(),
                                 io.Float.Input(
-                                    "tail_share",
+                                    "tail_fraction",
                                     default=0.25,
                                     min=0.0,
                                     max=20.0,
                                     step=0.05,
                                     tooltip="Bytes spent on mending the end of each GOP, which the next one starts"
-                                    " from, as a share of its codebook bytes. 0 is off; more keeps long shots from"
-                                    " drifting.",
+                                    " from, as a fraction of its codebook bytes. 0 is off.",
+                                ),
+                                io.Float.Input(
+                                    "tail_atoms",
+                                    default=1.0,
+                                    min=0.25,
+                                    max=4.0,
+                                    step=0.25,
+                                    tooltip="Codebook bits of the last two latent frames of each GOP, times what they"
+                                    " would get; the others get less. The paper has 2.",
+                                ),
+                                io.Int.Input(
+                                    "still_every",
+                                    default=4,
+                                    min=0,
+                                    max=1000,
+                                    tooltip="GOPs after which a shot starts afresh from a still of its own. It bounds"
+                                    " how far a decoder on other hardware can drift, and playing can start there. 0:"
+                                    " one still for a whole shot.",
                                 ),
                             ],
                         ),
-                        io.DynamicCombo.Option("FLF2V", still_inputs()),
+                        io.DynamicCombo.Option("FLF2V", [still_codec()]),
                     ],
                     tooltip="T2V: any video model, fewest bytes. I2V: each shot starts from a still and goes on from"
                     " what was decoded, for image-to-video models. FLF2V: a still at both ends of every GOP, shared by"
                     " neighbours, for first-last-frame models; best quality, most bytes.",
                 ),
-                io.Float.Input(
-                    "bits_per_pixel",
-                    default=0.005,
-                    min=0.00001,
-                    max=2.0,
-                    step=0.0005,
-                    round=False,
-                    tooltip="Quality: codebook bits for each pixel of each frame. 0.003 to 0.01 is the range of the"
-                    " paper at 720p; 0.005 is about 18 kB for 33 frames of 720p. Small videos need more.",
-                ),
+                target_input(),
                 io.Int.Input(
                     "steps",
                     default=20,
@@ -160,6 +254,15 @@ class EncodeVideoGVC(io.ComfyNode):
                     max=1025,
                     step=4,
                     tooltip="Most frames that the model paints at once: 4 k + 1, for LTX 8 k + 1. More costs memory.",
+                ),
+                io.Float.Input(
+                    "sound_kilobits",
+                    default=24.0,
+                    min=0.0,
+                    max=510.0,
+                    step=8.0,
+                    tooltip="Opus sound, kilobits per second, counted in the target. 0 leaves sound out; 16 is plain"
+                    " speech, 24 good speech, 64 good music.",
                 ),
                 io.Int.Input(
                     "width",
@@ -195,12 +298,13 @@ class EncodeVideoGVC(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "shift",
-                    default=5.0,
-                    min=0.01,
+                    default=0.0,
+                    min=0.0,
                     max=100.0,
                     step=0.1,
                     advanced=True,
-                    tooltip="Shift of the sigma schedule: 5 at 720p, 3 at 480p. Not used when sigmas are connected.",
+                    tooltip="Shift of the sigma schedule. 0 chooses it by the rate: 5 up to 0.26 bits per latent value,"
+                    " 1 from 3.2 on. Not used when sigmas are connected.",
                 ),
                 io.Float.Input(
                     "refresh",
@@ -274,26 +378,29 @@ class EncodeVideoGVC(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, video, guider, vae, variant, gop_frames, width, height, split_at_cuts, plan=None, clip_vision=None,
-        guider_low=None, **options,
+        cls, video, guider, vae, variant, target, gop_frames, sound_kilobits, width, height, split_at_cuts, plan=None,
+        clip_vision=None, guider_low=None, **options,
     ) -> io.NodeOutput:  # fmt: skip
-        settings = settings_from(variant, guider_low is not None, options)
         model = HostModel(guider, vae, clip_vision, guider_low)
+        settings = settings_from(variant, guider_low is not None, options)
         model.check_variant(settings.variant)
         source, _ = host.video_source(video)
-        size = (height or source.info.height, width or source.info.width)
-        first, last = source.window()
-        cuts = [cut - first for cut in gop_starts(source, split_at_cuts, plan)]
-        spans = plan_gops(last - first + 1, gop_frames, model.temporal, settings.variant != "T2V", cuts)
-        rate = Fraction(source.info.fps).limit_denominator(1001)
-        header = make_header(model, settings, spans, size, rate)
-        clips = cut_clips((part.rgb for part in source.frames(FrameSampling.all(), size)), spans)
-        folder = Path(folder_paths.get_output_directory()) / UNFINISHED
-        made = Encoding(header, GopProgress(cls.hidden.unique_id, len(spans), header.step_count))
-        for coded in encode_resumable(folder, model, header, settings, spans, clips, made.progress):
-            made.add(coded)
-        report = {**made.report(), "warnings": source.warnings}
-        return io.NodeOutput(made.stream(), as_video(made.decoded(), rate), json.dumps(report, indent=1))
+        planned = plan_encoding(
+            model, source, target_from(target), settings, gop_frames=gop_frames,
+            size=(height or source.info.height, width or source.info.width),
+            cuts=gop_starts(source, split_at_cuts, plan), still_every=variant.get("still_every", 0),
+            sound=opus_of(video, source, sound_kilobits),
+        )  # fmt: skip
+        progress = GopProgress(cls.hidden.unique_id, len(planned.spans), planned.header.step_count)
+        progress.show(f"{planned.budget.sentence()}; {len(planned.spans)} GOPs, {planned.steps} model calls")
+        encoding = Encoding(planned, source, progress)
+        encoding.run(model)
+        report = {
+            **encoding.report(),
+            "bytes_expected": planned.budget.total,
+            "warnings": [*source.warnings, *model_warnings(encoding.excess, model.cfg)],
+        }
+        return io.NodeOutput(encoding.stream(), encoding.video(), json.dumps(report, indent=1))
 
 
 def gop_starts(source, split_at_cuts: bool, plan) -> list[int]:
@@ -303,36 +410,85 @@ def gop_starts(source, split_at_cuts: bool, plan) -> list[int]:
     return list(find_cuts(source, host.node_progress()).cuts) if split_at_cuts else []
 
 
+def opus_of(video, source, kilobits: float) -> bytes:
+    """The sound of the video's trim window, and a warning in the source's list where it does not decode."""
+    if not kilobits:
+        return b""
+    first, last = source.window()
+    timeline = source.timeline()
+    end = timeline.pts[last] + timeline.frame_duration
+    try:
+        sound = host.video_sound(video, float(timeline.pts[first]), float(end - timeline.pts[first]))
+        return encode_sound(sound, kilobits)
+    except av.error.FFmpegError as error:
+        source.warnings.append(f"the sound of {source.info.name} does not decode ({error}); the stream has none")
+        return b""
+
+
 class Encoding:
-    """What an encoding has made so far."""
+    """An encoding that runs: it keeps the stream, and writes the decoded pictures to a lossless file as they come."""
 
-    def __init__(self, header, progress: "GopProgress"):
-        self.header, self.progress = header, progress
-        self.gops, self.records, self.pictures, self.seconds, self.squares = [], [], [], [], 0.0
+    def __init__(self, planned: EncodingPlan, source, progress: "GopProgress"):
+        self.planned, self.source, self.progress = planned, source, progress
+        self.gops, self.records, self.seconds, self.excess = [], [], [], []
+        self.squares, self.values = 0.0, 0
+        self.path = host.temporary_file("codeclens_gvc_", ".mp4")
+        self.sound = b""
 
-    def add(self, coded: CodedGop) -> None:
+    def run(self, model: HostModel) -> None:
+        planned = self.planned
+        clips = cut_clips((part.rgb for part in self.source.frames(Sampling.all(), planned.size)), planned.spans)
+        folder = Path(folder_paths.get_output_directory()) / UNFINISHED
+        self.sound = planned.sound
+        store = PartialEncoding(folder, planned.header, planned.settings, planned.spans, planned.sound)
+        coded = encode_video(
+            model, planned.header, planned.settings, planned.spans, clips, store, self.progress, planned.ticks
+        )
+        originals = frames_of(self.source, planned.size)
+        pts = iter(planned.pts)
+        with LosslessWriter(self.path, planned.size, planned.header.rate, planned.sound) as file:
+            for gop in coded:
+                self.add(gop, originals)
+                file.write(gop.pictures, np.fromiter(pts, np.float64, len(gop.pictures)))
+
+    def add(self, coded: CodedGop, originals) -> None:
         self.gops.append(coded.gop)
         self.records.append(coded.record)
-        self.pictures.append(coded.pictures)
         self.seconds.append(round(coded.seconds, 2))
-        self.squares += coded.squared_error
+        self.excess.append(coded.excess)
+        for picture in coded.pictures:
+            self.squares += float(np.square(picture.astype(np.float32) - next(originals)).sum(dtype=np.float64))
+        self.values += coded.pictures.size
         self.progress.bytes += len(coded.record)
 
     def stream(self) -> LoadedStream:
-        data = write_header(self.header) + b"".join(self.records)
-        return LoadedStream(Stream(self.header, tuple(self.gops)), data, "the stream")
+        header = write_header(self.planned.header)
+        sound = write_sound(header, self.sound) if self.sound else b""
+        stream = Stream(self.planned.header, tuple(self.gops), self.sound)
+        return LoadedStream(stream, header + sound + b"".join(self.records), "the stream")
 
-    def decoded(self) -> np.ndarray:
-        return np.concatenate(self.pictures)
+    def video(self):
+        return host.LosslessVideo(str(self.path))
 
     def report(self) -> dict:
         stream = self.stream()
         return {
             **describe(stream.stream, len(stream.data)),
-            "psnr": round(float(decibels(self.squares / sum(shown.size for shown in self.pictures))), 3),
+            "psnr": round(float(decibels(self.squares / self.values)), 3),
             "encode_seconds": round(sum(self.seconds), 2),
             "seconds_per_gop": self.seconds,
         }
+
+
+def target_from(target: dict) -> Target:
+    """The widgets of the one knob."""
+    value = {"quality": "quality", "kilobytes": "kilobytes", "kilobits per second": "kilobits"}
+    return Target(
+        target["target"],
+        target[value.get(target["target"], "bits_per_pixel")],
+        target.get("still_fraction", 0.5),
+        target.get("still_quality", 80),
+    )
 
 
 def settings_from(variant: dict, two_experts: bool, options: dict) -> Settings:
@@ -341,7 +497,6 @@ def settings_from(variant: dict, two_experts: bool, options: dict) -> Settings:
     texts = {name: options[name] for name in ("prompt", "negative", "note") if options[name]}
     return Settings(
         variant=variant["variant"],
-        bits_per_pixel=options["bits_per_pixel"],
         steps=options["steps"],
         shift=options["shift"],
         sigmas=None if sigmas is None else tuple(sigmas.tolist()),
@@ -349,31 +504,37 @@ def settings_from(variant: dict, two_experts: bool, options: dict) -> Settings:
         refresh=options["refresh"],
         seed=options["seed"],
         adapt=options["adaptive_atoms"],
-        tail_share=variant.get("tail_share", 0.0),
-        image_codec=variant.get("still_codec", "WEBP"),
-        image_quality=variant.get("still_quality", 80),
+        tail_fraction=variant.get("tail_fraction", 0.0),
+        tail_weight=variant.get("tail_atoms", 1.0),
+        image_codec=variant.get("still_codec", "auto"),
         switch_sigma=options["switch_sigma"] if two_experts else 0.0,
         texts=tuple(texts.items()),
     )
 
 
 class GopProgress:
-    """Moves the node's bar at every step and says which GOP it is in."""
+    """Moves the node's bar at every step, and says which GOP it is in and how long the rest will take."""
 
     def __init__(self, node_id: str, gops: int, steps: int):
         self.bar, self.node_id = host.node_progress(), node_id
         self.gops, self.steps, self.bytes = gops, steps, 0
+        self.began, self.first = time.monotonic(), None
+
+    def show(self, text: str) -> None:
+        host.show_text(text, self.node_id)
 
     def __call__(self, done: int, total: int) -> None:
         self.bar(done, total)
+        if done == 0:
+            return
+        if self.first is None:
+            self.began, self.first = time.monotonic(), done
         gop, step = divmod(done - 1, self.steps)
         so_far = f", {self.bytes} bytes so far" if self.bytes else ""
-        host.show_text(f"GOP {gop + 1} of {self.gops}, step {step + 1} of {self.steps}{so_far}", self.node_id)
-
-
-def as_video(rgb: np.ndarray, rate: Fraction):
-    """uint8 [T, H, W, 3] as a VIDEO."""
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=host.images(rgb), frame_rate=rate))
+        if done > self.first:
+            left = (time.monotonic() - self.began) / (done - self.first) * (total - done)
+            so_far += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+        self.show(f"GOP {gop + 1} of {self.gops}, step {step + 1} of {self.steps}{so_far}")
 
 
 class DecodeVideoGVC(io.ComfyNode):
@@ -395,9 +556,9 @@ class DecodeVideoGVC(io.ComfyNode):
                 io.Video.Output("video", tooltip="The decoded video at the stream's size and frame rate."),
                 io.Float.Output(
                     "drift",
-                    tooltip="How far this decoder's path is from the encoder's, per latent value: 0 is the same, up to"
-                    " 0.02 is rounding, above 0.1 the model or its prompt is another one. -1 where the stream cannot"
-                    " tell.",
+                    tooltip="How far the decoded pictures are from the encoder's, in grey levels of 255: 0 is the same,"
+                    " up to 1 is rounding that nobody sees, above 8 the model or its prompt is another one, or a long"
+                    " chain drifted. -1 where the stream cannot tell.",
                 ),
                 io.String.Output("report", tooltip="JSON: drift of every GOP, seconds, and what seems to be wrong."),
             ],
@@ -413,12 +574,16 @@ class DecodeVideoGVC(io.ComfyNode):
         model = HostModel(guider, vae, clip_vision, guider_low)
         model.check_variant(header.variant)
         progress = GopProgress(cls.hidden.unique_id, len(stream.stream.gops), header.step_count)
-        started, pictures, drifts = time.monotonic(), [], []
-        for shown, _, drift in decode_video(model, stream.stream, progress):
-            pictures.append(shown)
-            drifts.append(drift)
-        drift, frames = float(np.max(drifts)), sum(map(len, pictures))
-        warnings = [sentence for sentence in (drift_sentence(drift),) if sentence]
+        path = host.temporary_file("codeclens_gvc_", ".mp4")
+        latents = LatentFiles(path.parent, path.stem)
+        started, frames, drifts, pts = time.monotonic(), 0, [], stream.stream.pts
+        with LosslessWriter(path, (header.height, header.width), header.rate, stream.stream.sound) as file:
+            for shown, _, drift in decode_video(model, stream.stream, progress, latents):
+                file.write(shown, pts[frames : frames + len(shown)])
+                frames += len(shown)
+                drifts.append(drift)
+        restarts = [not gop.continues for gop in stream.stream.gops]
+        warnings = [sentence for sentence in (drift_sentence(drifts, restarts),) if sentence]
         warnings += [
             f"the {name.replace('_', ' ')} is {found.hex()}; the stream's is {header.texts[name].hex()}"
             for name, found in model.fingerprints.items()
@@ -428,12 +593,12 @@ class DecodeVideoGVC(io.ComfyNode):
             warnings.append(f"{stream.name} is not whole: {frames} of {header.frames} frames are there")
         report = {
             "frames": frames,
-            "drift_per_gop": [None if np.isnan(value) else round(value, 5) for value in drifts],
+            "drift_per_gop": [None if np.isnan(value) else round(value, 3) for value in drifts],
             "decode_seconds": round(time.monotonic() - started, 2),
             "warnings": warnings,
         }
-        drift = -1.0 if np.isnan(drift) else drift
-        return io.NodeOutput(as_video(np.concatenate(pictures), header.rate), drift, json.dumps(report, indent=1))
+        drift = -1.0 if np.isnan(drifts).any() else float(np.max(drifts))
+        return io.NodeOutput(host.LosslessVideo(str(path)), drift, json.dumps(report, indent=1))
 
 
 class SaveStream(io.ComfyNode):
@@ -516,9 +681,10 @@ class LoadStream(io.ComfyNode):
     @classmethod
     def execute(cls, file, partial) -> io.NodeOutput:
         path = Path(folder_paths.get_annotated_filepath(file))
-        stream = read_stream(path.read_bytes(), path.name, partial)
+        data = path.read_bytes()
+        stream = read_stream(data, path.name, partial)
         texts = stream.header.texts
-        loaded = LoadedStream(stream, write_stream(stream), path.name)
+        loaded = LoadedStream(stream, data[: stream.size], path.name)
         return io.NodeOutput(loaded, texts.get("prompt", ""), texts.get("negative", ""))
 
 

@@ -2,7 +2,10 @@
 
 import os
 import re
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
@@ -13,6 +16,7 @@ from comfy_api.latest import InputImpl, Types
 from server import PromptServer
 
 from ..models.errors import InputError
+from ..models.gvc.sound import read_sound, sound_of
 from ..models.source.reading import VideoSource
 from ..models.video.shots import Shot
 
@@ -61,6 +65,40 @@ def video_source(video) -> tuple[VideoSource, torch.Tensor | None]:
 def has_edits(video) -> bool:
     """True where frames of ``video`` differ from those of the file behind it (crop, resize; hosts after 0.29)."""
     return bool(getattr(video, "has_pending_frame_edits", lambda: False)())
+
+
+def video_sound(video, start: float, duration: float) -> Iterator[np.ndarray]:
+    """Yield float32 [samples, channels] at 48 kHz of a VIDEO's sound from ``start`` seconds on; nothing without one."""
+    if isinstance(video, InputImpl.VideoFromComponents) or has_edits(video):
+        audio = video.get_components().audio
+        if audio is None:
+            return iter(())
+        rate = int(audio["sample_rate"])
+        waveform = audio["waveform"][0].float().cpu().numpy()
+        return sound_of(waveform[:, round(start * rate) : round((start + duration) * rate)], rate)
+    file = video.get_stream_source()
+    return read_sound(file if isinstance(file, str) else file.getvalue(), start, duration)
+
+
+class LosslessVideo(InputImpl.VideoFromFile):
+    """A file of :class:`LosslessWriter` as a VIDEO, read when it is asked for.
+
+    Saved with the codec left to the host it becomes H.264: a copy of lossless FFV1 plays in few players.
+    """
+
+    def save_to(self, path, format=Types.VideoContainer.AUTO, codec=Types.VideoCodec.AUTO, *args, **kwargs):
+        if codec == Types.VideoCodec.AUTO:
+            codec = Types.VideoCodec.H264
+        return super().save_to(path, format, codec, *args, **kwargs)
+
+
+def temporary_file(start: str, end: str) -> Path:
+    """A new name in the host's temp folder, which the host empties when it starts."""
+    folder = folder_paths.get_temp_directory()
+    os.makedirs(folder, exist_ok=True)
+    handle, name = tempfile.mkstemp(end, start, folder)
+    os.close(handle)
+    return Path(name)
 
 
 def part_of(video, shot: Shot):

@@ -193,11 +193,15 @@ class Gop:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A header, its GOPs and its sound (a complete Ogg Opus file, or empty)."""
+    """A header, its GOPs and its sound (a complete Ogg Opus file, or empty).
+
+    ``size``: bytes of the file up to the end of the last GOP, where the stream was read; else 0.
+    """
 
     header: Header
     gops: tuple[Gop, ...]
     sound: bytes = b""
+    size: int = 0
 
     @property
     def whole(self) -> bool:

@@ -53,6 +53,21 @@ def read_sound(source: str | os.PathLike | bytes, start: float = 0.0, duration: 
                 return
 
 
+def sound_of(waveform: np.ndarray, rate: int) -> Iterator[np.ndarray]:
+    """Yield float32 [samples, channels] at 48 kHz of a waveform, float [channels, samples] at ``rate``."""
+    waveform = np.asarray(waveform[:2], np.float32)
+    layout = "mono" if len(waveform) == 1 else "stereo"
+    resampler = av.AudioResampler(format="flt", layout=layout, rate=RATE)
+    for at in [*range(0, waveform.shape[1], rate), None]:
+        frame = None
+        if at is not None:
+            part = np.ascontiguousarray(waveform[:, at : at + rate].T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(part, format="flt", layout=layout)
+            frame.sample_rate, frame.pts = rate, at
+        for part in resampler.resample(frame):
+            yield part.to_ndarray().reshape(-1, len(waveform))
+
+
 def encode_sound(samples: Iterable[np.ndarray], kilobits: float) -> bytes:
     """An Ogg Opus file of float32 [samples, channels] parts at 48 kHz; empty where there are none.
 

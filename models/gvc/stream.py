@@ -372,16 +372,16 @@ def read_stream(data: bytes, name: str = "stream", partial: bool = False) -> Str
     header, at = read_header(data, name)
     reader, cost = _Reader(data, name), FrameBits(header)
     reader.at = at
-    sound, gops, shown = b"", [], 0
+    sound, gops, shown, end = b"", [], 0, at
     try:
         if header.has_sound:
             sound = reader.sized("the sound")
             reader.check(at, zlib.crc32(data[: at - 4]), "the sound")
         while shown < header.frames:
             gops.append(_read_gop(reader, header, len(gops), data[:at], cost))
-            shown += gops[-1].frames
+            shown, end = shown + gops[-1].frames, reader.at
     except TruncatedStream as error:
-        error.whole = Stream(header, tuple(gops), sound) if gops else None
+        error.whole = Stream(header, tuple(gops), sound, end) if gops else None
         if partial and gops:
             return error.whole
         raise
@@ -390,7 +390,7 @@ def read_stream(data: bytes, name: str = "stream", partial: bool = False) -> Str
             f"{name}: the GOPs hold {shown} frames in {reader.at} bytes; the header says {header.frames} frames and "
             f"the file has {len(data)} bytes"
         )
-    return Stream(header, tuple(gops), sound)
+    return Stream(header, tuple(gops), sound, end)
 
 
 def _read_gop(reader: _Reader, header: Header, number: int, written: bytes, cost: FrameBits) -> Gop:
@@ -435,7 +435,8 @@ def describe(stream: Stream, size: int | None = None) -> dict:
         size: bytes of its file; computed from the formula when left out.
     """
     header = stream.header
-    if size is None:
+    size = size or stream.size
+    if not size:
         size = header_size(header) + sum(gop_size(header, gop) for gop in stream.gops)
         size += (8 + len(stream.sound)) * header.has_sound
     shown = sum(gop.frames for gop in stream.gops)

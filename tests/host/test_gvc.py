@@ -143,7 +143,10 @@ def tiny_prompt(server, name: str, **encoding) -> dict:
             node["class_type"] = "TinyText"
             del inputs["clip"]
         elif node["class_type"] == "CodecLensEncodeVideoGVC":
-            inputs |= {"steps": 3, "gop_frames": 5, "bits_per_pixel": 1.0, "width": 32, "height": 32, **encoding}
+            for key in [key for key in inputs if key.startswith("target.")]:
+                del inputs[key]
+            inputs |= {"target": "bits per pixel", "target.bits_per_pixel": 1.0, "target.still_quality": 80}
+            inputs |= {"steps": 3, "gop_frames": 5, "width": 32, "height": 32, **encoding}
     return {number: node for number, node in prompt.items() if node["class_type"] != "CLIPLoader"}
 
 
@@ -173,6 +176,9 @@ def test_the_shipped_workflows_encode_and_decode(server, name):
     assert size == f"{len(data)} bytes" and len(data) == report["bytes"]
     assert read_stream(data).header.texts["prompt"] == "a square"
     assert result.progress[encode][-1] == (6, 6)
+    assert any(text.startswith(f"about {report['bytes_expected'] / 1000:.1f} kB") for text in result.texts[encode])
+    assert report["bytes"] == pytest.approx(report["bytes_expected"], rel=0.15)
+    assert not report["variable_rate"] and not report["sound"]
     assert not list((server.output / "gvc_unfinished").iterdir())
 
 
@@ -219,10 +225,10 @@ def test_a_saved_stream_is_loaded_and_decoded_with_its_own_prompt(server):
 
 
 def test_a_cancelled_encoding_goes_on_where_it_stopped(server):
-    prompt = tiny_prompt(server, "gvc_t2v.json", steps=40, bits_per_pixel=2.0, seed=7)
+    prompt = tiny_prompt(server, "gvc_t2v.json", steps=40, seed=7)
     (encode,) = nodes_of(prompt, "CodecLensEncodeVideoGVC")
     run = server.queue(prompt)
-    assert run.wait(lambda result: any(done > 42 for done, _ in result.progress.get(encode, [])), 120)
+    assert run.wait(lambda result: any(done > 45 for done, _ in result.progress.get(encode, [])), 120)
     server.post("/interrupt", {})
     result = run.finish(60)
     assert result.interrupted

@@ -11,6 +11,7 @@ class PixelFlow:
 
     The prior's mean is the first picture where one is given, else mid-grey: conditioning matters, as in a real model.
     With ``guides`` the last picture is appended as a latent frame that is kept, as LTX does.
+    ``alter``, where it is set, is applied to every estimate: a decoder that is not quite the encoder.
     """
 
     name, channels, spatial, temporal, grid, cfg = "pixel flow", 48, 4, 4, 8, 100
@@ -19,6 +20,7 @@ class PixelFlow:
         self.guides = guides
         self.fingerprints = {"model_fingerprint": fingerprint}
         self.walked = 0
+        self.alter = None
 
     def guide_frames(self, variant):
         return int(self.guides and variant == "FLF2V")
@@ -51,7 +53,8 @@ class PixelFlow:
         def denoise(x, sigma):
             self.walked += 1
             a = 1 - sigma
-            return mean + mask * (a * VARIANCE / (a * a * VARIANCE + sigma * sigma) * (x - a * mean))
+            denoised = mean + mask * (a * VARIANCE / (a * a * VARIANCE + sigma * sigma) * (x - a * mean))
+            return denoised if self.alter is None else self.alter(denoised)
 
         trajectory.begin(torch.device("cpu"))
         trajectory.advance(denoise, progress=progress)

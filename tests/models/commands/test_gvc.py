@@ -19,7 +19,7 @@ def stream(tmp_path):
     from fractions import Fraction
 
     model, video = PixelFlow(), moving_square(18)
-    settings = Settings(steps=5, bits_per_pixel=0.4, texts=(("prompt", "a square"),))
+    settings = Settings(steps=5, frame_bits=2246.0, texts=(("prompt", "a square"),))
     spans = plan_gops(18, 9, 4, False)
     header = make_header(model, settings, spans, video.shape[1:3], Fraction(24))
     coded = encode_video(model, header, settings, spans, cut_clips([video], spans))

@@ -91,7 +91,7 @@ def test_round_trip_and_size_to_the_byte(stream):
     found = read_stream(data)
     assert same(found, stream)
     sound = 8 + len(stream.sound) if stream.header.has_sound else 0
-    assert found.sound == stream.sound
+    assert found.sound == stream.sound and found.size == len(data)
     assert len(data) == header_size(stream.header) + sound + sum(gop_size(stream.header, gop) for gop in stream.gops)
     for gop, read in zip(stream.gops, found.gops, strict=True):
         assert gop.payload == read.payload and gop.images == read.images and gop.tail == read.tail
@@ -131,7 +131,7 @@ def test_a_cut_stream_gives_its_whole_gops():
             read_stream(data[:length])
         assert error.value.whole.gops[0].payload == stream.gops[0].payload
         found = read_stream(data[:length], partial=True)
-        assert len(found.gops) == 1 and not found.whole
+        assert len(found.gops) == 1 and not found.whole and found.size == first
     with pytest.raises(TruncatedStream):
         read_stream(data[: first - 1], partial=True)
     assert read_stream(data, partial=True).whole
