@@ -27,7 +27,7 @@ from ..models.gvc.sound import encode_sound
 from ..models.gvc.stores import LatentFiles
 from ..models.gvc.stream import Stream, describe, read_stream, write_header, write_sound
 from ..models.gvc.video import CodedGop, Settings, decode_video, encode_video, model_warnings
-from ..models.source.reading import Sampling
+from ..models.source.reading import FrameSampling
 from ..models.video.cuts import find_cuts
 from ..models.video.lossless import LosslessWriter
 from ..models.video.quality import compare, decibels, side_by_side, zip_frames
@@ -437,7 +437,7 @@ class Encoding:
 
     def run(self, model: HostModel) -> None:
         planned = self.planned
-        clips = cut_clips((part.rgb for part in self.source.frames(Sampling.all(), planned.size)), planned.spans)
+        clips = cut_clips((part.rgb for part in self.source.frames(FrameSampling.all(), planned.size)), planned.spans)
         folder = Path(folder_paths.get_output_directory()) / UNFINISHED
         self.sound = planned.sound
         store = PartialEncoding(folder, planned.header, planned.settings, planned.spans, planned.sound)

@@ -12,7 +12,7 @@ from ..gvc.records import VARIANTS
 from ..gvc.stream import describe, read_stream
 from ..gvc.video import Settings
 from ..progress import TerminalProgress
-from ..source.reading import Sampling, VideoSource
+from ..source.reading import FrameSampling, VideoSource
 from ..video.cuts import find_cuts
 from ..video.quality import compare
 

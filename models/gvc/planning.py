@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..source.reading import Sampling, VideoSource
+from ..source.reading import FrameSampling, VideoSource
 from .budget import Budget, Target, plan_budget, sampled_stills, still_frames
 from .gops import Span, plan_gops
 from .records import TICKS, Header
@@ -88,7 +88,7 @@ def plan_encoding(
     settings = replace(settings, image_codec=codec)
     numbers = still_frames(spans, settings.variant)
     wanted = pts[sampled_stills(numbers)] if numbers else ()
-    pictures = source.read(Sampling.at_times(wanted), size).rgb if numbers else ()
+    pictures = source.read(FrameSampling.at_times(wanted), size).rgb if numbers else ()
     steps = len(settings.sigmas) - 1 if settings.sigmas is not None else settings.steps
     seconds = float(pts[-1] - pts[0]) + 1 / float(rate)
     frame_length = model.channels * int(np.prod(latent_size(model, size)))
