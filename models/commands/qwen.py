@@ -1,6 +1,8 @@
 """Commands around Qwen3-VL model files: info, trace, describe."""
 
 import sys
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from ..code.conversation import Conversation
 from ..code.encoding import encode_images
 from ..errors import InputError
 from ..progress import TerminalProgress
+from ..qwen.checkpoint import read_checkpoint
 from ..qwen.config import read_vision_config
 from ..qwen.families import FAMILIES, read_text_config
 from ..qwen.generate import GREEDY, SamplingParams
@@ -17,6 +20,7 @@ from ..qwen.loading import find_mmproj, load_qwen3vl
 from ..qwen.model_file import ModelFile
 from ..qwen.placement import cache_bytes
 from ..qwen.preprocessing import resize, smart_resize
+from ..qwen.safetensors import read_header, shards
 from ..qwen.text import TextModel
 from ..qwen.tokenizer import read_tokenizer
 from ..qwen.trace import read_inputs, trace, write_outputs
@@ -28,8 +32,8 @@ from .model import add_model_options, add_thinking_option, load_model
 
 def add_commands(commands) -> None:
     """Add the family's parsers to ``commands``."""
-    info = commands.add_parser("info", help="say what a GGUF file is and whether it will load")
-    info.add_argument("file", help="a .gguf file: a model, its mmproj, or one part of a split model")
+    info = commands.add_parser("info", help="say what a model file is and whether it will load")
+    info.add_argument("file", help="a .gguf or .safetensors file: a model, its mmproj, or one part of a split model")
     info.set_defaults(run=run_info)
     tracing = commands.add_parser("trace", help="run a model on given ids and pixels and write every traced tensor")
     tracing.add_argument("--model", required=True, help="the language model's .gguf file")
@@ -87,20 +91,48 @@ def _read_picture(path: str, most_tokens: int) -> np.ndarray:
 
 
 def run_info(arguments) -> None:
-    """Print what the file is; a file that will not load is an answer, a file that is no GGUF an error."""
-    file = read_gguf(arguments.file)
-    print(f"{file.path.name}: GGUF, {file.size:,} bytes, architecture {file.architecture!r}")
-    if "general.name" in file.metadata:
-        print(f"name: {file.metadata['general.name']}")
-    counts = ", ".join(f"{count} {name}" for name, count in file.type_counts.most_common())
-    print(f"tensors: {len(file.tensors)} ({counts})")
+    """Print what the file is; a file that will not load is an answer, a file of another format an error."""
+    path = Path(arguments.file)
+    describe = _describe_checkpoint if path.is_dir() or path.suffix == ".safetensors" else _describe_gguf
     try:
-        for line in _describe_vision(file) if file.architecture == "clip" else _describe_text(file):
+        for line in describe(path):
             print(line)
-    except InputError as error:
+    except _WillNotLoad as error:
         print(f"loads: no; {error}")
     else:
         print("loads: yes")
+
+
+class _WillNotLoad(Exception):
+    """Carries the sentence that says why."""
+
+
+def _describe_gguf(path: Path):
+    file = read_gguf(path)
+    yield f"{file.path.name}: GGUF, {file.size:,} bytes, architecture {file.architecture!r}"
+    if "general.name" in file.metadata:
+        yield f"name: {file.metadata['general.name']}"
+    counts = ", ".join(f"{count} {name}" for name, count in file.type_counts.most_common())
+    yield f"tensors: {len(file.tensors)} ({counts})"
+    try:
+        yield from _describe_vision(file) if file.architecture == "clip" else _describe_text(file)
+    except InputError as error:
+        raise _WillNotLoad(str(error)) from None
+
+
+def _describe_checkpoint(path: Path):
+    parts = shards(path)
+    entries = [entry for part in parts for entry in read_header(part).values()]
+    size = sum(part.stat().st_size for part in parts)
+    yield f"{parts[0].name}: .safetensors, {size:,} bytes in {len(parts)} file{'s' * (len(parts) > 1)}"
+    counts = ", ".join(f"{n} {name}" for name, n in Counter(entry["dtype"] for entry in entries).most_common())
+    yield f"tensors: {len(entries)} ({counts})"
+    try:
+        file = read_checkpoint(path)
+        yield from _describe_text(file)
+        yield from _describe_vision(file.tower)
+    except InputError as error:
+        raise _WillNotLoad(str(error)) from None
 
 
 def run_trace(arguments) -> None:

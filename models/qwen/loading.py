@@ -1,4 +1,4 @@
-"""A model from its two GGUF files: pairing, and the short way to a model that is ready to run."""
+"""A model from its files: two of GGUF, or .safetensors; pairing, and the short way to a model that is ready to run."""
 
 import os
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import torch
 from ..errors import InputError
 from . import config as configuration
 from .attention import Attention, attention
+from .checkpoint import read_checkpoint
 from .config import Qwen3VLConfig
 from .families import read_text_config
 from .gguf import SPLIT_NAME, architecture_of, read_gguf
@@ -55,19 +56,22 @@ def load_qwen3vl(
     device="cpu",
     dtype: torch.dtype = torch.float32,
     attend_vision: Attention = attention,
+    tokenizers: Path | None = None,
 ) -> Qwen3VL:
     """Load the language model at ``path`` and its vision tower.
 
-    ``mmproj`` is the tower's file, "auto" to find it beside the model by its metadata, or None for text alone. Weights
-    stay quantised and, on the CPU, in the memory map, unless other ``operations`` ask for dense ones. The tower attends
-    through ``attend_vision``, always without causality. Raises InputError for anything that is not a matching Qwen3-VL
-    pair.
+    ``mmproj`` is the tower's file, "auto" to find it beside the model by its metadata, or None for text alone; a
+    .safetensors file holds both. Weights stay quantised and, on the CPU, in the memory map, unless other ``operations``
+    ask for dense ones. The tower attends through ``attend_vision``, always without causality. ``tokenizers`` is where
+    the host keeps some, see :func:`.checkpoint.read_checkpoint`. Raises InputError for anything that is not a matching
+    pair of one of the families.
     """
-    file = read_gguf(path)
+    file = read_model(path, tokenizers)
     text_config = read_text_config(file)
     tower = None
     if mmproj is not None:
-        tower = find_mmproj(file) if mmproj == "auto" else read_gguf(mmproj)
+        tower = find_mmproj(file) if mmproj == "auto" else read_model(mmproj)
+        tower = tower.tower or tower
     vision_config = None
     if tower is not None:
         vision_config = configuration.read_vision_config(tower)
@@ -76,9 +80,17 @@ def load_qwen3vl(
     made = {"operations": operations, "device": device, "dtype": dtype}
     text = load_text(file, **made)
     vision = load_vision(tower, **made, attend=attend_vision) if tower is not None else None
-    files = (file,) if tower is None else (file, tower)
+    files = (file,) if tower is None or tower.path == file.path else (file, tower)
     config = Qwen3VLConfig(text_config, vision_config)
     return Qwen3VL(config, tokenizer, text, vision, torch.device(device), dtype, files)
+
+
+def read_model(path: str | Path, tokenizers: Path | None = None) -> ModelFile:
+    """The file at ``path``, or the parts of a split one, in either format; ``tokenizers`` as for a loaded model."""
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".safetensors":
+        return read_checkpoint(path, tokenizers)
+    return read_gguf(path)
 
 
 def load_text(file: ModelFile, operations=None, device="cpu", dtype=torch.float32, attend=attention) -> TextModel:
@@ -98,10 +110,12 @@ def load_vision(file: ModelFile, operations=None, device="cpu", dtype=torch.floa
 
 
 def find_mmproj(file: ModelFile) -> ModelFile:
-    """The vision tower that fits the language model ``file``, among the GGUF files of its folder.
+    """The vision tower that fits the language model ``file``: its own, or one among the GGUF files of its folder.
 
     Raises InputError where none fits or several do (they are listed).
     """
+    if file.tower is not None:
+        return file.tower
     text = read_text_config(file)
     folder = file.path.parent
     fitting = []

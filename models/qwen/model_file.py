@@ -2,12 +2,14 @@
 
 import mmap
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+FLOAT8 = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+"""Types of .safetensors files of which a weight is ``scale`` times the numbers stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +18,14 @@ class StoredTensor:
 
     ``type`` is ggml's name ("Q4_K"), ``shape`` the logical shape in torch's order (rows before columns). ``data`` views
     the memory map: float types in that shape and dtype; block types uint8 [..., row_bytes]; None when this version of
-    the ``gguf`` library does not know the type's size.
+    the ``gguf`` library does not know the type's size. ``scale`` multiplies what is stored in 8-bit floats.
     """
 
     name: str
     type: str
     shape: tuple[int, ...]
     data: torch.Tensor | None
+    scale: float = 1.0
 
     @property
     def is_quantized(self) -> bool:
@@ -30,18 +33,22 @@ class StoredTensor:
 
     def rows(self, start: int, stop: int) -> "StoredTensor":
         """The same tensor cut to rows ``start`` to ``stop`` of its first axis, still a view of the file."""
-        return StoredTensor(self.name, self.type, (stop - start, *self.shape[1:]), self.data[start:stop])
+        return replace(self, shape=(stop - start, *self.shape[1:]), data=self.data[start:stop])
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model's file, or all parts of a split one: its metadata and its tensors by name, both as GGUF names them."""
+    """A model's file, or all parts of a split one: its metadata and its tensors by name, both as GGUF names them.
+
+    ``tower`` is the vision half where the same file holds both.
+    """
 
     path: Path
     size: int
     metadata: dict
     tensors: dict[str, StoredTensor] = field(repr=False)
     mappings: tuple[mmap.mmap, ...] = field(repr=False, default=())
+    tower: "ModelFile | None" = field(repr=False, default=None)
 
     @property
     def architecture(self) -> str:

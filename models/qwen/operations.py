@@ -8,17 +8,19 @@ import torch
 import torch.nn.functional as F
 
 from ... import kernels
-from .model_file import FLOATS, StoredTensor
+from .float8 import float8_linear, float8_rows
+from .model_file import FLOAT8, FLOATS, StoredTensor
 
 
 class _StoredWeight(torch.nn.Module):
     """A module with one weight in ggml's blocks.
 
     ``weight`` is uint8 [rows, row_bytes] when ``weight_type`` is a block type ("Q4_K"), else a float tensor in the
-    dtype of the file.
+    dtype of the file, of which 8-bit floats are to be multiplied by ``scale``.
     """
 
     weight_type = "F32"
+    scale = 1.0
 
     def load(self, stored: StoredTensor, device=None) -> None:
         """Take ``stored`` as the weight: a view of the file on the CPU, a copy on any other device.
@@ -27,7 +29,7 @@ class _StoredWeight(torch.nn.Module):
         """
         data = stored.data.float() if len(stored.shape) == 1 else stored.data
         self.weight = torch.nn.Parameter(data.to(device), requires_grad=False)
-        self.weight_type = stored.type
+        self.weight_type, self.scale = stored.type, stored.scale
 
 
 class GGUFOperations:
@@ -52,6 +54,8 @@ class GGUFOperations:
         def apply_to(self, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
             """The product with ``weight``, this module's or a copy of it on the device of ``states``."""
             bias = None if bias is None else bias.to(states.dtype)
+            if self.weight_type in FLOAT8:
+                return float8_linear(states, weight, self.scale, bias)
             if self.weight_type not in FLOATS:
                 int8 = self.int8 and not states.requires_grad
                 return kernels.quantized_linear(states, weight, self.weight_type, bias, int8)
@@ -85,6 +89,8 @@ class GGUFOperations:
 
         def gather(self, ids: torch.Tensor) -> torch.Tensor:
             """The rows ``ids``, on the table's device."""
+            if self.weight_type in FLOAT8:
+                return float8_rows(ids, self.weight, self.scale, self.dtype)
             rows = F.embedding(ids, self.weight)
             if self.weight_type in FLOATS:
                 return rows.to(self.dtype)

@@ -39,7 +39,7 @@ class TextModel(torch.nn.Module):
         """Make the head's weight the embedding's, one parameter in two modules."""
         self.head.weight = self.token_embedding.weight
         if hasattr(self.token_embedding, "weight_type"):
-            self.head.weight_type = self.token_embedding.weight_type
+            self.head.weight_type, self.head.scale = self.token_embedding.weight_type, self.token_embedding.scale
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Token ids int64 [n], on any device, to embeddings [n, D]."""

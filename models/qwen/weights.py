@@ -13,7 +13,7 @@ from ...kernels import dequantize
 from ..errors import InputError
 from .families import FAMILIES
 from .gguf import readable_type
-from .model_file import FLOATS, ModelFile, StoredTensor
+from .model_file import FLOAT8, FLOATS, ModelFile, StoredTensor
 from .text import TextModel
 from .vision import VisionModel
 
@@ -110,6 +110,8 @@ def fill(model: torch.nn.Module, tensors: dict[str, StoredTensor], device=None, 
 
 def dense(stored: StoredTensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """The numbers of a stored tensor, in its logical shape."""
+    if stored.type in FLOAT8:
+        return stored.data.to(dtype) * stored.scale
     if stored.is_quantized:
         return dequantize(stored.data, stored.type, dtype)
     return stored.data.to(dtype)
@@ -156,7 +158,7 @@ def _first_three(names: list[str]) -> str:
 
 
 def _require_readable(file: ModelFile, stored: StoredTensor) -> None:
-    if not readable_type(stored.type):
+    if stored.type not in FLOAT8 and not readable_type(stored.type):
         raise InputError(
             f"{file.path} stores {stored.name!r} as {stored.type}, which gguf {version('gguf')} cannot read; "
             "take a file of another quantisation (Q4_K_M, Q8_0, ...)"
