@@ -8,7 +8,7 @@ import torch
 
 from ..code.pipeline import CodeConfig
 from ..errors import InputError
-from ..evaluation.paired import MODES, check_modes, evaluate, read_tasks
+from ..evaluation.paired import BUDGETED, BUDGETS, MODES, check_modes, evaluate, read_tasks
 from ..evaluation.report import evaluation_page, lost_plans
 from ..evaluation.router import route
 from ..evaluation.statistics import summarise, table
@@ -69,6 +69,12 @@ def add_commands(commands) -> None:
     compared.add_argument("--modes", default=",".join(MODES), metavar="M,M,...", help=f"of {', '.join(MODES)}")
     add_looking_options(compared)
     compared.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
+    compared.add_argument(
+        "--budgets",
+        default=",".join(map(str, BUDGETS)),
+        metavar="F,F,...",
+        help=f"parts of native pairs' prompt tokens that {', '.join(BUDGETED)} are held to (default %(default)s)",
+    )
     compared.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
     compared.add_argument("--json", metavar="F", help="write everything as JSON, lost questions too; - for output")
     compared.add_argument("--html", metavar="F", help="write a page with tables and the questions each mode loses")
@@ -145,7 +151,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         area=side_of(arguments) ** 2,
         rule={"gamma": number_or_word(arguments.gamma)},
     )
-    found = evaluate(tasks, load_model(arguments), modes, config, TerminalProgress("evaluating"))
+    budgets = fractions(arguments.budgets)
+    found = evaluate(tasks, load_model(arguments), modes, config, TerminalProgress("evaluating"), budgets)
     summary = summarise(found.outcomes, route(found.outcomes, found.plans))
     if arguments.json:
         write_json(summary, arguments.json)
@@ -156,6 +163,14 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json != "-":
         print(table(summary))
     return 0
+
+
+def fractions(words: str) -> list[float]:
+    """'0.2,0.4' as numbers."""
+    try:
+        return [float(word) for word in words.split(",")]
+    except ValueError:
+        raise InputError(f"--budgets is {words!r}; give fractions, for example 0.2,0.4") from None
 
 
 def _device(words: str) -> torch.device:

@@ -1,7 +1,7 @@
-"""Modes side by side on the same model, questions and scoring, at matched budgets of visual tokens.
+"""Modes side by side on the same model, questions and scoring, at matched budgets of prompt tokens.
 
-Every clip is first read as adaptive thumbnails; what that takes is the budget that sparse, random and pruned frames are
-held to.
+A budget is a fraction of the prompt tokens that native pairs of the same frames take: visual tokens, time stamps and
+markers. Modes that can spend any number of tokens are held to it; the others spend what they spend.
 """
 
 import json
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from ..code.choice import choose
 from ..code.conversation import Conversation, converse
+from ..code.layout import shown_tokens
+from ..code.modes import Group, group_frames
 from ..code.pipeline import CodeConfig, watch
 from ..code.visual_code import VisualCode
 from ..errors import InputError
@@ -23,7 +25,6 @@ from ..qwen.generate import GREEDY
 from ..source.reading import VideoSource
 from ..video.content import content_of
 from ..video.gop import GopPlan
-from ..video.tokens import image_tokens
 
 BASELINE = "rgb"
 MODES = {
@@ -34,10 +35,17 @@ MODES = {
     "stamps": "adaptive thumbnails, times before I frames alone",
     "fixed": "as many I frames evenly spaced, thumbnails between",
     "keyframes": "adaptive I frames alone",
-    "sparse": "evenly spaced frames at the thumbnails' tokens",
-    "random": "randomly kept frames at the thumbnails' tokens",
-    "evs": "native pairs pruned to the thumbnails' tokens",
+    "sparse": "evenly spaced frames",
+    "random": "randomly kept frames",
+    "evs": "native pairs pruned by what changed least",
+    "cells": "a native pair, then the cells that changed since they were shown",
 }
+BUDGETED = ("sparse", "random", "evs", "cells")
+"""Modes that are held to each budget."""
+
+BUDGETS = (0.2, 0.3, 0.4)
+"""Fractions of the prompt tokens of native pairs."""
+
 WRITTEN_TOKENS = 64
 
 
@@ -65,6 +73,7 @@ class Outcome:
     Attributes:
         chosen: what was chosen or written.
         tokens: visual tokens of the clip.
+        prompt_tokens: these, with time stamps and markers.
         seconds: from the clip's file to the first token of an answer.
         margin: log-odds of yes against no, where these are the choices.
         whole_at: times in seconds of the whole pictures in the adaptive plan.
@@ -77,10 +86,28 @@ class Outcome:
     seconds: float
     margin: float = 0.0
     whole_at: tuple[float, ...] = ()
+    prompt_tokens: int = 0
 
     @property
     def right(self) -> bool:
         return self.chosen == self.task.answer if self.task.choices else plain(self.chosen) == plain(self.task.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A mode, and the fraction of the native pairs' prompt tokens that it is held to; None where to none."""
+
+    mode: str
+    budget: float | None = None
+
+    def __str__(self) -> str:
+        return self.mode if self.budget is None else f"{self.mode} {100 * self.budget:g}%"
+
+
+def ways_of(modes: Sequence[str], budgets: Sequence[float]) -> list[Way]:
+    """Every mode, those of ``BUDGETED`` once for each budget."""
+    held = {mode: budgets if mode in BUDGETED else (None,) for mode in modes}
+    return [Way(mode, budget) for mode, own in held.items() for budget in own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +167,7 @@ def evaluate(
     modes: Sequence[str],
     config: CodeConfig,
     progress: Progress = no_progress,
+    budgets: Sequence[float] = BUDGETS,
 ) -> Evaluation:
     """Choose the likeliest choice of every task in every mode; write the answer, for an exact match, without choices.
 
@@ -148,9 +176,13 @@ def evaluate(
     Args:
         modes: names of ``MODES``.
         config: sampling and area of all modes; its policy and mode are each mode's own.
-        progress: called with clips times modes.
+        progress: called with clips times ways.
+        budgets: fractions of the native pairs' prompt tokens, for the modes of ``BUDGETED``.
     """
     check_modes(modes)
+    if not all(0 < budget <= 1 for budget in budgets):
+        raise InputError(f"the budgets are {list(budgets)}; each must be above 0 and at most 1, the tokens of rgb")
+    ways = ways_of(modes, budgets)
     clips: dict[str, list[Task]] = {}
     for task in tasks:
         clips.setdefault(task.clip, []).append(task)
@@ -161,11 +193,13 @@ def evaluate(
         plans[clip] = reference.plan
         content = content_of(reference.plan)
         asked = [task if task.content else replace(task, content=content) for task in asked]
-        for index, mode in enumerate(modes):
-            progress(number * len(modes) + index, len(clips) * len(modes))
-            code = reference if mode == "thumbnail" else watch(source, model, config_of(mode, config, reference))
-            outcomes += _outcomes(asked, model, mode, code, reference.plan)
-    progress(len(clips) * len(modes), len(clips) * len(modes))
+        for index, way in enumerate(ways):
+            progress(number * len(ways) + index, len(clips) * len(ways))
+            code = reference
+            if way.mode != "thumbnail":
+                code = watch(source, model, config_of(way, config, reference.plan, model.tokenizer))
+            outcomes += _outcomes(asked, model, str(way), code, reference.plan)
+    progress(len(clips) * len(ways), len(clips) * len(ways))
     return Evaluation(outcomes, plans)
 
 
@@ -177,10 +211,11 @@ def _outcomes(asked: list[Task], model, mode: str, code: VisualCode, plan: GopPl
     reading.fork().ask(asked[0].question, sampling=GREEDY, max_tokens=1, thinking=False)
     seconds = sum(code.seconds.values()) + time.perf_counter() - began
     whole_at = tuple(round(float(time), 2) for time in plan.pts[plan.i_frames])
+    prompt = shown_tokens(code, model.tokenizer)
     outcomes = []
     for task in asked:
         chosen, margin = _answer(reading, task)
-        outcomes.append(Outcome(task, mode, chosen, code.token_count, seconds, margin, whole_at))
+        outcomes.append(Outcome(task, mode, chosen, code.token_count, seconds, margin, whole_at, prompt))
     return outcomes
 
 
@@ -203,34 +238,44 @@ def check_modes(modes: Sequence[str]) -> None:
             raise InputError(f"the mode {mode!r} is unknown or named twice; choose each once among {', '.join(MODES)}")
 
 
-def config_of(mode: str, config: CodeConfig, reference: VisualCode) -> CodeConfig:
-    """How a clip is encoded in ``mode`` where adaptive thumbnails made ``reference`` of it."""
-    plan = reference.plan
-    count, budget = len(plan), reference.token_count
-    whole = image_tokens(plan.size)
-    affordable = max(1, min(count, round(budget / whole)))
-    if mode == "rgb":
-        return replace(config, mode="rgb", policy="fixed", rule={"cap": 0})
-    if mode == "frames":
-        return replace(config, mode="keyframes", policy="fixed", rule={"cap": 0})
-    if mode == "paired":
+def config_of(way: Way, config: CodeConfig, plan: GopPlan, tokenizer) -> CodeConfig:
+    """How a clip is encoded in one way; ``plan`` is its adaptive plan."""
+    every = {"policy": "fixed", "rule": {"cap": 0}}
+    count = len(plan)
+    if way.mode in ("keyframes", "thumbnail"):
+        return replace(config, mode=way.mode, policy="adaptive")
+    if way.mode == "rgb":
+        return replace(config, mode="rgb", **every)
+    if way.mode == "frames":
+        return replace(config, mode="keyframes", **every)
+    if way.mode == "paired":
         return replace(config, mode="thumbnail", policy="adaptive", pair_thumbnails=True)
-    if mode == "stamps":
+    if way.mode == "stamps":
         return replace(config, mode="thumbnail", policy="adaptive", stamps="whole")
-    if mode == "keyframes":
-        return replace(config, mode="keyframes", policy="adaptive")
-    if mode == "evs":
-        drop = max(0.0, 1 - budget / (whole * ((count + 1) // 2)))
-        return replace(config, mode="rgb", policy="fixed", rule={"cap": 0}, drop=drop)
-    if mode == "fixed":
+    if way.mode == "fixed":
         frames = _evenly(int((plan.kind == 1).sum()), count)
         return replace(config, mode="thumbnail", policy="frames", rule={"frames": frames})
+    native = group_frames(plan, "rgb", stamps="second" if way.mode == "evs" else "every")
+    budget = round(way.budget * shown_tokens(group_frames(plan, "rgb"), tokenizer))
+    if way.mode == "cells":
+        return replace(config, mode="cells", policy="adaptive", budget=budget)
+    if way.mode == "evs":
+        return replace(config, mode="rgb", stamps="second", drop=_drop_to(budget, native, tokenizer), **every)
+    affordable = max(1, min(count, budget // shown_tokens(native[-1:], tokenizer)))
     frames = _evenly(affordable, count)
-    if mode == "random":
+    if way.mode == "random":
         # Frame 0 is always whole, in every plan.
-        draw = random.Random(f"{reference.fingerprint}")
+        draw = random.Random(f"{plan.index.tolist()} {affordable}")
         frames = [0, *sorted(draw.sample(range(1, count), affordable - 1))]
     return replace(config, mode="keyframes", policy="frames", rule={"frames": frames})
+
+
+def _drop_to(budget: int, native: Sequence[Group], tokenizer) -> float:
+    """The fraction of the tokens of ``native`` pairs to drop, so that the rest, stamps and markers fit the budget."""
+    visual = sum(group.tokens for group in native)
+    words = shown_tokens(native, tokenizer) - visual
+    # The pruner keeps int(visual * (1 - drop)): half a token more is safe from rounding.
+    return min(0.99, max(0.0, 1 - (max(budget - words, 0) + 0.5) / visual))
 
 
 def _evenly(chosen: int, count: int) -> list[int]:

@@ -73,10 +73,20 @@ def evaluation_page(summary: dict, title: str, pictures: Mapping[str, bytes] | N
 
 
 def _modes(modes: dict) -> str:
-    names = ["mode", "right", f"against {BASELINE}", "interval", "answers that differ", "tokens a clip", "seconds", ""]
+    names = [
+        "mode",
+        "right",
+        f"against {BASELINE}",
+        "interval",
+        "answers that differ",
+        "prompt tokens",
+        "visual tokens",
+        "seconds",
+        "",
+    ]
     rows = []
     for mode, row in modes.items():
-        tokens = row["tokens"]
+        tokens, visual = row["prompt_tokens"], f"{row['tokens']['mean']:.0f}"
         spread = f"{tokens['mean']:.0f} ({tokens['min']} to {tokens['max']})"
         pair = row.get("against_rgb")
         against = ["", "", ""]
@@ -87,7 +97,7 @@ def _modes(modes: dict) -> str:
                 f"{100 * low:+.1f} to {100 * high:+.1f}",
                 _percent(pair["drift"]),
             ]
-        rows.append([mode, _percent(row["accuracy"]), *against, spread, f"{row['seconds']:.2f}", row["what"]])
+        rows.append([mode, _percent(row["accuracy"]), *against, spread, visual, f"{row['seconds']:.2f}", row["what"]])
     return _table(names, rows, words=1)
 
 

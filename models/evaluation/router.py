@@ -95,7 +95,7 @@ def _clips(pairs: Sequence[Outcome], code: Sequence[Outcome], plans) -> dict[str
     extra: dict[str, int] = {}
     for one, two in zip(pairs, code, strict=True):
         gains[one.task.clip] = gains.get(one.task.clip, 0) + int(one.right) - int(two.right)
-        extra[one.task.clip] = one.tokens - two.tokens
+        extra[one.task.clip] = one.prompt_tokens - two.prompt_tokens
     return {name: _Clip(plans[name], gains[name], extra[name]) for name in gains}
 
 

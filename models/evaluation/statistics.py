@@ -21,9 +21,10 @@ FEW_ANSWERS = 5
 def summarise(outcomes: Sequence[Outcome], routed: Routed | None = None, seed: int = 0) -> dict:
     """The evaluation as JSON values.
 
-    For each mode, and the router where there is one: accuracy, by kind of question and by content; tokens a clip;
-    seconds to the first token; how well it separates yes from no, by topic; and, where ``rgb`` was evaluated, the
-    difference in accuracy with its 95 % interval, the fraction of answers that differ, and the questions it loses.
+    For each mode, and the router where there is one: accuracy, by kind of question and by content; prompt tokens and
+    visual tokens a clip; seconds to the first token; how well it separates yes from no, by topic; and, where ``rgb``
+    was evaluated, the difference in accuracy with its 95 % interval, the fraction of answers that differ, and the
+    questions it loses.
     """
     modes = list(dict.fromkeys(outcome.mode for outcome in outcomes))
     by_mode = {mode: [outcome for outcome in outcomes if outcome.mode == mode] for mode in modes}
@@ -32,7 +33,7 @@ def summarise(outcomes: Sequence[Outcome], routed: Routed | None = None, seed: i
         by_mode[ROUTER] = routed.outcomes
     rows = {}
     for mode, found in by_mode.items():
-        rows[mode] = {"what": routed.rule if mode == ROUTER else MODES[mode], **_row(found)}
+        rows[mode] = {"what": routed.rule if mode == ROUTER else MODES[mode.partition(" ")[0]], **_row(found)}
         if BASELINE in by_mode and mode != BASELINE:
             rows[mode]["against_rgb"] = compare(by_mode[BASELINE], found, seed)
     chance = float(np.mean([1 / len(o.task.choices) if o.task.choices else 0.0 for o in tasks]))
@@ -46,19 +47,23 @@ def summarise(outcomes: Sequence[Outcome], routed: Routed | None = None, seed: i
 
 def _row(found: Sequence[Outcome]) -> dict:
     clips = {outcome.task.clip: outcome for outcome in found}
-    tokens = [outcome.tokens for outcome in clips.values()]
     return {
         "accuracy": _share(found),
-        "tokens": {
-            "mean": float(np.mean(tokens)),
-            "deviation": float(np.std(tokens)),
-            "min": min(tokens),
-            "max": max(tokens),
-        },
+        "tokens": _spread([outcome.tokens for outcome in clips.values()]),
+        "prompt_tokens": _spread([outcome.prompt_tokens for outcome in clips.values()]),
         "seconds": float(np.mean([outcome.seconds for outcome in clips.values()])),
         "by_kind": _shares(found, lambda outcome: outcome.task.kind),
         "by_content": _shares(found, lambda outcome: outcome.task.content),
         "by_topic": discrimination(found),
+    }
+
+
+def _spread(values: Sequence[int]) -> dict[str, float]:
+    return {
+        "mean": float(np.mean(values)),
+        "deviation": float(np.std(values)),
+        "min": min(values),
+        "max": max(values),
     }
 
 
@@ -138,12 +143,13 @@ def table(summary: dict) -> str:
     """The summary for a reader: one line a mode."""
     lines = [
         f"{summary['questions']} questions on {summary['clips']} clips; a guesser has {100 * summary['chance']:.1f} %",
-        f"{'mode':<11}{'right':>8}{'tokens a clip':>18}{'seconds':>9}   against rgb (95 %)        drift  lost",
+        f"{'mode':<11}{'right':>8}{'prompt tokens':>18}{'visual':>8}{'seconds':>9}   against rgb (95 %)"
+        f"{'drift':>13}{'lost':>6}",
     ]
     for mode, row in summary["modes"].items():
-        tokens = row["tokens"]
+        tokens, visual = row["prompt_tokens"], row["tokens"]["mean"]
         spread = f"{tokens['mean']:.0f} ({tokens['min']}-{tokens['max']})"
-        line = f"{mode:<11}{100 * row['accuracy']:>6.1f} %{spread:>18}{row['seconds']:>9.2f}"
+        line = f"{mode:<11}{100 * row['accuracy']:>6.1f} %{spread:>18}{visual:>8.0f}{row['seconds']:>9.2f}"
         if "against_rgb" in row:
             pair = row["against_rgb"]
             low, high = (100 * bound for bound in pair["interval"])

@@ -117,8 +117,8 @@ def figure(modes: dict) -> str:
         right = 100 * row["accuracy"]
         pair = row.get("against_rgb", {"difference": 0.0, "interval": (0.0, 0.0)})
         span = tuple(right + 100 * (bound - pair["difference"]) for bound in pair["interval"])
-        points[mode] = COLOURS.get(mode, "#666"), row["tokens"]["mean"], right, span
-    return scatter(points, "visual tokens a clip", "right answers, %")
+        points[mode] = COLOURS.get(mode, "#666"), row["prompt_tokens"]["mean"], right, span
+    return scatter(points, "prompt tokens a clip", "right answers, %")
 
 
 if __name__ == "__main__":

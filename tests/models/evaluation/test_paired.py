@@ -12,9 +12,21 @@ import pytest
 from codeclens.__main__ import main
 from codeclens.models.code.choice import choose
 from codeclens.models.code.conversation import converse
+from codeclens.models.code.layout import shown_tokens
+from codeclens.models.code.modes import group_frames
 from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.errors import InputError
-from codeclens.models.evaluation.paired import MODES, Outcome, Task, check_modes, config_of, evaluate, plain, read_tasks
+from codeclens.models.evaluation.paired import (
+    MODES,
+    Outcome,
+    Task,
+    check_modes,
+    config_of,
+    evaluate,
+    plain,
+    read_tasks,
+    ways_of,
+)
 from codeclens.models.evaluation.report import evaluation_page, lost_plans
 from codeclens.models.evaluation.statistics import area_under_curve, clip_names, compare, discrimination, summarise
 from codeclens.models.qwen import load_qwen3vl
@@ -55,12 +67,14 @@ def references(files, model):
     return [(VideoSource.open(clip), watch(VideoSource.open(clip), model, HOW)) for clip in clips]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_modes_show_what_they_say_at_matched_budgets(references, model, mode):
+@pytest.mark.parametrize("way", ways_of(MODES, (0.25, 0.6)), ids=str)
+def test_modes_show_what_they_say_at_matched_budgets(references, model, way):
+    mode = way.mode
     for source, reference in references:
         whole = 16
         count = len(reference.plan)
-        code = watch(source, model, config_of(mode, HOW, reference)) if mode != "thumbnail" else reference
+        code = watch(source, model, config_of(way, HOW, reference.plan, model.tokenizer))
+        native = shown_tokens(group_frames(reference.plan, "rgb"), model.tokenizer)
         first = int((reference.plan.kind == 1).sum())
         expected = {
             "rgb": whole * ((count + 1) // 2),
@@ -72,11 +86,14 @@ def test_modes_show_what_they_say_at_matched_budgets(references, model, mode):
         }.get(mode)
         if expected is not None:
             assert code.token_count == expected
+        left = 0 if way.budget is None else round(way.budget * native) - shown_tokens(code, model.tokenizer)
         if mode in ("sparse", "random"):
-            assert abs(code.token_count - reference.token_count) <= whole / 2 or code.token_count == whole
+            assert 0 <= left <= whole + 9 or code.token_count == whole
             assert code.segments[0].index == (int(reference.plan.index[0]),)
         if mode == "evs":
-            assert abs(code.token_count - reference.token_count) <= 1 or code.token_count == whole
+            assert 0 <= left <= 1 or code.token_count == whole
+        if mode == "cells":
+            assert left >= 0
         if mode == "paired":
             assert code.token_count <= reference.token_count
         if mode == "stamps":
