@@ -4,11 +4,11 @@ import argparse
 import sys
 
 from .models.allocator import keep_freed_memory
-from .models.commands import demo, gvc, kernels, measure, qwen, talk, video
+from .models.commands import demo, gvc, judge, kernels, measure, qwen, talk, video
 from .models.commands import training as learn
 from .models.errors import InputError
 
-FAMILIES = (demo, video, measure, talk, qwen, kernels, gvc, learn)
+FAMILIES = (demo, video, measure, talk, judge, qwen, kernels, gvc, learn)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -35,16 +35,17 @@ def add_commands(commands) -> None:
         metavar="NAME",
         help=f"what to write: {', '.join(list_presets())}; or a preset's .json file (default plain)",
     )
-    _add_code_options(caption)
+    add_code_options(caption)
     caption.set_defaults(run=run_caption)
     ask = commands.add_parser("ask", help="ask Qwen3-VL questions about a video, which is read once for all of them")
     ask.add_argument("clip", metavar="CLIP", help="a video file")
     ask.add_argument("questions", nargs="+", metavar="QUESTION", help="each is answered on its own")
-    _add_code_options(ask)
+    add_code_options(ask)
     ask.set_defaults(run=run_ask)
 
 
-def _add_code_options(parser: argparse.ArgumentParser) -> None:
+def add_code_options(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how clips are shown to which model, and how it writes."""
     add_model_options(parser)
     parser.add_argument(
         "--mode", choices=tuple(ENCODERS), default="thumbnail", help="what a frame becomes (default thumbnail)"

@@ -1,0 +1,205 @@
+"""Commands that judge videos: judge, compare, rank."""
+
+import argparse
+from pathlib import Path
+
+from ..code.pipeline import CodeConfig, watch
+from ..code.visual_code import VisualCode
+from ..errors import InputError
+from ..files import write_text
+from ..judge.calibration import calibrate, calibration_file, read_calibration, read_labels, write_calibration
+from ..judge.comparison import compare
+from ..judge.judging import Judgement, judge_clip
+from ..judge.page import judge_csv, judge_page, judgement_view, thumbnail_jpeg, worst_frames
+from ..judge.ranking import Ranking, knock_out, rank_by_pairs, rank_by_score
+from ..judge.rubric import Rubric, find_rubric, list_rubrics
+from ..judge.scoring import expand
+from ..progress import TerminalProgress
+from ..source.reading import VideoSource
+from ..weights import NAME
+from .model import load_model
+from .talk import add_code_options, config_of
+from .video import check_folders, save_picture, warn, write_json
+
+COMPARE_RESERVE = 256
+"""Tokens of the model's context that the question of a comparison takes at most, without the prompt."""
+
+
+def add_commands(commands) -> None:
+    """Add the family's parsers to ``commands``."""
+    rubrics = ", ".join(list_rubrics())
+    judge = commands.add_parser("judge", help="score videos by a rubric, from the probabilities of the replies")
+    judge.add_argument("clips", nargs="*", metavar="CLIP")
+    judge.add_argument("--rubric", default="checklist", metavar="R", help=f"{rubrics}; or a .json or .yaml file")
+    judge.add_argument("--prompt", default="", help="what the clips were made from, for rubrics that ask about it")
+    judge.add_argument("--moments", action="store_true", help="judge each group of pictures on its own, too")
+    judge.add_argument("--metrics", action="store_true", help="measure the clips as well")
+    judge.add_argument("--reason", action="store_true", help="let the model say the greatest fault in a sentence")
+    judge.add_argument(
+        "--calibrate", metavar="F.jsonl", help="fit the rubric to your verdicts: lines of clip, question, good"
+    )
+    judge.add_argument("--csv", metavar="F", help="write one line for each clip")
+    judge.add_argument("--html", metavar="F", help="write a page with a picture of each clip and all scores")
+    judge.add_argument("--png", metavar="F", help="draw the scores; a folder where several clips are given")
+    add_code_options(judge)
+    judge.set_defaults(run=run_judge)
+
+    pair = commands.add_parser("compare", help="which of two videos is better, asked in both orders")
+    pair.add_argument("clips", nargs=2, metavar="CLIP")
+    pair.add_argument("--prompt", default="", help="what both were made from")
+    pair.add_argument("--question", default="", help="asked instead; the replies are A, B and Equal")
+    add_code_options(pair)
+    pair.set_defaults(run=run_compare)
+
+    rank = commands.add_parser("rank", help="put videos in order, the best first")
+    rank.add_argument("clips", nargs="+", metavar="CLIP")
+    rank.add_argument(
+        "--by", choices=("score", "pairs", "knock-out"), default="score",
+        help="score: by the rubric (default); pairs: all pairs compared; knock-out: winners meet winners",
+    )  # fmt: skip
+    rank.add_argument("--rubric", default="checklist", metavar="R", help=f"for --by score: {rubrics}; or a file")
+    rank.add_argument("--prompt", default="", help="what the clips were made from")
+    add_code_options(rank)
+    rank.set_defaults(run=run_rank)
+
+
+def run_judge(arguments: argparse.Namespace) -> int:
+    """Judge each clip; one that cannot be read is one line on standard error and exit code 2 at the end."""
+    check_folders(arguments.json, arguments.csv, arguments.html, arguments.png)
+    rubric = find_rubric(arguments.rubric)
+    if arguments.calibrate:
+        return run_calibrate(arguments, rubric)
+    if not arguments.clips:
+        raise InputError("there is no clip to judge; give at least one")
+    config, model = config_of(arguments), load_model(arguments)
+    rubric = expand(model, rubric, arguments.prompt)
+    fits = read_calibration(_calibration_path(arguments.rubric), _model_name(arguments))
+    found: list[Judgement] = []
+    pictures, failed = [], 0
+    for clip in arguments.clips:
+        try:
+            source = VideoSource.open(clip)
+            one = judge_clip(
+                source, model, config, rubric, fits=fits, with_moments=arguments.moments,
+                with_metrics=arguments.metrics, with_reason=arguments.reason, progress=TerminalProgress(clip),
+            )  # fmt: skip
+            pictures.append(thumbnail_jpeg(worst_frames(one, source, 1)[0]) if arguments.html else None)
+            _draw(one, source, arguments)
+        except InputError as error:
+            warn([str(error)])
+            failed += 1
+            continue
+        warn(one.code.warnings)
+        found.append(one)
+        if arguments.json != "-":
+            print(f"{one.name}\n{one.verdict.in_words()}", flush=True)
+            if one.reason:
+                print(f"  {one.reason}", flush=True)
+    if arguments.json:
+        rows = [one.to_json() for one in found]
+        write_json(rows[0] if len(arguments.clips) == 1 and rows else {"clips": rows}, arguments.json)
+    if arguments.csv:
+        write_text(arguments.csv, judge_csv(found))
+    if arguments.html:
+        write_text(arguments.html, judge_page(found, pictures, f"Judged by {rubric.title}"))
+    return 2 if failed else 0
+
+
+def _draw(one: Judgement, source: VideoSource, arguments) -> None:
+    if not arguments.png:
+        return
+    path = Path(arguments.png)
+    if len(arguments.clips) > 1:
+        path.mkdir(parents=True, exist_ok=True)
+        path = path / f"{Path(source.info.name).stem}.png"
+    save_picture(judgement_view(one, source), path)
+
+
+def run_calibrate(arguments: argparse.Namespace, rubric: Rubric) -> int:
+    """Judge the labelled clips, fit the rubric's questions and keep the fits beside the rubric."""
+    labels, config, model = read_labels(Path(arguments.calibrate)), config_of(arguments), load_model(arguments)
+    rubric, folder = expand(model, rubric, arguments.prompt), Path(arguments.calibrate).parent
+    verdicts = {}
+    for clip in dict.fromkeys(row["clip"] for row in labels):
+        source = VideoSource.open(folder / clip)
+        verdicts[clip] = judge_clip(source, model, config, rubric, progress=TerminalProgress(clip)).verdict
+    fits = calibrate(rubric, verdicts, labels)
+    path = _calibration_path(arguments.rubric)
+    write_calibration(path, _model_name(arguments), fits)
+    for name, fit in fits.items():
+        print(
+            f"{name}: {fit.verdicts} verdicts, AUC {fit.auc:.3f}, calibration error {fit.error_before:.3f} -> "
+            f"{fit.error_after:.3f} (cross-validated)"
+        )
+    print(f"kept in {path}")
+    return 0
+
+
+def _calibration_path(rubric: str) -> Path:
+    """Beside the user's rubric file; in the folder where the command runs for a rubric of the pack."""
+    return calibration_file(Path(rubric)) if Path(rubric).is_file() else Path(f"{rubric}.calibration.json")
+
+
+def _model_name(arguments) -> str:
+    return NAME if arguments.model is None else Path(arguments.model).name
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    """Compare two clips in both orders."""
+    check_folders(arguments.json)
+    config = config_of(arguments)
+    sources = [VideoSource.open(clip) for clip in arguments.clips]
+    model = load_model(arguments)
+    a, b = encoded(sources, model, config, arguments.prompt + arguments.question, shown=2)
+    found = compare(model, a, b, arguments.prompt, arguments.question)
+    if arguments.json:
+        write_json({"a": a.name, "b": b.name, **found.to_json()}, arguments.json)
+    if arguments.json != "-":
+        names = {"a": a.name, "b": b.name, "equal": "neither"}
+        print(
+            f"better: {names[found.winner]}   (P({a.name}) {found.probability:.3f}, equal {found.equal:.3f}, "
+            f"disagreement of both orders {found.inconsistency:.3f})"
+        )
+    return 0
+
+
+def run_rank(arguments: argparse.Namespace) -> int:
+    """Rank clips by score or by pairs."""
+    check_folders(arguments.json)
+    config = config_of(arguments)
+    sources = [VideoSource.open(clip) for clip in arguments.clips]
+    model = load_model(arguments)
+    ranking = ranking_of(sources, model, config, arguments.by, arguments.rubric, arguments.prompt)
+    rows = ranking.to_json([source.info.name for source in sources])
+    if arguments.json:
+        write_json({"by": arguments.by, "inconsistency": ranking.inconsistency, "ranking": rows}, arguments.json)
+    if arguments.json != "-":
+        for row in rows:
+            interval = "" if arguments.by == "score" else f"  ({row['low']:+.2f} to {row['high']:+.2f})"
+            print(f"{row['rank']:>3}  {row['strength']:+.3f}{interval}  {row['video']}")
+    return 0
+
+
+def ranking_of(sources, model, config: CodeConfig, by: str, rubric: str, prompt: str) -> Ranking:
+    """Rank the clips of ``sources`` by a rubric's score, by all pairs or by a knock-out."""
+    if by == "score":
+        asked = expand(model, find_rubric(rubric), prompt)
+        return rank_by_score(
+            [
+                judge_clip(source, model, config, asked, progress=TerminalProgress(source.info.name)).verdict.score
+                for source in sources
+            ]
+        )
+    codes = encoded(sources, model, config, prompt, shown=2)
+    rank = rank_by_pairs if by == "pairs" else knock_out
+    return rank(len(codes), lambda a, b: compare(model, codes[a], codes[b], prompt))
+
+
+def encoded(sources, model, config: CodeConfig, asked: str, shown: int) -> list[VisualCode]:
+    """Codes of all clips, each short enough that ``shown`` of them fit the model's context with the question."""
+    context = model.config.text.context_length
+    reserve = COMPARE_RESERVE + len(model.tokenizer.encode(asked))
+    reserve += (context - reserve) * (shown - 1) // shown
+    return [
+        watch(source, model, config, reserve=reserve, progress=TerminalProgress(source.info.name)) for source in sources
+    ]

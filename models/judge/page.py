@@ -1,0 +1,115 @@
+"""Judged clips as a picture, a table, and one self-contained HTML page that loads nothing and escapes everything."""
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from ..drawing.scores import Bar, Span, draw_scores
+from ..source.reading import Sampling, VideoSource
+from .judging import Judgement
+
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:80rem;margin:2rem auto;padding:0 1rem;color:#222;"
+    "background:#fff}article{border-top:1px solid #ccc;padding:1rem 0;display:grid;grid-template-columns:16rem 1fr;"
+    "gap:1rem}img{width:100%;border-radius:4px}table{border-collapse:collapse}td,th{padding:.15rem .6rem .15rem 0;"
+    "text-align:left;vertical-align:top}meter{width:9rem}.low{font-weight:600;color:#c03}.quiet{color:#777}"
+    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}article{border-color:#444}}"
+)
+SHOWN_METRICS = (
+    "flicker", "longest_freeze", "sudden_change", "jitter", "warping_error", "drift", "sharpness", "motion", "cuts",
+)  # fmt: skip
+
+
+def judgement_view(judgement: Judgement, source: VideoSource) -> Image.Image:
+    """The scores as a picture, with a frame of the worst moment from ``source``, which was judged."""
+    verdict, worst = judgement.verdict, judgement.worst_moment
+    bars = []
+    for score in verdict.scores:
+        other = f", other {score.off_list:.0%}" if score.off_list >= 0.005 else ""
+        bars.append(Bar(score.question.name, score.value, f"{score.best} {score.probabilities[score.best]:.0%}{other}"))
+    spans = [Span(*moment.seconds, moment.verdict.score) for moment in judgement.moments]
+    words = f"{verdict.rubric.title}; {verdict.pass_fraction:.0%} of {len(verdict.scores)} questions passed"
+    frame = worst_frames(judgement, source, 1)[0] if worst else None
+    return draw_scores(f"{judgement.name}: {verdict.score:.3f}", words, bars, spans, frame)
+
+
+def worst_frames(judgement: Judgement, source: VideoSource, most: int = 8):
+    """uint8 [n, H, W, 3]: up to ``most`` frames of the worst moment, or of the whole clip where none was asked."""
+    worst = judgement.worst_moment
+    plan = judgement.code.plan
+    inside = np.isin(plan.index, worst.frames) if worst else plan.keep
+    times = plan.pts[inside]
+    chosen = times[np.unique(np.linspace(0, len(times) - 1, min(most, len(times))).round().astype(int))]
+    return source.read(Sampling.at_times(chosen)).rgb
+
+
+def judge_page(judgements: Sequence[Judgement], pictures: Sequence[bytes | None], title: str = "Judged clips") -> str:
+    """HTML of judged clips, the highest score first; ``pictures`` are JPEGs, one for each or None."""
+    order = sorted(range(len(judgements)), key=lambda at: -judgements[at].verdict.score)
+    parts = [_article(rank, judgements[at], pictures[at]) for rank, at in enumerate(order, 1)]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body>\n<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def _article(rank: int, judgement: Judgement, picture: bytes | None) -> str:
+    verdict = judgement.verdict
+    image = ""
+    if picture is not None:
+        data = base64.b64encode(picture).decode("ascii")
+        image = f'<img alt="a frame of {escape(judgement.name)}" src="data:image/jpeg;base64,{data}">'
+    rows = []
+    for score in verdict.scores:
+        low = ' class="low"' if len(verdict.scores) > 1 and score is verdict.worst else ""
+        shown = ", ".join(f"{option} {p:.0%}" for option, p in score.probabilities.items())
+        rows.append(
+            f"<tr{low}><td>{escape(score.question.name)}</td>"
+            f'<td><meter min="0" max="1" value="{score.value:.4f}"></meter> {score.value:.3f}</td>'
+            f'<td class="quiet">{escape(shown)}; other replies {score.off_list:.0%}</td></tr>'
+        )
+    lines = [f"<table>{''.join(rows)}</table>"]
+    if judgement.reason:
+        lines.append(f"<p>{escape(judgement.reason)}</p>")
+    if (worst := judgement.worst_moment) and len(judgement.moments) > 1:
+        begin, end = worst.seconds
+        lines.append(
+            f"<p>Lowest moment: {begin:.2f} s to {end:.2f} s, {worst.verdict.score:.3f}, "
+            f"{escape(worst.verdict.worst.question.name)}</p>"
+        )
+    if judgement.measurement:
+        values = judgement.measurement.clip
+        lines.append(
+            '<p class="quiet">' + ", ".join(f"{name.replace('_', ' ')} {values[name]:.3g}" for name in SHOWN_METRICS)
+            + "</p>"
+        )  # fmt: skip
+    head = f"<h2>{rank}. {escape(judgement.name)}: {verdict.score:.3f}</h2>"
+    return f"<article><div>{image}</div><div>{head}{''.join(lines)}</div></article>"
+
+
+def judge_csv(judgements: Sequence[Judgement]) -> str:
+    """One line for each clip: score, pass fraction, and a column for each question of their rubrics."""
+    names = list(dict.fromkeys(score.question.name for one in judgements for score in one.verdict.scores))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["clip", "rubric", "score", "pass_fraction", *names])
+    for one in judgements:
+        values = {score.question.name: f"{score.value:.6f}" for score in one.verdict.scores}
+        verdict = one.verdict
+        row = [one.name, verdict.rubric.name, f"{verdict.score:.6f}", f"{verdict.pass_fraction:.6f}"]
+        writer.writerow(row + [values.get(name, "") for name in names])
+    return text.getvalue()
+
+
+def thumbnail_jpeg(rgb, width: int = 320) -> bytes:
+    """JPEG of a frame uint8 [H, W, 3], ``width`` pixels wide at most."""
+    picture = Image.fromarray(rgb)
+    picture.thumbnail((width, 4 * width))
+    held = io.BytesIO()
+    picture.save(held, "JPEG", quality=80)
+    return held.getvalue()
