@@ -13,6 +13,7 @@ import folder_paths
 import numpy as np
 import torch
 from comfy_api.latest import InputImpl, Types
+from comfy_execution.graph import ExecutionBlocker
 from server import PromptServer
 
 from ..models.errors import InputError
@@ -153,6 +154,16 @@ def gguf_files() -> list[str]:
 def gguf_path(name: str) -> str:
     """The path of a file that :func:`gguf_files` lists; raises where it is gone."""
     return folder_paths.get_full_path_or_raise(GGUF_FOLDERS, name)
+
+
+def user_folder(name: str) -> Path:
+    """The user's own folder for files of one kind, such as presets; it need not exist."""
+    return Path(folder_paths.get_user_directory()) / "codeclens" / name
+
+
+def blocked() -> ExecutionBlocker:
+    """An output that nothing after it runs on, and that nobody is told of."""
+    return ExecutionBlocker(None)
 
 
 def show_text(text: str, node_id: str) -> None:

@@ -10,6 +10,8 @@ that fit memory where SDPA has no fused kernel. The language model stays with SD
 causality without an n x n mask nor the log-sum-exp by which a chunk is merged with what was read before.
 """
 
+import os
+
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
@@ -83,6 +85,7 @@ class HostedQwen3VL:
         dtype = compute_dtype(device)
         # On a CPU the host takes slices, where SDPA has a fused kernel.
         attend = attention if comfy.model_management.is_device_cpu(device) else host_attention
+        self.name = os.path.basename(path)
         self.model: Qwen3VL = load_qwen3vl(path, mmproj, operations=HostOperations, dtype=dtype, attend_vision=attend)
         self.model.device = device
         if comfy.model_management.is_device_cpu(device):

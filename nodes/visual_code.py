@@ -5,10 +5,8 @@ Socket of this family:
 """
 
 import json
-from pathlib import Path
 from typing import NamedTuple
 
-import folder_paths
 import torch
 from comfy_api.latest import io
 
@@ -42,8 +40,8 @@ class EncodedVideo(NamedTuple):
     tensors: tuple[torch.Tensor, ...]
 
 
-def code_input():
-    return VisualCodeSocket.Input("code", tooltip="From Encode Video. It is encoded once, however often it is asked.")
+def code_input(name: str = "code"):
+    return VisualCodeSocket.Input(name, tooltip="From Encode Video. It is encoded once, however often it is asked.")
 
 
 def report_output():
@@ -153,7 +151,7 @@ class CaptionVideo(io.ComfyNode):
                 code_input(),
                 io.Combo.Input(
                     "preset",
-                    options=list(list_presets(_user_presets())),
+                    options=list(list_presets(host.user_folder("presets"))),
                     default="plain",
                     tooltip="What to write: a plain or dense caption, a prompt for a video model, tags, alternative"
                     " text, JSON. Presets are small JSON files; put your own into user/codeclens/presets.",
@@ -178,11 +176,11 @@ class CaptionVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, preset, **others):
-        return list_presets(_user_presets())[preset].read_text(encoding="utf-8")
+        return list_presets(host.user_folder("presets"))[preset].read_text(encoding="utf-8")
 
     @classmethod
     def execute(cls, model, code, preset, max_tokens, seed, sampling, thinking, instructions="") -> io.NodeOutput:
-        chosen = read_preset(list_presets(_user_presets())[preset])
+        chosen = read_preset(list_presets(host.user_folder("presets"))[preset])
         writing = Writing(sampling_of(sampling, seed), max_tokens, thinking, instructions)
         ready = _ready_to_read(model, code.code, caption_reserve(model.model.tokenizer, chosen, writing))
         live = host.LiveText(cls.hidden.unique_id)
@@ -426,10 +424,6 @@ def _ready_to_read(model, code: VisualCode, room: int):
 def _room(model, questions: list[str], max_tokens: int) -> int:
     """Tokens of all questions and their answers, at most."""
     return sum(question_tokens(model.model.tokenizer, question) + max_tokens for question in questions)
-
-
-def _user_presets() -> Path:
-    return Path(folder_paths.get_user_directory()) / "codeclens" / "presets"
 
 
 NODES = [EncodeVideo, DrawCode, CaptionVideo, AskVideo, AskImages, FramesFromAnswer]

@@ -16,7 +16,7 @@ from ..judge.rubric import Rubric, find_rubric, list_rubrics
 from ..judge.scoring import expand
 from ..progress import TerminalProgress
 from ..source.reading import VideoSource
-from ..weights import NAME
+from ..weights import embedded_pair
 from .model import load_model
 from .talk import add_code_options, config_of
 from .video import check_folders, save_picture, warn, write_json
@@ -141,7 +141,7 @@ def _calibration_path(rubric: str) -> Path:
 
 
 def _model_name(arguments) -> str:
-    return NAME if arguments.model is None else Path(arguments.model).name
+    return Path(embedded_pair()[0] if arguments.model is None else arguments.model).name
 
 
 def run_compare(arguments: argparse.Namespace) -> int:

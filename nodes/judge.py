@@ -1,0 +1,324 @@
+"""Nodes that judge videos with the model: score by a rubric, compare, rank, keep the best, let through."""
+
+import json
+
+from comfy_api.latest import io
+
+from ..models.code.layout import prompt_tokens, question_tokens
+from ..models.errors import InputError
+from ..models.judge.calibration import calibration_file, read_calibration
+from ..models.judge.comparison import compare
+from ..models.judge.conditions import failing, parse_conditions, values_in
+from ..models.judge.judging import judge_code, rubric_reserve
+from ..models.judge.page import judgement_view, worst_frames
+from ..models.judge.ranking import knock_out, rank_by_pairs, rank_by_score
+from ..models.judge.rubric import Rubric, list_rubrics, parse_rubric, read_rubric
+from ..models.judge.scoring import expand
+from . import host
+from .qwen import model_input
+from .visual_code import code_input
+
+CATEGORY = "CodecLens/judge"
+
+GENERATED = 512
+"""Tokens in which the model splits a prompt into statements at most."""
+
+
+def prompt_text(tooltip: str):
+    return io.String.Input("prompt", default="", multiline=True, optional=True, tooltip=tooltip)
+
+
+def rubric_of(name: str, custom: str) -> Rubric:
+    """The rubric that a node was given: the custom one where there is one."""
+    if custom.strip():
+        return parse_rubric(custom, "the custom rubric", "custom", yaml=not custom.lstrip().startswith("{"))
+    return read_rubric(list_rubrics(host.user_folder("rubrics"))[name])
+
+
+def ready_for(model, code, tokens: int):
+    """The model with its text half loaded, and memory for ``code`` and ``tokens`` more."""
+    return model.for_reading(prompt_tokens(code, model.model.tokenizer) + tokens)
+
+
+class JudgeVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensJudgeVideo",
+            display_name="Judge Video",
+            category=CATEGORY,
+            description="Scores an encoded video by a rubric of questions. Scores are read from the probabilities of"
+            " the replies, so they are the same every time; the video is read once for the whole rubric.",
+            search_aliases=["judge", "score", "rate video", "video quality", "reward", "vqascore", "codec lens"],
+            has_intermediate_output=True,
+            inputs=[
+                model_input(),
+                code_input(),
+                io.Combo.Input(
+                    "rubric",
+                    options=list(list_rubrics(host.user_folder("rubrics"))),
+                    default="checklist",
+                    tooltip="What is asked. vqascore, unifiedreward and prompt_adherence need the prompt. Your own"
+                    " rubrics are .json or .yaml files in the user folder codeclens/rubrics.",
+                ),
+                prompt_text("What the video was made from, for rubrics that ask whether it shows that."),
+                io.Boolean.Input(
+                    "moments",
+                    default=False,
+                    tooltip="Judge each group of pictures on its own as well, to see when the fault is. Takes about as"
+                    " long again as the whole video.",
+                ),
+                io.Boolean.Input(
+                    "reason",
+                    default=False,
+                    advanced=True,
+                    tooltip="Let the model name the greatest fault in a sentence. No score is read from it.",
+                ),
+                io.String.Input(
+                    "custom_rubric",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="A rubric as JSON or YAML, used instead of the one chosen. The output rubric_json of a run"
+                    " is a start: edit it and put it here.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output("score", tooltip="0 to 1, the weighted mean of the questions."),
+                io.String.Output("report", tooltip="One line for each question, the lowest marked."),
+                io.Image.Output("picture", tooltip="The scores as bars, over time where moments is on."),
+                io.Image.Output("worst", tooltip="Frames of the moment with the lowest score; of the video otherwise."),
+                io.String.Output("json", tooltip="Scores, probabilities, off-list mass, both corrections, moments."),
+                io.String.Output("rubric_json", tooltip="The rubric as it was asked, prompt and statements filled in."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, rubric, custom_rubric="", **others):
+        return custom_rubric or list_rubrics(host.user_folder("rubrics"))[rubric].read_text(encoding="utf-8")
+
+    @classmethod
+    def execute(cls, model, code, rubric, moments, reason, prompt="", custom_rubric="") -> io.NodeOutput:
+        video, progress = code.code, host.node_progress()
+        asked = expand(model.for_reading(GENERATED), rubric_of(rubric, custom_rubric), prompt, progress)
+        ready = ready_for(model, video, rubric_reserve(model.model.tokenizer, asked))
+        path = list_rubrics(host.user_folder("rubrics"))[rubric]
+        fits = {} if custom_rubric.strip() else read_calibration(calibration_file(path), model.name)
+        found = judge_code(video, ready, asked, fits=fits, with_moments=moments, with_reason=reason, progress=progress)
+        source = video.plan.video.source
+        words = found.verdict.in_words() + (f"\n{found.reason}" if found.reason else "")
+        return io.NodeOutput(
+            found.verdict.score,
+            words,
+            host.image(judgement_view(found, source)),
+            host.images(worst_frames(found, source)),
+            json.dumps(found.to_json(), indent=1),
+            json.dumps(asked.to_json(), indent=1),
+            ui={"text": (words,)},
+        )
+
+
+class CompareVideos(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensCompareVideos",
+            display_name="Compare Two Videos",
+            category=CATEGORY,
+            description="Asks which of two encoded videos is better, in both orders, so that a liking for the first one"
+            " cancels. Says how far the two orders disagree.",
+            search_aliases=["judge", "a or b", "preference", "which is better", "pairwise", "codec lens"],
+            has_intermediate_output=True,
+            inputs=[
+                model_input(),
+                code_input("code_a"),
+                code_input("code_b"),
+                prompt_text("What both were made from; the question then is which one shows it better."),
+                io.String.Input(
+                    "question",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Asked instead of the default question. The replies are A, B and Equal; say so in it.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("winner", tooltip="a, b or equal."),
+                io.Float.Output("probability", tooltip="That a is the better one; an equal pair counts half."),
+                io.String.Output("report", tooltip="The result in words."),
+                io.String.Output("json", tooltip="Both orders' log-odds, inconsistency and off-list mass."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, code_a, code_b, prompt="", question="") -> io.NodeOutput:
+        a, b = code_a.code, code_b.code
+        ready = ready_for(model, [*a, *b], 512 + question_tokens(model.model.tokenizer, prompt + question))
+        found = compare(ready, a, b, prompt, question, host.node_progress())
+        names = {"a": f"a ({a.name})", "b": f"b ({b.name})", "equal": "neither"}
+        words = (
+            f"better: {names[found.winner]}\nP(a is better) {found.probability:.3f}, equal {found.equal:.3f}\n"
+            f"the two orders disagree by {found.inconsistency:.3f}"
+        )
+        report = json.dumps({"a": a.name, "b": b.name, **found.to_json()}, indent=1)
+        return io.NodeOutput(found.winner, found.probability, words, report, ui={"text": (words,)})
+
+
+class RankVideos(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensRankVideos",
+            display_name="Rank Videos",
+            category=CATEGORY,
+            description="Puts encoded videos in order by comparing them in pairs (Bradley-Terry strengths with 95 %"
+            " intervals), or by a winners' tournament. For an order by a rubric's score use Best of N.",
+            search_aliases=["rank", "sort videos", "best video", "tournament", "bradley terry", "codec lens"],
+            is_input_list=True,
+            has_intermediate_output=True,
+            inputs=[
+                model_input(),
+                code_input(),
+                io.Combo.Input(
+                    "by",
+                    options=["pairs", "knock-out"],
+                    default="pairs",
+                    tooltip="pairs compares all with all, n (n - 1) / 2 comparisons. knock-out lets winners meet"
+                    " winners, n - 1 comparisons: sure of the first place alone.",
+                ),
+                prompt_text("What the videos were made from; the question then is which one shows it better."),
+            ],
+            outputs=[
+                io.Int.Output("order", is_output_list=True, tooltip="Positions in the list, from 0, the best first."),
+                io.String.Output("table", tooltip="Rank, strength with its interval, and name of each video."),
+                io.String.Output("json", tooltip="The table as JSON, with the mean disagreement of both orders."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, code, by, prompt=("",)) -> io.NodeOutput:
+        model, codes, prompt = model[0], [one.code for one in code], prompt[0]
+        longest = sorted(codes, key=lambda one: -one.token_count)[:2]
+        segments = [segment for one in longest for segment in one]
+        ready = ready_for(model, segments, 512 + question_tokens(model.model.tokenizer, prompt))
+        rank = rank_by_pairs if by[0] == "pairs" else knock_out
+        progress, done = host.node_progress(), 0
+        total = len(codes) * (len(codes) - 1) // 2 if by[0] == "pairs" else len(codes) - 1
+
+        def against(a: int, b: int):
+            nonlocal done
+            found = compare(ready, codes[a], codes[b], prompt)
+            done += 1
+            progress(done, total)
+            return found
+
+        ranking = rank(len(codes), against)
+        rows = ranking.to_json([one.name for one in codes])
+        table = "\n".join(
+            f"{row['rank']}. {row['video']}   {row['strength']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+            for row in rows
+        )
+        report = json.dumps({"by": by[0], "inconsistency": ranking.inconsistency, "ranking": rows}, indent=1)
+        return io.NodeOutput(list(ranking.order), table, report, ui={"text": (table,)})
+
+
+class BestOfN(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensBestOfN",
+            display_name="Best of N Videos",
+            category=CATEGORY,
+            description="Keeps the best of a list of videos by their scores, for instance from Judge Video: behind a"
+            " batch, a list or a loop. Says why the others were left out.",
+            search_aliases=["best of n", "pick best", "select best video", "choose", "rank", "codec lens"],
+            is_input_list=True,
+            has_intermediate_output=True,
+            inputs=[
+                io.Video.Input("videos", tooltip="The list of videos."),
+                io.Float.Input(
+                    "scores",
+                    force_input=True,
+                    tooltip="One score for each video, in the same order, for instance from Judge Video.",
+                ),
+                io.Int.Input("keep", default=1, min=1, max=1000, tooltip="How many of the best are kept."),
+                io.String.Input(
+                    "reports",
+                    force_input=True,
+                    optional=True,
+                    tooltip="Reports of the videos, in the same order: shown with each one as the reason.",
+                ),
+            ],
+            outputs=[
+                io.Video.Output("best", is_output_list=True, tooltip="The best videos, the best first."),
+                io.Float.Output("kept_scores", is_output_list=True, tooltip="Their scores."),
+                io.String.Output("table", tooltip="All videos in order, with scores and reasons."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, videos, scores, keep, reports=()) -> io.NodeOutput:
+        if len(scores) != len(videos):
+            raise InputError(f"there are {len(videos)} videos and {len(scores)} scores; give one score for each video")
+        order, count = rank_by_score(scores).order, min(keep[0], len(videos))
+        lines = []
+        for rank, at in enumerate(order, 1):
+            mark = "kept" if rank <= count else "left out"
+            reason = f"\n{reports[at]}" if at < len(reports) else ""
+            lines.append(f"{rank}. video {at + 1}: {scores[at]:.3f}, {mark}{reason}")
+        table = "\n".join(lines)
+        best = [videos[at] for at in order[:count]]
+        return io.NodeOutput(best, [scores[at] for at in order[:count]], table, ui={"text": (table,)})
+
+
+class Gate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        passed = io.MatchType.Template("passed")
+        return io.Schema(
+            node_id="CodecLensGate",
+            display_name="Quality Gate",
+            category=CATEGORY,
+            description="Lets something through only if metrics and scores meet your conditions. Where they do not,"
+            " what comes after does not run, and what only the gate needs is not computed.",
+            search_aliases=["gate", "filter", "threshold", "reject", "if", "stop bad videos", "codec lens"],
+            has_intermediate_output=True,
+            inputs=[
+                io.MatchType.Input(
+                    "value", template=passed, lazy=True, tooltip="What is let through, a video or any other."
+                ),
+                io.String.Input(
+                    "conditions",
+                    default="score >= 0.5",
+                    multiline=True,
+                    tooltip="One a line, such as 'flicker <= 3', 'longest_freeze <= 0.5', 'score >= 0.6'. Names are"
+                    " those of Measure Video's metrics, the rubric's questions, score and pass_fraction.",
+                ),
+                io.String.Input("metrics", force_input=True, optional=True, tooltip="The JSON of Measure Video."),
+                io.String.Input("verdict", force_input=True, optional=True, tooltip="The JSON of Judge Video."),
+            ],
+            outputs=[
+                io.MatchType.Output(passed, "output", display_name="value"),
+                io.Boolean.Output("passed", tooltip="Whether all conditions hold."),
+                io.String.Output("reason", tooltip="The conditions that do not hold; empty where all do."),
+            ],
+        )
+
+    @classmethod
+    def _failing(cls, conditions, metrics, verdict) -> list[str]:
+        return failing(parse_conditions(conditions), values_in(*(text for text in (metrics, verdict) if text)))
+
+    @classmethod
+    def check_lazy_status(cls, conditions, value=None, metrics=None, verdict=None):
+        return [] if cls._failing(conditions, metrics, verdict) else ["value"]
+
+    @classmethod
+    def execute(cls, conditions, value=None, metrics=None, verdict=None) -> io.NodeOutput:
+        reasons = cls._failing(conditions, metrics, verdict)
+        words = "; ".join(reasons)
+        shown = {"text": (f"closed: {words}" if reasons else "open: all conditions hold",)}
+        return io.NodeOutput(host.blocked() if reasons else value, not reasons, words, ui=shown)
+
+
+NODES = [JudgeVideo, CompareVideos, RankVideos, BestOfN, Gate]
