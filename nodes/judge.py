@@ -299,7 +299,7 @@ class Gate(io.ComfyNode):
                 io.String.Input("verdict", force_input=True, optional=True, tooltip="The JSON of Judge Video."),
             ],
             outputs=[
-                io.MatchType.Output(passed, "output", display_name="value"),
+                io.MatchType.Output(passed, "output", display_name="through"),
                 io.Boolean.Output("passed", tooltip="Whether all conditions hold."),
                 io.String.Output("reason", tooltip="The conditions that do not hold; empty where all do."),
             ],
