@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..drawing.scores import Bar, Span, draw_scores
-from ..source.reading import Sampling, VideoSource
+from ..source.reading import FrameSampling, VideoSource
 from .judging import Judgement
 
 STYLE = (
@@ -45,7 +45,7 @@ def worst_frames(judgement: Judgement, source: VideoSource, most: int = 8):
     inside = np.isin(plan.index, worst.frames) if worst else plan.keep
     times = plan.pts[inside]
     chosen = times[np.unique(np.linspace(0, len(times) - 1, min(most, len(times))).round().astype(int))]
-    return source.read(Sampling.at_times(chosen)).rgb
+    return source.read(FrameSampling.at_times(chosen)).rgb
 
 
 def judge_page(judgements: Sequence[Judgement], pictures: Sequence[bytes | None], title: str = "Judged clips") -> str:

@@ -12,10 +12,10 @@ from codeclens.models.code.pipeline import CodeConfig
 from codeclens.models.judge.judging import judge_clip
 from codeclens.models.judge.page import judge_csv, judge_page, judgement_view, thumbnail_jpeg, worst_frames
 from codeclens.models.judge.rubric import find_rubric
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.synthetic.clip_files import write_clips
 
-CONFIG = CodeConfig(sampling=Sampling.all(), area=64 * 64, policy="fixed", rule={"cap": 3})
+CONFIG = CodeConfig(sampling=FrameSampling.all(), area=64 * 64, policy="fixed", rule={"cap": 3})
 
 
 def pictures(seed=0):
