@@ -20,7 +20,7 @@ from ..training.architecture import WIDTHS
 from ..training.examples import Mixture, make_example
 from ..training.export import TYPES, export_pair
 from ..training.model_card import model_card
-from ..training.schedule import TrainingConfig
+from ..training.schedule import STAGES, TrainingConfig, stages_named
 from ..training.trainer import LOG, Training, train
 from ..training.validation import accuracy
 from ..weights import NAME
@@ -56,6 +56,8 @@ def add_commands(commands) -> None:
     tiny.add_argument("--minutes", type=float, metavar="M", help="stop after M minutes; --resume continues")
     tiny.add_argument("--resume", action="store_true", help="continue from OUT's checkpoint, with the same options")
     tiny.add_argument("--steps", type=int, default=TrainingConfig().steps, metavar="N", help="of all stages")
+    tiny.add_argument("--start", default="", metavar="M.gguf", help="start from this model's weights and tokenizer")
+    tiny.add_argument("--stages", metavar="NAME,...", help=f"only these of: {', '.join(one.name for one in STAGES)}")
     tiny.add_argument("--size", choices=WIDTHS, default="mini", help="widths of the model (default mini)")
     tiny.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and examples, 0 to 255")
     tiny.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
@@ -113,7 +115,13 @@ def run_train_tiny(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.folder)
     training = train(
         folder,
-        TrainingConfig(size=arguments.size, steps=arguments.steps, seed=arguments.seed),
+        TrainingConfig(
+            size=arguments.size,
+            steps=arguments.steps,
+            seed=arguments.seed,
+            start=arguments.start,
+            stages=stages_named(arguments.stages),
+        ),
         minutes=arguments.minutes,
         resume=arguments.resume,
         device=_device(arguments.device),

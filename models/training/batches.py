@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from ..qwen.prompt import Prompt, asking, lay_out, opening
 from ..qwen.tokenizer import Tokenizer
 from ..qwen.vision import patches_of
-from ..source.sampling import CELL
 from .examples import Example
 from .targets import AT, SITES, label, unknown
 
@@ -28,7 +27,8 @@ class Batch:
         ids: int64 [B * L]; positions: int64 [3, B * L].
         mask: bool [B, 1, L, L], True where a token (row) sees another (column).
         pictures: uint8 [n, f, H, W, 3] for each size and number of frames.
-        visual_rows: int64 [m], the rows of the tokens of ``pictures``, in the order of these.
+        visual_rows: int64 [m], the rows of the tokens of ``pictures`` that are shown, in the order of these;
+            visual_tokens: int64 [m], their indexes among all tokens of ``pictures``.
         answer_rows: int64 [a], rows that predict a token of an answer; answer_ids: int64 [a], these tokens.
         branch: int64 [a], the number of each token's question in the batch; weights: float32 [a], see
             :func:`token_weights`.
@@ -41,6 +41,7 @@ class Batch:
     mask: torch.Tensor
     pictures: list[torch.Tensor]
     visual_rows: torch.Tensor
+    visual_tokens: torch.Tensor
     answer_rows: torch.Tensor
     answer_ids: torch.Tensor
     branch: torch.Tensor
@@ -96,12 +97,12 @@ def collate(examples: Sequence[Example], tokenizer: Tokenizer, answers: Sequence
     seen = (branches[:, None, :] == 0) | (branches[:, None, :] == branches[:, :, None])
     mask = (seen & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
     *integers, weights = zip(*tokens, strict=True) if tokens else [()] * 4
-    pictures, visual_rows, picture_sites = _pictures(examples, rows, length)
+    pictures, *visual, picture_sites = _pictures(examples, rows, length)
     for site, found in sites.items():
         values = np.array([values for _, values in found], np.float32).reshape(len(found), len(AT[site]))
         picture_sites[site] = torch.tensor([at for at, _ in found], dtype=torch.int64), torch.from_numpy(values)
     return Batch(
-        ids.flatten(), positions.flatten(1), mask, pictures, visual_rows,
+        ids.flatten(), positions.flatten(1), mask, pictures, *visual,
         *(torch.tensor(column, dtype=torch.int64) for column in integers), torch.tensor(weights), picture_sites,
     )  # fmt: skip
 
@@ -165,25 +166,26 @@ def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _pictures(examples: Sequence[Example], rows: list[_Row], length: int):
-    """All pictures by shape, the rows of their tokens in that order, and the sites of tokens and pictures."""
+    """All pictures by shape; in that order, rows and indexes of their shown tokens; the sites of the pictures."""
     groups: dict[tuple, list] = {}
     for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
-        at = 0
-        for index, picture in enumerate(example.pictures):
-            span = slice(at, at := at + (picture.shape[1] // CELL) * (picture.shape[2] // CELL))
-            values = [example.targets[site][span] for site in ("vision", "cell")]
-            values.append(example.targets["picture"][index : index + 1])
+        token = shown = 0
+        for index, (picture, kept) in enumerate(zip(example.pictures, example.kept, strict=True)):
+            tokens, span = slice(token, token := token + len(kept)), slice(shown, shown := shown + int(kept.sum()))
+            values = example.targets["vision"][tokens], example.targets["cell"][span]
+            values += (example.targets["picture"][index : index + 1],)
             visual = number * length + row.prompt.visual_index[span]
-            groups.setdefault(picture.shape, []).append((torch.from_numpy(picture), visual, values))
-    _, visual, values = zip(*(one for group in groups.values() for one in group), strict=True)
+            groups.setdefault(picture.shape, []).append((torch.from_numpy(picture), visual, kept, values))
+    _, visual, kept, values = zip(*(one for group in groups.values() for one in group), strict=True)
     vision, cell, picture = (torch.from_numpy(np.concatenate(column)) for column in zip(*values, strict=True))
     visual_rows, closing = torch.cat(visual), torch.stack([one[-1] + 1 for one in visual])
+    visual_tokens = torch.from_numpy(np.flatnonzero(np.concatenate(kept)))
     sites = {
-        "vision": (torch.arange(len(visual_rows)), vision),
+        "vision": (torch.arange(len(vision)), vision),
         "cell": (visual_rows, cell),
         "picture": (closing, picture),
     }
-    return [torch.stack([one[0] for one in group]) for group in groups.values()], visual_rows, sites
+    return [torch.stack([one[0] for one in group]) for group in groups.values()], visual_rows, visual_tokens, sites
 
 
 def attend(query, key, value, causal: bool = False, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -245,6 +247,7 @@ def forward(
 
             hooks.append(layers[depth - 1].register_forward_hook(read))
     embeds = model.text.embed(batch.ids)
+    tokens, *deepstack = (features[batch.visual_tokens] for features in (tokens, *deepstack))
     embeds = embeds.index_copy(0, batch.visual_rows, tokens.to(embeds.dtype))
     attention.mask = batch.mask
     try:

@@ -1,13 +1,18 @@
 """Training examples: a rendered clip as some mode shows it, questions about it, and auxiliary targets."""
 
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
-from ..code.modes import STAMPS, group_frames
+from ..code.modes import STAMPS, Group, group_frames
+from ..code.modes.groups import stamp_groups
 from ..code.modes.pictures import shrink
+from ..code.modes.selection import describe_cells, send_changes
+from ..code.visual_code import grid_positions
 from ..qwen.prompt import Picture
 from ..source.sampling import CELL
 from ..synthetic.frame_truth import FrameState
@@ -28,6 +33,9 @@ DESCRIBE = (
 CAPTION = "caption"
 STILL = "still"
 """A mode beside those of a visual code: a single picture without a time stamp."""
+
+CELL_CHANGES = (2.0, 40.0)
+"""Grey levels between which the threshold of the mode "cells" is drawn; a budget would find it for each clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +81,11 @@ class Example:
 
     Attributes:
         mode, content: what was drawn.
-        parts: the pictures' grids and times, in order.
+        parts: the pictures' grids, times and, where not all of their tokens are shown, positions, in order.
         pictures: uint8 [f, H, W, 3] for each part; f = 1 for stills and 2 for pairs.
+        kept: bool [tokens] for each part, which of its tokens are shown.
         questions: each asked on its own after the same pictures.
-        targets: by site, see :func:`.targets.picture_targets`.
+        targets: by site, see :func:`.targets.picture_targets`; "cell" only of the tokens that are shown.
         events: "event" targets [n] by the words of an event (:func:`.targets.event_times`).
     """
 
@@ -85,6 +94,7 @@ class Example:
     content: str
     parts: list[Picture]
     pictures: list[np.ndarray]
+    kept: list[np.ndarray]
     questions: list[Question]
     targets: dict[str, np.ndarray]
     events: dict[str, np.ndarray] = field(default_factory=dict)
@@ -112,7 +122,10 @@ def make_example(seed: int, mixture: Mixture, mode: str | None = None) -> Exampl
     if mode == STILL:
         sampled, groups = [draw.choice(sampled)], []
     else:
-        groups = _groups(draw, _random_plan(draw, clip, sampled, size, mode, mixture.i_frames), mode)
+        plan = _random_plan(draw, clip, sampled, size, mode, mixture.i_frames)
+        stamps = "every" if draw.random() < 0.8 else draw.choice(STAMPS[1:])
+        paired = mode == "thumbnail" and draw.random() < 0.3
+        groups = group_frames(plan, mode, stamps=stamps, pair_thumbnails=paired)
     seen = sorted({sampled[at] for group in groups for at in group.frames}) or sampled
     truth = truth_of(clip, seen)
     questions = draw_questions(draw, clip, truth, mixture)
@@ -122,17 +135,34 @@ def make_example(seed: int, mixture: Mixture, mode: str | None = None) -> Exampl
     if mode == STILL:
         still = Picture(size[0] // CELL, size[1] // CELL)
         unlabelled = unknown_targets(still.rows * still.columns, 1)
-        return Example(seed, mode, content, [still], [rgb[0][None]], questions, unlabelled)
-    parts, pictures, frames = [], [], []
+        kept = [np.ones(still.tokens, bool)]
+        return Example(seed, mode, content, [still], [rgb[0][None]], kept, questions, unlabelled)
+    pictures = [shrink(np.stack([rgb[at] for at in group.frames]), group.size) for group in groups]
+    kept = _kept_tokens(draw, mode, groups, pictures)
+    shown = [number for number, tokens in enumerate(kept) if tokens.any()]
+    groups, pictures, kept = ([column[number] for number in shown] for column in (groups, pictures, kept))
+    groups = stamp_groups(groups, plan, stamps)
     states = {at: FrameState(clip, sampled[at], rgb[at]) for at in rgb}
-    for group in groups:
-        first, last = group.frames[0], group.frames[-1]
-        seconds = (sampled[first] + sampled[last]) / 2 / clip.fps
-        parts.append(Picture(*group.grid, seconds if group.stamped else None))
-        pictures.append(shrink(np.stack([rgb[at] for at in group.frames]), group.size))
-        frames.append((states[first], states[last] if last != first else None))
+    ends = [(group.frames[0], group.frames[-1]) for group in groups]
+    frames = [(states[first], states[last] if last != first else None) for first, last in ends]
     targets = picture_targets(clip, frames, pictures)
-    return Example(seed, mode, content, parts, pictures, questions, targets, event_times(truth, clip.fps))
+    targets["cell"] = targets["cell"][np.concatenate(kept)]
+    parts = [_part(group, tokens) for group, tokens in zip(groups, kept, strict=True)]
+    return Example(seed, mode, content, parts, pictures, kept, questions, targets, event_times(truth, clip.fps))
+
+
+def _kept_tokens(draw, mode: str, groups: Sequence[Group], pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Which tokens of each picture are shown, bool [tokens]: all, or in mode "cells" those that changed."""
+    if mode != "cells":
+        return [np.ones(group.grid[0] * group.grid[1], bool) for group in groups]
+    threshold = math.exp(draw.uniform(*map(math.log, CELL_CHANGES)))
+    whole = [group.kind == "pair" for group in groups]
+    return list(send_changes([describe_cells(picture) for picture in pictures], whole, threshold).kept)
+
+
+def _part(group: Group, kept: np.ndarray) -> Picture:
+    positions = None if kept.all() else grid_positions(group.grid)[:, torch.from_numpy(kept)]
+    return Picture(*group.grid, group.time if group.stamped else None, positions)
 
 
 def _repaint(draw, clip: Clip, fraction: float) -> Clip:
@@ -162,12 +192,6 @@ def _random_plan(draw, clip: Clip, frames: list[int], size, mode: str, fractions
     return plan_from_costs(
         np.zeros(len(frames)), "frames", index=index, pts=index / clip.fps, size=size, frames=chosen
     )  # fmt: skip
-
-
-def _groups(draw, plan: GopPlan, mode: str) -> list:
-    """The groups of ``plan`` in ``mode``, with the mode's options drawn."""
-    stamps = "every" if draw.random() < 0.8 else draw.choice(STAMPS[1:])
-    return group_frames(plan, mode, stamps=stamps, pair_thumbnails=mode == "thumbnail" and draw.random() < 0.3)
 
 
 def draw_questions(draw, clip: Clip, truth: Truth, mixture: Mixture) -> list[Question]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from ..errors import InputError
 from ..synthetic.scenes import SPLITS
-from .examples import STILL, Mixture
+from .examples import CAPTION, STILL, Mixture
 
 SEEDS_A_STEP = 1024
 """Seeds reserved for each step, so that its examples do not depend on how many were skipped before."""
@@ -36,7 +36,7 @@ class Stage:
     cooldown: float = 0.0
 
 
-MODES = {"rgb": 3, "keyframes": 3, "thumbnail": 2, STILL: 0.5}
+MODES = {"rgb": 3, "keyframes": 3, "thumbnail": 2, "cells": 1, STILL: 0.5}
 SIZES = {(128, 128): 7, (96, 96): 1, (128, 160): 1, (160, 128): 1, (256, 256): 0.1}
 EVENTFUL = {"stops": 3, "starts": 3, "appears": 3, "disappears": 3, "bounces": 2, "moves": 2, "still": 1}
 FROZEN = {"freeze": 6, "duplicate": 1, "vanish": 1.5, "morph": 1.5, "jitter": 1.5, "flicker": 0.7}
@@ -51,7 +51,7 @@ EVERYTHING = Mixture(
 
 STAGES = (
     Stage(
-        "what every token shows", 0.35, 64, vision=1.0, text=0.0, cooldown=0.2,
+        "what every token shows", 0.33, 64, vision=1.0, text=0.0, cooldown=0.2,
         mixture=Mixture(
             sizes=SIZES, modes={"rgb": 2, "thumbnail": 2, "keyframes": 1}, frames=(2, 3), questions=0,
             contents={"static": 1, "moving": 4, "camera": 3, "cuts": 1, "fault": 1}, unnamed_colours=0.3,
@@ -73,18 +73,36 @@ STAGES = (
         ),
     ),
     Stage(
-        "what happens when", 0.18, 40,
+        "what happens when", 0.17, 40,
         mixture=replace(
             EVERYTHING, sizes={(96, 96): 3, (128, 128): 1}, modes={"rgb": 4, "keyframes": 3}, i_frames=(1.0,),
             frames=(6, 12), figures=(2, 3), contents={"moving": 5, "cuts": 3, "fault": 1},
             kinds={"order": 20, "when": 8, "motion": 1, "fault": 4}, other_kinds=0.4, required={"order": 0.8},
         ),
     ),
-    Stage("everything", 0.2, 24, mixture=replace(EVERYTHING, required={"order": 0.5}), cooldown=0.6),
+    Stage("everything", 0.15, 24, mixture=replace(EVERYTHING, required={"order": 0.5})),
+    Stage(
+        "partial pictures", 0.08, 24, cooldown=0.8,
+        mixture=replace(
+            EVERYTHING, sizes={(128, 128): 3, (256, 256): 1},
+            modes={"cells": 5, "rgb": 2, "keyframes": 1, "thumbnail": 1},
+            kinds=EVERYTHING.kinds | {"count": 6, CAPTION: 6}, frames=(6, 20), sample_fps=(4,),
+        ),
+    ),
 )  # fmt: skip
 """The vision tower learns alone, from what its tokens show; the text model then learns to read it. Comparing pictures
 is learned from short clips of few figures first. What is not asked for a few hundred steps is forgotten, so every stage
 keeps some of everything before it."""
+
+
+def stages_named(names: str | None) -> tuple[Stage, ...]:
+    """The stages of ``STAGES`` with these names, separated by commas; all of them for None."""
+    known = {stage.name: stage for stage in STAGES}
+    wanted = list(known) if names is None else [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"the stage {name!r} is unknown; choose among {', '.join(known)}")
+    return tuple(known[name] for name in wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +117,7 @@ class TrainingConfig:
         weight_decay: of matrices.
         vocabulary: tokens, learned from the texts of ``vocabulary_clips`` clips.
         whitening_clips: clips from whose patches the patch embedding starts.
+        start: a GGUF language model, its mmproj beside it, whose weights and tokenizer to start from; none where empty.
     """
 
     size: str = "mini"
@@ -111,6 +130,7 @@ class TrainingConfig:
     vocabulary: int = 640
     vocabulary_clips: int = 800
     whitening_clips: int = 80
+    start: str = ""
     stages: tuple[Stage, ...] = field(default=STAGES)
 
     def __post_init__(self):

@@ -22,13 +22,14 @@ from safetensors.torch import save_file
 from ..errors import InputError
 from ..files import writing
 from ..progress import Progress, no_progress
+from ..qwen.loading import load_qwen3vl
 from .architecture import TinyQwen3VL, tiny_config, whiten_patch_embedding
 from .batches import Batch, BatchAttention, attend, collate, forward
 from .examples import Example, Mixture, corpus, make_example
 from .precision import bfloat16_is_faster
 from .schedule import TrainingConfig
 from .targets import make_heads, target_loss
-from .vocabulary import learn_vocabulary, tokenizer_of
+from .vocabulary import learn_vocabulary, tokenizer_metadata, tokenizer_of
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -59,11 +60,15 @@ class Training:
     def begin(cls, config: TrainingConfig, device="cpu", metadata: dict | None = None) -> "Training":
         """A new model of the config's seed; with the ``metadata`` of a checkpoint, whose weights are loaded next."""
         resumed = metadata is not None
+        started = load_qwen3vl(config.start, operations=torch.nn) if config.start and not resumed else None
+        metadata = metadata or (tokenizer_metadata(started) if started else None)
         metadata = metadata or learn_vocabulary(corpus(config.vocabulary_clips), config.vocabulary)
         tokenizer = tokenizer_of(metadata)
         attention = BatchAttention()
         model = TinyQwen3VL(tiny_config(config.size, tokenizer.size), config.seed, attention, attend)
-        if not resumed:
+        if started:
+            _copy_weights(started, model, config)
+        elif not resumed:
             seeds = config.seeds(WHITENING_STEP)[: config.whitening_clips]
             examples = [make_example(seed, Mixture(questions=0)) for seed in seeds]
             pictures = [picture for example in examples for picture in example.pictures]
@@ -165,6 +170,15 @@ class Training:
         )
 
 
+def _copy_weights(started, model: TinyQwen3VL, config: TrainingConfig) -> None:
+    """Load the weights of a GGUF pair; raises InputError where it has other widths."""
+    try:
+        model.text.load_state_dict(started.text.state_dict())
+        model.vision.load_state_dict(started.vision.state_dict())
+    except RuntimeError:
+        raise InputError(f"{config.start} has other layers or widths than size {config.size!r}") from None
+
+
 def _optimizers(modules: torch.nn.ModuleDict, config: TrainingConfig) -> tuple[torch.optim.Optimizer, ...]:
     """Muon (kellerjordan.github.io/posts/muon) for the matrices of the layers, AdamW (arXiv 1711.05101) for all else.
 
@@ -208,20 +222,20 @@ def train(
     Raises:
         InputError: the folder or its checkpoint do not fit, or the loss is not finite.
     """
-    # 1. The folder and its checkpoint.
+    # 1. The checkpoint.
     folder = Path(folder)
     path = folder / CHECKPOINT
     if path.exists() and not resume:
         raise InputError(f"{path} exists; resume it, or give another folder")
     if resume and not path.exists():
         raise InputError(f"{path} does not exist; there is nothing to resume")
+    # 2. The model, and a folder for it.
+    began = saved = time.monotonic()
+    training = Training.resume(path, config, device) if resume else Training.begin(config, device)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made a folder: {error.strerror}") from None
-    # 2. The model.
-    began = saved = time.monotonic()
-    training = Training.resume(path, config, device) if resume else Training.begin(config, device)
     # 3. The steps. Forking a process in which torch has started its threads may hang, so workers are spawned.
     loader = torch.utils.data.DataLoader(
         StepBatches(config, training.metadata), batch_size=None, sampler=range(training.step, config.steps),
@@ -264,7 +278,7 @@ class StepBatches(torch.utils.data.Dataset):
 
 def batches_of(examples: list[Example], tokenizer) -> list[Batch]:
     """Batches of at most ``ROWS_A_BATCH`` rows of similar length."""
-    ordered = sorted(examples, key=lambda example: (sum(p.rows * p.columns + 9 for p in example.parts), example.seed))
+    ordered = sorted(examples, key=lambda example: (sum(part.tokens + 9 for part in example.parts), example.seed))
     return [collate(ordered[start : start + ROWS_A_BATCH], tokenizer) for start in range(0, len(ordered), ROWS_A_BATCH)]
 
 

@@ -70,6 +70,16 @@ def learn_vocabulary(texts: Iterable[str], size: int) -> dict:
     }
 
 
+def tokenizer_metadata(model) -> dict:
+    """The same metadata of a loaded model's file."""
+    stored = model.files[0].metadata
+    return {
+        key: value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in stored.items()
+        if key.startswith("tokenizer.")
+    }
+
+
 def tokenizer_of(metadata: dict) -> Tokenizer:
     """The tokenizer that :func:`learn_vocabulary` described, read as from a file."""
     kinds = np.array(metadata["tokenizer.ggml.token_type"], np.int32)

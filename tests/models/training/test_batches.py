@@ -24,7 +24,7 @@ from codeclens.models.training.vocabulary import learn_vocabulary, tokenizer_of
 from codeclens.models.video.planning import plan_from_costs
 
 MIXTURE = Mixture(frames=(2, 9), questions=4)
-MODES = ("rgb", "thumbnail", "keyframes", STILL)
+MODES = ("rgb", "thumbnail", "keyframes", "cells", STILL)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def run(model, tokenizer, examples, answers=None):
         return answer_losses(*model, batch), batch
 
 
-@pytest.mark.parametrize("mode", ["rgb", "thumbnail", "keyframes"])
+@pytest.mark.parametrize("mode", ["rgb", "thumbnail", "keyframes", "cells"])
 def test_losses_are_those_of_a_conversation(tokenizer, mode):
     """The same weights, with the attention and the code of inference, give every answer the same likelihood."""
     weights = TinyQwen3VL(tiny_config("nano", tokenizer.size), 3).requires_grad_(False)
@@ -94,12 +94,13 @@ def test_losses_are_those_of_a_conversation(tokenizer, mode):
 
 
 def example_of(code, shown, plan):
-    parts, pictures = [], []
+    parts, pictures, kept = [], [], []
     for segment in code.segments:
-        parts.append(Picture(*segment.grid, segment.time if segment.stamped else None))
+        parts.append(Picture(*segment.grid, segment.time if segment.stamped else None, segment.positions))
+        kept.append(np.isin(np.arange(segment.grid[0] * segment.grid[1]), segment.cell.numpy()))
         size = (segment.grid[0] * 32, segment.grid[1] * 32)
         at = [int(np.flatnonzero(shown.index == number)[0]) for number in segment.index]
-        if segment.kind == "pair" and len(at) == 1:
+        if len(at) == 1 and (segment.kind == "pair" or code.mode == "cells"):
             at *= 2
         pictures.append(shrink(shown.rgb[at], size))
     questions = [
@@ -107,17 +108,19 @@ def example_of(code, shown, plan):
         Question("fault", "yes/no", "Does the video flicker?", "no", ("yes", "no")),
     ]
     tokens = sum(part.rows * part.columns for part in parts)
-    return Example(8, code.mode, "moving", parts, pictures, questions, unknown_targets(tokens, len(parts)))
+    assert (code.mode == "cells") == (code.token_count < tokens)
+    return Example(8, code.mode, "moving", parts, pictures, kept, questions, unknown_targets(tokens, len(parts)))
 
 
 def test_examples_are_laid_out_as_a_visual_code_is(tokenizer):
     """Ids and positions of the pictures' part, from the code's segments and from the example's parts."""
     for seed in range(6):
-        example = make_example(seed, MIXTURE, ("rgb", "thumbnail")[seed % 2])
+        example = make_example(seed, MIXTURE, ("rgb", "thumbnail", "cells")[seed % 3])
         segments = [
             Segment(
                 "I", (number,), (part.seconds or 0.0,), part.seconds is not None, (part.rows, part.columns),
-                grid_positions((part.rows, part.columns)), torch.zeros(part.tokens, 1), torch.zeros(1, 1, 1),
+                grid_positions((part.rows, part.columns)) if part.positions is None else part.positions,
+                torch.zeros(part.tokens, 1), torch.zeros(1, 1, 1),
             )
             for number, part in enumerate(example.parts)
         ]  # fmt: skip

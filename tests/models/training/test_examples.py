@@ -9,7 +9,7 @@ from codeclens.models.training.examples import CAPTION, STILL, Mixture, make_exa
 from codeclens.models.training.targets import COLUMN
 
 MIXTURE = Mixture(frames=(2, 9), questions=4)
-MODES = ("rgb", "thumbnail", "keyframes", STILL)
+MODES = ("rgb", "thumbnail", "keyframes", "cells", STILL)
 
 
 def test_pictures_have_the_grids_of_their_parts():
@@ -25,7 +25,7 @@ def test_pictures_have_the_grids_of_their_parts():
 
 def test_mixtures_give_modes_rates_lengths_and_sizes():
     examples = [make_example(seed, Mixture()) for seed in range(60)]
-    assert {example.mode for example in examples} == set(MODES)
+    assert {example.mode for example in examples} == set(Mixture().modes)
     sizes = {picture.shape[1:3] for example in examples for picture in example.pictures}
     assert {(32, 32), (128, 128), (96, 96)} <= sizes
     mixed = [example for example in examples if len({picture.shape[1:3] for picture in example.pictures}) > 1]
@@ -89,9 +89,10 @@ def test_faults_can_be_weighted():
 
 def test_every_token_and_every_picture_has_its_targets():
     for seed in range(12):
-        example = make_example(seed, Mixture(), MODES[seed % 4])
+        example = make_example(seed, Mixture(), MODES[seed % 5])
         tokens = sum(part.rows * part.columns for part in example.parts)
-        assert len(example.targets["vision"]) == len(example.targets["cell"]) == tokens
+        assert len(example.targets["vision"]) == tokens == sum(map(len, example.kept))
+        assert len(example.targets["cell"]) == sum(kept.sum() for kept in example.kept)
         assert len(example.targets["picture"]) == len(example.parts) == len(example.pictures)
         if example.mode == STILL:
             assert all(np.isnan(values).all() for values in example.targets.values())
@@ -113,3 +114,18 @@ def test_colours_without_a_name_are_not_labelled_but_shapes_are():
             assert (colours[~figures] == len(COLOURS)).all() and figures.any()
             unknown |= set(np.isnan(colours[figures]).tolist())
         assert unknown == expected
+
+
+def test_partial_pictures_show_what_changed_of_whole_pairs():
+    mixture, partial = Mixture(contents={"moving": 1}, frames=(8, 12), sizes={(128, 128): 1}), 0
+    for seed in range(12):
+        example, pairs = make_example(seed, mixture, "cells"), make_example(seed, mixture, "rgb")
+        assert example.kept[0].all() and all(kept.any() for kept in example.kept)
+        assert np.array_equal(example.pictures[0], pairs.pictures[0])
+        assert all(any(np.array_equal(one, other) for other in pairs.pictures) for one in example.pictures)
+        for part, kept in zip(example.parts, example.kept, strict=True):
+            assert part.tokens == kept.sum()
+            if part.positions is not None:
+                assert (part.positions[1] * part.columns + part.positions[2]).tolist() == np.flatnonzero(kept).tolist()
+                partial += 1
+    assert partial > 20

@@ -11,6 +11,7 @@ from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.synthetic.scenes import COLOURS, SPLITS
 from codeclens.models.training.batches import forward
 from codeclens.models.training.examples import STILL, Mixture, make_example
+from codeclens.models.training.export import export_pair
 from codeclens.models.training.model_card import model_card
 from codeclens.models.training.schedule import Stage, TrainingConfig
 from codeclens.models.training.targets import COLUMN
@@ -115,6 +116,16 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_spares_the_checkpoint(tmp
     assert all(parameter.isfinite().all() for parameter in resumed.model.parameters())
 
 
+def test_a_run_can_start_from_a_pair(tmp_path, whole):
+    training = Training.resume(whole[0] / CHECKPOINT, CONFIG)
+    text, _ = export_pair(training.model, training.metadata, tmp_path, "Start", "F32")
+    started = Training.begin(replace(CONFIG, start=str(text)))
+    assert_same_weights(weights(started), whole[1])
+    assert started.metadata == training.metadata and started.step == 0
+    with pytest.raises(InputError, match="other layers or widths than size 'mini'"):
+        Training.begin(replace(CONFIG, start=str(text), size="mini"))
+
+
 def test_a_step_takes_clips_about_which_something_is_asked():
     mixture = replace(BRIEF, kinds={"order": 1, "direction": 1}, other_kinds=0, frames=(4, 8), contents={"moving": 1})
     config = replace(CONFIG, stages=(Stage("text", 1, 5, mixture),))
@@ -171,6 +182,8 @@ def test_command_trains_resumes_and_exports_a_pair_that_loads(tmp_path, capsys):
         (["--seed", "256"], "256"),
         (["--device", "abacus"], "abacus"),
         (["--check", "0"], "--check"),
+        (["--stages", "vision"], "what every token shows"),
+        (["--start", "none.gguf"], "none.gguf"),
     ],
 )
 def test_wrong_words_are_one_line(tmp_path, capsys, words, message):
