@@ -715,12 +715,19 @@ class CompareVideo(io.ComfyNode):
             node_id="CodecLensCompareVideo",
             display_name="Compare Video",
             category=CATEGORY,
-            description="PSNR and SSIM (FFmpeg's filters, on R, G and B) of every frame against a reference, and the"
-            " worst, the middle and the best frame side by side with the difference four times enlarged.",
+            description="PSNR and SSIM (FFmpeg's filters, on R, G and B) and FLIP of every frame against a reference,"
+            " and the worst, the middle and the best frame side by side with the difference four times enlarged.",
             search_aliases=["psnr", "ssim", "quality", "codec lens"],
             inputs=[
                 io.Video.Input("reference", tooltip="The original. It is resized to the other video's size."),
                 io.Video.Input("video", tooltip="What is compared with it; of as many frames."),
+                io.Boolean.Input(
+                    "perceptual",
+                    default=False,
+                    tooltip="Measure FLIP too: how different the frames look, 0 to 1. A generative codec paints"
+                    " plausible detail, which PSNR punishes more than eyes do. Needs the package flip-evaluator, and"
+                    " about a second for a frame of 720p.",
+                ),
                 StreamSocket.Input("stream", optional=True, tooltip="Adds bytes and bits per pixel to the report."),
             ],
             outputs=[
@@ -732,12 +739,13 @@ class CompareVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, reference, video, stream: LoadedStream | None = None) -> io.NodeOutput:
+    def execute(cls, reference, video, perceptual=False, stream: LoadedStream | None = None) -> io.NodeOutput:
         other, _ = host.video_source(video)
         original, _ = host.video_source(reference)
         size = (other.info.height, other.info.width)
         first, last = other.window()
-        found = compare(frames_of(original, size), frames_of(other, size), host.node_progress(), last - first + 1)
+        frames = last - first + 1
+        found = compare(frames_of(original, size), frames_of(other, size), host.node_progress(), frames, perceptual)
         order = np.argsort(-found.mse, kind="stable")
         chosen = [int(order[0]), int(order[len(order) // 2]), int(order[-1])]
         pairs = enumerate(zip_frames(frames_of(original, size), frames_of(other, size)))

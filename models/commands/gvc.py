@@ -45,6 +45,7 @@ def add_commands(commands) -> None:
     quality = commands.add_parser("gvc-compare", help="PSNR and SSIM of a video against a reference, as JSON")
     quality.add_argument("reference", help="the original video")
     quality.add_argument("video", help="what is compared with it; of as many frames")
+    quality.add_argument("--flip", action="store_true", help="add FLIP, a perceptual measure; needs flip-evaluator")
     quality.set_defaults(run=show_comparison)
 
 
@@ -130,6 +131,7 @@ def show_comparison(arguments) -> int:
         (picture for part in video.frames(FrameSampling.all(), size) for picture in part.rgb),
         TerminalProgress("compare"),
         last - first + 1,
+        arguments.flip,
     )
     print(json.dumps(found.to_json()))
     return 0

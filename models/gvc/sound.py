@@ -85,7 +85,7 @@ def encode_sound(samples: Iterable[np.ndarray], kilobits: float) -> bytes:
         for part in samples:
             layout = "mono" if part.shape[1] == 1 else "stereo"
             if stream is None:
-                stream = container.add_stream("libopus", rate=RATE, layout=layout)
+                stream = container.add_stream("libopus", rate=RATE, layout=layout, options={"vbr": "constrained"})
                 stream.bit_rate = round(1000 * kilobits)
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part.reshape(1, -1)), format="flt", layout=layout)
             frame.sample_rate, frame.pts, at = RATE, at, at + len(part)

@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
+from .perceptual import flip
 
 IDENTICAL = 100.0
 """PSNR in decibels that stands for equal pictures, whose true value is infinite."""
@@ -24,10 +25,12 @@ class Comparison:
     Attributes:
         mse: float64 [T], mean squared error over R, G and B, 0..65025.
         ssim: float64 [T], structural similarity as FFmpeg's filter computes it on R, G and B.
+        flip: float64 [T], mean FLIP error of :mod:`.perceptual`, where it was asked for; else None.
     """
 
     mse: np.ndarray
     ssim: np.ndarray
+    flip: np.ndarray | None = None
 
     @property
     def psnr(self) -> np.ndarray:
@@ -41,6 +44,9 @@ class Comparison:
 
     def to_json(self) -> dict:
         """Means, the worst frame, and the value of every frame."""
+        seen = {}
+        if self.flip is not None:
+            seen = {"flip": round(float(self.flip.mean()), 5), "flip_per_frame": self.flip.round(5).tolist()}
         return {
             "frames": len(self.mse),
             "psnr": round(self.mean_psnr, 3),
@@ -49,6 +55,7 @@ class Comparison:
             "worst_psnr": round(float(self.psnr.min()), 3),
             "psnr_per_frame": self.psnr.round(3).tolist(),
             "ssim_per_frame": self.ssim.round(5).tolist(),
+            **seen,
         }
 
 
@@ -58,21 +65,26 @@ def decibels(mse):
 
 
 def compare(
-    reference: Iterable[np.ndarray], other: Iterable[np.ndarray], progress: Progress = no_progress, frames: int = 0
+    reference: Iterable[np.ndarray],
+    other: Iterable[np.ndarray],
+    progress: Progress = no_progress,
+    frames: int = 0,
+    perceptual: bool = False,
 ) -> Comparison:
     """Compare two videos frame by frame.
 
     Args:
         reference, other: uint8 [H, W, 3] frames of one size, read once.
         progress: called for every frame, with ``frames`` for the total.
+        perceptual: measure FLIP too, about a second for a frame of 720p.
 
     Raises:
-        InputError: if the sizes or the numbers of frames differ.
+        InputError: if the sizes or the numbers of frames differ, or FLIP is not installed.
     """
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder) / "metrics.txt"
         pairs = zip_frames(reference, other)
-        graph = None
+        graph, flips = None, []
         for number, pair in enumerate(pairs):
             if graph is None:
                 graph, sources = _filters(*pair[0].shape[:2], printed)
@@ -83,11 +95,14 @@ def compare(
                 frame.pts, frame.time_base = number, Fraction(1, 1)
                 source.push(frame)
             graph.pull()
+            if perceptual:
+                flips.append(flip(*pair))
             progress(number + 1, max(frames, number + 1))
         if graph is None:
             raise InputError("the two videos have 0 frames in common to compare; give at least one frame of each")
         del graph, sources
-        return _read_metrics(printed.read_text())
+        found = _read_metrics(printed.read_text())
+        return replace(found, flip=np.array(flips)) if perceptual else found
 
 
 def zip_frames(reference: Iterable[np.ndarray], other: Iterable[np.ndarray]):

@@ -6,10 +6,10 @@
 
 The clips are 16 frames of 32x32 pixels: one or two shapes that move and bounce over a gradient. That is the whole
 world of the model, so the comparison says what knowing the content is worth, not how the codec does on real video. In
-place of a VAE, blocks of 4x8x8 pixels are 96 principal components, which no rate can go beyond ("ceiling"); a
+the role of a VAE, blocks of 4x8x8 pixels are 96 principal components, which no rate can go beyond ("ceiling"); a
 transformer of 1.6 million weights is the flow over them. Every codec gets all test clips as one stream whose GOPs are
 the clips, and pays for its own headers; x264 and x265 run at their veryslow preset with constant quality, in 4:2:0 and
-4:4:4, and the better of the two is drawn.
+4:4:4, and the better of the two is drawn. Quality is PSNR, and FLIP where flip-evaluator is installed.
 """
 
 import argparse
@@ -26,10 +26,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from codeclens.models.gvc.codec import decode_gop, encode_gop
+from codeclens.models.gvc.codec import EncodingTrajectory, decode_gop
 from codeclens.models.gvc.flow import shifted_sigmas
-from codeclens.models.gvc.rate import LATE_EXPONENT, plan_schedule
-from codeclens.models.gvc.stream import Header, Preset, Stream, write_stream
+from codeclens.models.gvc.rate import best_shift, plan_schedule
+from codeclens.models.gvc.stream import Header, Stream, write_stream
+from codeclens.models.video.perceptual import flip, flip_is_installed
 from codeclens.models.video.quality import decibels
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -40,7 +41,7 @@ operations = torch.nn
 
 SIDE, FRAMES, CHANNELS = 32, 16, 96
 WIDTH, DEPTH, HEADS = 144, 4, 4
-STEPS, SHIFT = 20, 300
+STEPS, FIXED_SHIFT = 20, 300
 BATCH, TEST_SEED, TEST_CLIPS = 16, 1_000_000, 16
 
 
@@ -133,7 +134,7 @@ class TinyFlow(nn.Module):
         super().__init__()
         self.register_buffer("variance", variance)
         self.embed, self.unembed = operations.Linear(CHANNELS, WIDTH), operations.Linear(WIDTH, CHANNELS)
-        self.place = nn.Parameter(0.02 * torch.randn(1, 64, WIDTH))
+        self.position = nn.Parameter(0.02 * torch.randn(1, 64, WIDTH))
         self.moment = nn.Sequential(
             operations.Linear(64, WIDTH), nn.SiLU(), operations.Linear(WIDTH, WIDTH), nn.SiLU()
         )  # fmt: skip
@@ -151,7 +152,7 @@ class TinyFlow(nn.Module):
         total = (1 - level) ** 2 * variance + level**2
         angles = sigma[:, None] * torch.exp(torch.linspace(0, 6, 32))
         moment = self.moment(torch.cat([angles.sin(), angles.cos()], -1))
-        tokens = self.embed((x / total.sqrt()).flatten(2).transpose(1, 2)) + self.place
+        tokens = self.embed((x / total.sqrt()).flatten(2).transpose(1, 2)) + self.position
         for block in self.blocks:
             tokens = block(tokens, moment)
         missing = self.unembed(nn.functional.layer_norm(tokens, (WIDTH,))).transpose(1, 2).view_as(x)
@@ -206,29 +207,50 @@ def quality(originals, decoded) -> float:
     return float(decibels(np.mean(squares)))
 
 
-def measure_codec(model: TinyFlow, components, clips, frame_bits: float, late_exponent: float | None) -> dict:
-    """Bytes of the whole stream and PSNR of what a decoder shows. No exponent: a flat schedule in a short header."""
+def measure_codec(model: TinyFlow, components, clips, frame_bits: float, shift: float = 0.0, share=False) -> dict:
+    """Bytes of the whole stream, PSNR and FLIP of what a decoder shows.
+
+    ``shift``: of the schedule, by the rate if 0. ``share``: clips get bits by what the model's first estimate misses.
+    """
 
     def denoise(x, sigma):
         with torch.inference_mode():
             return model(x[None], torch.tensor([sigma]))[0]
 
-    sigmas, length = shifted_sigmas(STEPS, SHIFT), 16 * CHANNELS
-    if late_exponent is None:
-        flat = plan_schedule(sigmas, 1, length, frame_bits, late_exponent=0)[0]
-        schedule = Preset(SHIFT, flat.refresh, flat.atoms, flat.bits)
-    else:
-        schedule = plan_schedule(sigmas, 1, length, frame_bits, late_exponent=late_exponent)
+    length = 16 * CHANNELS
+    sigmas = shifted_sigmas(STEPS, round(100 * (shift or best_shift(frame_bits / length))))
     header = Header(
-        "T2V", CHANNELS, 4, 4, 4, FRAMES * len(clips), SIDE, SIDE, Fraction(16), schedule, STEPS, has_sketch=False
+        "T2V", CHANNELS, 4, 4, 4, FRAMES * len(clips), SIDE, SIDE, Fraction(16),
+        plan_schedule(sigmas, 1, length, frame_bits), STEPS, has_sketch=False,
     )  # fmt: skip
     latents = components.to_latent(np.stack(clips))
-    coded = [encode_gop(denoise, header, number, latent, FRAMES) for number, latent in enumerate(latents)]
-    stream = Stream(header, tuple(gop for gop, _ in coded))
-    again, _ = decode_gop(denoise, header, 0, stream.gops[0])
-    assert torch.equal(again, coded[0][1])
-    decoded = [components.to_pixels(latent) for _, latent in coded]
-    return {"bytes": len(write_stream(stream)), "psnr": round(quality(map(to_bytes, clips), decoded), 3)}
+    weights = np.full(len(clips), 16.0)
+    if share:
+        noise = torch.randn(latents[0].shape, generator=torch.Generator().manual_seed(0))
+        missing = (latents - denoise(noise, 1.0)).square().mean((1, 3, 4)).sqrt().mean(1).numpy()
+        weights = 16 * np.clip(missing / missing.mean(), 0.25, 4)
+    gops, decoded = [], []
+    for number, latent in enumerate(latents):
+        trajectory = EncodingTrajectory(header, number, latent, mean_weight=weights[number])
+        trajectory.begin(latent.device)
+        trajectory.advance(denoise)
+        gop, final = trajectory.finish(FRAMES)
+        gops.append(gop)
+        decoded.append(components.to_pixels(final))
+    stream = Stream(header, tuple(gops))
+    again, _ = decode_gop(denoise, header, number, gop)
+    assert torch.equal(again, final)
+    return {"bytes": len(write_stream(stream)), **qualities(clips, decoded)}
+
+
+def qualities(clips, decoded) -> dict:
+    """PSNR, and the mean FLIP of all frames where flip-evaluator is installed."""
+    originals = [to_bytes(clip) for clip in clips]
+    found = {"psnr": round(quality(originals, decoded), 3)}
+    if flip_is_installed():
+        pairs = zip(np.concatenate(originals), np.concatenate(decoded), strict=True)
+        found["flip"] = round(float(np.mean([flip(one, other) for one, other in pairs])), 4)
+    return found
 
 
 def measure_encoder(name: str, clips, crf: int, layout: str) -> dict:
@@ -248,9 +270,9 @@ def measure_encoder(name: str, clips, crf: int, layout: str) -> dict:
         container.mux(stream.encode())
     data = raw.getvalue()
     with av.open(io.BytesIO(data), format="h264" if name == "libx264" else "hevc") as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    found = quality(np.concatenate([to_bytes(clip) for clip in clips]), decoded)
-    return {"bytes": picture_bytes(data, name), "psnr": round(found, 3), "crf": crf, "layout": layout}
+        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    found = qualities(clips, np.split(decoded, len(clips)))
+    return {"bytes": picture_bytes(data, name), **found, "crf": crf, "layout": layout}
 
 
 def picture_bytes(data: bytes, name: str) -> int:
@@ -276,9 +298,10 @@ def measure(weights: Path, results: Path) -> None:
     found = {"clips": len(clips), "frames": FRAMES, "side": SIDE, "seed": TEST_SEED, "machine": machine(weights)}
     projected = [components.to_pixels(latent) for latent in components.to_latent(np.stack(clips))]
     found["ceiling"] = round(quality(map(to_bytes, clips), projected), 3)
-    for label, exponent in (("gvc", LATE_EXPONENT), ("gvc flat", None)):
+    ways = {"gvc": {"share": True}, "gvc, equal clips": {}, "gvc, shift 3": {"shift": FIXED_SHIFT / 100}}
+    for label, options in ways.items():
         found[label] = [
-            measure_codec(model, components, clips, bits, exponent)
+            measure_codec(model, components, clips, bits, **options)
             for bits in (60, 100, 200, 400, 800, 1600, 3200, 6400)
         ]
         print(label, found[label], flush=True)
@@ -299,30 +322,39 @@ def machine(weights: Path) -> str:
     return f"{platform.machine()}, torch {torch.__version__}; trained {steps} steps of {BATCH} clips, seed {seed}"
 
 
-def envelope(points: list[dict]) -> list[dict]:
-    """The points that no other point beats in both bytes and PSNR."""
-    best = []
+def envelope(points: list[dict], measure: str) -> list[dict]:
+    """The points that no other point beats in both bytes and ``measure``: more PSNR or less FLIP."""
+    sign, best = -1 if measure == "flip" else 1, []
     for point in sorted(points, key=lambda point: point["bytes"]):
-        if not best or point["psnr"] > best[-1]["psnr"]:
+        if not best or sign * point[measure] > sign * best[-1][measure]:
             best.append(point)
     return best
 
 
 def draw(results: Path, figure: Path) -> None:
-    """An SVG of PSNR against bits per pixel, on a logarithmic axis."""
+    """SVGs of PSNR, and of FLIP in a file ending in _flip.svg, against bits per pixel on a logarithmic axis."""
     found = json.loads(results.read_text())
     samples = found["clips"] * found["frames"] * found["side"] ** 2
     titles = {
-        "gvc": ("GVC, late-heavy", "#c2410c"),
-        "gvc flat": ("GVC, flat", "#fb923c"),
+        "gvc": ("GVC", "#c2410c"),
         "libx264": ("x264 veryslow", "#1d4ed8"),
         "libx265": ("x265 veryslow", "#0f766e"),
     }
-    curves = {
-        title: (colour, [(8 * point["bytes"] / samples, point["psnr"]) for point in envelope(found[name])])
-        for name, (title, colour) in titles.items()
-    }
-    figure.write_text(log_plot(curves, "bits per pixel, headers included", "PSNR (dB)", linear_up=True))
+    for measure, up, path in (
+        ("psnr", "PSNR (dB)", figure),
+        ("flip", "FLIP, less is closer", figure.with_name(f"{figure.stem}_flip.svg")),
+    ):
+        if measure not in found["gvc"][0]:
+            continue
+        curves = {
+            title: (
+                colour,
+                [(8 * point["bytes"] / samples, point[measure]) for point in envelope(found[name], measure)],
+            )
+            for name, (title, colour) in titles.items()
+        }
+        across = "bits per pixel, headers included"
+        path.write_text(log_plot(curves, across, up, linear_up=measure == "psnr"))
 
 
 def main() -> None:

@@ -63,3 +63,35 @@ def test_compare_is_what_the_library_says(tmp_path, capsys):
         paths[-1].write_bytes(encode(pictures, codec="ffv1", container="matroska", pix_fmt="bgr0"))
     assert main(["gvc-compare", *map(str, paths)]) == 0
     assert json.loads(capsys.readouterr().out) == compare(video, other).to_json()
+
+
+def test_plan_says_what_encoding_would_take(tmp_path, capsys):
+    path = tmp_path / "one.mkv"
+    path.write_bytes(encode(moving_square(40, 64, 96), codec="ffv1", container="matroska", pix_fmt="bgr0"))
+    options = ["--model", "wan2.1-14b", "--variant", "I2V", "--gop-frames", "17", "--still-every", "2", "--steps", "10"]
+    assert main(["gvc-plan", str(path), *options, "--target", "kilobytes", "--value", "12"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["gops"] == 3 and facts["model_calls"] == 30 and facts["frames"] == 40
+    assert facts["bytes"] == pytest.approx(12000, rel=0.01) and facts["bytes_stills"] > 0
+    assert facts["tokens"] == 5 * 4 * 6 and facts["computed"].startswith("not measured")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model", "wan2.2-5b", "--variant", "FLF2V"], "Wan 2.2 5B has no FLF2V here"),
+        (["--teraflops", "nan"], "--teraflops is nan; it must be above 0"),
+        (["--still-fraction", "1"], "--still-fraction is 1; it must be above 0"),
+        (["--size", "big"], "--size is 'big'; WIDTHxHEIGHT would be right"),
+        (["--size", "8x8"], "each side must be 16 to 16384"),
+        (["--target", "kilobytes", "--value", "nan"], "the target is nan kilobytes"),
+        (["--gop-frames", "32"], "a GOP of 32 frames does not fit"),
+        (["--steps", "1"], "deterministic steps"),
+    ],
+)
+def test_plans_that_cannot_be_are_one_line(tmp_path, capsys, options, said):
+    path = tmp_path / "one.mkv"
+    path.write_bytes(encode(moving_square(10, 64, 96), codec="ffv1", container="matroska", pix_fmt="bgr0"))
+    assert main(["gvc-plan", str(path), *options]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1 and said in shown.err and not shown.out

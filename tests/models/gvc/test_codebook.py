@@ -143,6 +143,19 @@ def test_codebooks_that_cannot_be():
         ((100, 4, 0), "has 0 bits"),
         ((100, 4, 8), "do not fit a latent frame of 100 values"),
         ((230400, 20000, 8), "overflow 32-bit sums"),
+        ((230400, 8192, 8), "overflow 32-bit sums; use at most 8191 atoms"),
     ):
         with pytest.raises(InputError, match=said):
             check_codebook(*arguments)
+
+
+def test_the_most_atoms_that_a_sum_holds():
+    """8191 x 2^18 is below 2^31 and 8192 x 2^18 is not."""
+    check_codebook(230400, 8191, 8)
+
+
+def test_atoms_that_cancel_are_no_noise_and_no_error():
+    """In a frame of one value two atoms may be equal and opposite: the sum is 0 and stays 0."""
+    key, index = NoiseKey(2, 0, 0, 0), torch.zeros(2, dtype=torch.int64)
+    sums = [float(compose(index, torch.tensor([1, sign], dtype=torch.int8), key, 2, 1)) for sign in (1, -1)]
+    assert sorted(map(abs, sums)) == [0, 1]

@@ -20,11 +20,14 @@ from codeclens.models.gvc.codec import (
     decode_gop,
     drift_sentence,
     encode_gop,
+    excess_energy,
     frame_weights,
+    sketch_drift,
 )
 from codeclens.models.gvc.flow import SIGMA_ONE, euler_maruyama_step, exact_step, paper_refresh, shifted_sigmas
 from codeclens.models.gvc.rate import plan_schedule
 from codeclens.models.gvc.stream import Header, Preset, StepCode, Stream, payload_bits, read_stream, write_stream
+from codeclens.models.gvc.video import model_warnings
 from support.analytic_flow import AnalyticFlow
 
 FLOW = AnalyticFlow(frames=2, length=1500)
@@ -73,6 +76,7 @@ import hashlib, sys, torch
 from codeclens.models.gvc.codec import decode_gop
 from codeclens.models.gvc.rate import plan_schedule
 from codeclens.models.gvc.stream import read_stream
+from codeclens.models.gvc.video import model_warnings
 from support.analytic_flow import AnalyticFlow
 torch.set_num_threads(int(sys.argv[2]))
 stream = read_stream(open(sys.argv[1], "rb").read())
@@ -307,3 +311,64 @@ def test_a_gop_of_fewer_latent_frames_than_the_header_names():
     trajectory.begin(torch.device("cpu"))
     trajectory.advance(FLOW.denoise)
     assert torch.equal(trajectory.finish()[0], latent)
+
+
+@pytest.mark.parametrize(("detail", "low", "high"), [("mean", -0.1, 0.1), ("sample", 0.9, 1.1)])
+def test_a_distilled_model_shows_in_its_first_estimate(detail, low, high):
+    """A posterior mean's error is orthogonal to it; a picture of its own has nothing to do with the target."""
+    unrelated = FLOW.draw(50)
+    denoise = FLOW.denoise if detail == "mean" else lambda x, sigma: unrelated
+    trajectory = EncodingTrajectory(header_for(), 0, TARGETS[0])
+    trajectory.begin(torch.device("cpu"))
+    trajectory.advance(denoise, 1)
+    assert low < trajectory.excess < high
+
+
+def test_excess_of_known_vectors():
+    target = torch.tensor([1.0, 2.0, 3.0])
+    assert excess_energy(target, target) == pytest.approx(0)
+    assert excess_energy(2 * target, target) == pytest.approx(0.5)
+    assert excess_energy(torch.tensor([3.0, 0, -1]), target) == pytest.approx(1)
+    assert excess_energy(0.01 * target, -target) == 0
+
+
+def test_what_a_model_costs_is_said():
+    nan = float("nan")
+    assert model_warnings([0.1, nan, -0.1], 100) == [] and model_warnings([nan], 100) == []
+    (distilled,) = model_warnings([0.95, nan, 0.97], 100)
+    assert "distilled" in distilled and "1 to 1.5 dB" in distilled
+    (guided,) = model_warnings([0.95], 300)
+    assert guided.startswith("cfg is 3: every step calls the model twice")
+
+
+def test_what_drift_means_is_said_once():
+    nan = float("nan")
+    assert drift_sentence([0.2, nan, 0.9], [True, False, True]) == ""
+    assert "another precision" in drift_sentence([3.0, 4.0], [True, True])
+    assert "up to about 20.0 grey levels" in drift_sentence([20.0], [True])
+    assert "is not the one" in drift_sentence([20.0, 21.0], [True, False])
+    chain = drift_sentence([1.2, 6.0, 20.0], [True, False, False])
+    assert "1.2 in GOPs that start from a still" in chain and "still_every" in chain
+
+
+def test_the_sketch_sees_the_end():
+    """Latents that differ by e per value, in any direction and in the tail alone, show as e times the grey levels."""
+    header = header_for(has_tail=True)
+    gop, latent = encode_gop(FLOW.denoise, header, 0, TARGETS[0], 5, tail_fraction=1.0)
+    assert decode_gop(FLOW.denoise, header, 0, gop)[1] == 0
+    changed = latent.clone()
+    changed[:, -1] += 0.3
+    trajectory = DecodingTrajectory(header, 0, gop)
+    drift = sketch_drift(gop.sketch, trajectory.final_sketch(changed))
+    assert drift == pytest.approx(0.3 / 2**0.5, rel=0.5)
+    gain = sketch_drift(gop.sketch, trajectory.final_sketch(1.05 * latent))
+    assert gain == pytest.approx(0.05 * float(latent.square().mean()) ** 0.5, rel=0.5)
+    assert decode_gop(FLOW.denoise, header, 0, replace(gop, tail=b""))[1] > SAME_DRIFT
+
+
+def test_the_last_two_frames_get_more_where_asked():
+    residual = torch.ones(1, 6, 10, 1)
+    assert frame_weights(residual, None, True, 16, 2.0).tolist() == [12, 12, 12, 12, 24, 24]
+    assert frame_weights(residual, None, True, 8).tolist() == [8] * 6
+    assert frame_weights(residual, None, True, 0.01).tolist() == [1] * 6
+    assert frame_weights(residual, None, True, 1000).tolist() == [255] * 6

@@ -10,6 +10,7 @@ from codeclens.models.errors import InputError
 from codeclens.models.gvc.gops import Span, cut_clips, pad_clip, plan_gops
 from codeclens.models.gvc.records import FIRST, LAST
 from codeclens.models.gvc.resume import PartialEncoding
+from codeclens.models.gvc.stores import LatentFiles
 from codeclens.models.gvc.stream import CorruptStream, Stream, gop_size, header_size, read_stream, write_header
 from codeclens.models.gvc.video import Settings, decode_video, encode_video, make_header
 from hypothesis import given, settings
@@ -237,3 +238,61 @@ def test_padding_repeats_the_end_and_the_edges():
     padded = pad_clip(clip, 5, 8)
     assert padded.shape == (5, 8, 8, 3)
     assert np.array_equal(padded[4, :6, :5], clip[2]) and np.array_equal(padded[0, 7, :5], clip[0, 5])
+
+
+class Ordered(PixelFlow):
+    """Writes down what runs: E encodes latents, W walks the model, D decodes latents."""
+
+    def __init__(self):
+        super().__init__()
+        self.order = ""
+
+    def to_latent(self, rgb):
+        self.order += "E"
+        return super().to_latent(rgb)
+
+    def walk(self, trajectory, conditioned, progress):
+        self.order += "W"
+        super().walk(trajectory, conditioned, progress)
+
+    def to_pixels(self, latent):
+        self.order += "D"
+        return super().to_pixels(latent)
+
+
+def test_vae_and_model_change_twice_for_independent_gops(tmp_path):
+    model = Ordered()
+    data, coded = encode(moving_square(27), "T2V", model)
+    assert model.order == "EEE" + "W" + "WWW" + "DDD"
+    decoder = Ordered()
+    stored = LatentFiles(tmp_path, "clip")
+    shown = np.concatenate([pictures for pictures, _, _ in decode_video(decoder, read_stream(data), latents=stored)])
+    assert decoder.order == "WWWDDD" and not list(tmp_path.iterdir())
+    assert np.array_equal(shown, np.concatenate([gop.pictures for gop in coded]))
+
+
+def test_gops_that_are_harder_get_more_bits():
+    """A still GOP beside one full of noise, at the same total; the flow's mean is grey."""
+    video = np.full((18, 36, 52, 3), 128, np.uint8)
+    video[9:] = np.random.default_rng(0).integers(0, 256, (9, 36, 52, 3))
+    sizes, errors = [], []
+    for adapt in (False, True):
+        _, coded = encode(video, "T2V", adapt=adapt)
+        sizes.append([len(gop.gop.payload) for gop in coded])
+        errors.append(sum(np.square(gop.pictures - video[at : at + 9].astype(float)).sum() for at, gop in
+                          zip((0, 9), coded, strict=True)))  # fmt: skip
+    assert sizes[0][0] == sizes[0][1] and sizes[1][1] > 2 * sizes[1][0]
+    assert sum(sizes[1]) == pytest.approx(sum(sizes[0]), rel=0.05)
+    assert errors[1] < errors[0]
+
+
+def test_latent_files_are_a_mapping_on_disk(tmp_path):
+    stored = LatentFiles(tmp_path, "a")
+    stored[3], stored[1] = torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)
+    LatentFiles(tmp_path, "ab")[0] = torch.ones(1)
+    assert list(stored) == [1, 3] and len(stored) == 2 and float(stored[3].sum()) == 2
+    assert torch.equal(stored.pop(1), torch.zeros(2, 1, 1, 1)) and 1 not in stored
+    with pytest.raises(KeyError):
+        stored[9]
+    stored.clear()
+    assert len(list(tmp_path.iterdir())) == 1

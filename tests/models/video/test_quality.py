@@ -55,3 +55,25 @@ def test_side_by_side_shows_both_and_the_difference():
     assert picture.shape == (16, 60, 3)
     assert np.array_equal(picture[:, :20], video) and picture[0, 40:].tolist() == [[128] * 3] * 20
     assert (picture[10:16, 40:50] == 128 - 4 * 30).all()
+
+
+def test_flip_is_that_of_its_authors_package():
+    flip_evaluator = pytest.importorskip("flip_evaluator")
+    generator = np.random.default_rng(0)
+    one = generator.integers(0, 256, (3, 24, 32, 3)).astype(np.uint8)
+    other = np.clip(one.astype(int) + generator.integers(-40, 40, one.shape), 0, 255).astype(np.uint8)
+    found = compare(one, other, perceptual=True)
+    expected = [
+        flip_evaluator.evaluate(a / np.float32(255), b / np.float32(255), "LDR")[1]
+        for a, b in zip(one, other, strict=True)
+    ]
+    assert found.flip == pytest.approx(expected, abs=1e-6) and 0.05 < found.flip.mean() < 1
+    assert found.to_json()["flip"] == pytest.approx(float(np.mean(expected)), abs=1e-5)
+    assert compare(one, one, perceptual=True).flip.max() == 0
+    assert "flip" not in compare(one, other).to_json()
+
+
+def test_without_flip_it_is_said(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="needs the package flip-evaluator"):
+        compare(np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 16, 16, 3), np.uint8), perceptual=True)
