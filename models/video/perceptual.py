@@ -1,7 +1,7 @@
 """NVIDIA's FLIP: how different two pictures look to an eye that is shown one after the other.
 
 Andersson et al., "FLIP: A Difference Evaluator for Alternating Images", HPG 2020, by the authors' own package
-``flip-evaluator``, an optional dependency: pip install codeclens[perceptual]. It needs no weights.
+``flip-evaluator``, an optional dependency (the extra "perceptual"). It needs no weights.
 """
 
 import importlib.util
