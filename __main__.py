@@ -1,31 +1,62 @@
 """The command line: ``codeclens COMMAND`` or ``python -m codeclens COMMAND``. The same jobs as the nodes, no host."""
 
-import argparse
+import contextlib
+import os
 import sys
-
-from .models.allocator import keep_freed_memory
-from .models.commands import demo, gvc, judge, kernels, measure, qwen, talk, video
-from .models.commands import training as learn
-from .models.errors import InputError
-
-FAMILIES = (demo, video, measure, talk, judge, qwen, kernels, gvc, learn)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 wrong input (one line on standard error), 130 interrupted."""
-    keep_freed_memory()
-    parser = argparse.ArgumentParser(prog="codeclens", description="Look at a video the way a codec does.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for family in FAMILIES:
-        family.add_commands(commands)
-    parsed = parser.parse_args(arguments)
+    """Run one command and return its exit code.
+
+    0: done. 1: the system refused something, output for one. 2: wrong input. 130: interrupted. 141: whoever read the
+    output has gone. All but the first say why in one line on standard error.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A console that lacks a character shows its number rather than losing a finished answer.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _failed(130, "interrupted")
+    except BrokenPipeError:
+        _discard_output()
+        return _failed(141, "standard output was closed before everything was written")
+    except OSError as error:
+        _discard_output()
+        return _failed(1, f"{error.filename or 'standard output'}: {error.strerror or error}")
+
+
+def _run(arguments: list[str] | None) -> int:
+    # Imported here, so that an interruption meanwhile is caught as well.
+    from .models.allocator import keep_freed_memory
+    from .models.commands import demo, gvc, judge, kernels, measure, qwen, talk, training, video
+    from .models.commands.arguments import Parser
+    from .models.errors import InputError, one_line
+
+    keep_freed_memory()
+    parser = Parser(prog="codeclens", description="Look at a video the way a codec does.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for family in (demo, video, measure, talk, judge, qwen, kernels, gvc, training):
+        family.add_commands(commands)
+    try:
+        parsed = parser.parse_args(arguments)
         return parsed.run(parsed) or 0
     except InputError as error:
-        print(f"codeclens: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+        return _failed(2, one_line(str(error)))
+
+
+def _discard_output() -> None:
+    """Python flushes once more at its end, and would fail a second time."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _failed(code: int, sentence: str) -> int:
+    print(f"codeclens: {sentence}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..progress import Progress, no_progress
 from ..qwen.generate import SamplingParams
 from ..source.reading import VideoSource
-from .conversation import Answer, converse
+from .conversation import Answer, answer_tokens, converse
 from .layout import question_tokens
 from .pipeline import CodeConfig, watch
 from .presets import Preset
@@ -18,13 +18,13 @@ class Writing:
     """How an answer is written.
 
     Attributes:
-        sampling: how each token is chosen.
-        max_tokens: length at most; the preset's own where it is None.
+        sampling: how each token is chosen; where it is None, as suits the kind of model.
+        max_tokens: length at most; where it is None, the preset's own, or what an answer with reasoning takes.
         thinking: let the model reason first, where it can; by default only a Thinking variant does.
         instructions: added to the preset's question.
     """
 
-    sampling: SamplingParams = SamplingParams()
+    sampling: SamplingParams | None = None
     max_tokens: int | None = None
     thinking: bool | None = None
     instructions: str = ""
@@ -79,7 +79,7 @@ def caption_code(
     answer = converse(model, code).ask(
         preset.question(writing.instructions),
         sampling=writing.sampling,
-        max_tokens=writing.max_tokens or preset.max_tokens,
+        max_tokens=_length(model.tokenizer, preset, writing),
         thinking=writing.thinking,
         schema=preset.schema,
         on_text=on_text,
@@ -91,4 +91,10 @@ def caption_code(
 def caption_reserve(tokenizer, preset: Preset, writing: Writing) -> int:
     """Tokens of the model's context that question and caption take at most."""
     question = preset.question(writing.instructions)
-    return question_tokens(tokenizer, question) + (writing.max_tokens or preset.max_tokens)
+    return question_tokens(tokenizer, question) + _length(tokenizer, preset, writing)
+
+
+def _length(tokenizer, preset: Preset, writing: Writing) -> int:
+    if writing.max_tokens is not None:
+        return writing.max_tokens
+    return answer_tokens(tokenizer, writing.thinking, preset.max_tokens, preset.schema)

@@ -7,12 +7,31 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..qwen.cache import Cache
-from ..qwen.generate import Context, Generation, SamplingParams, generate
+from ..qwen.generate import REASONING, Context, Generation, SamplingParams, generate
 from ..qwen.json_schema import JsonConstraint
 from ..qwen.prompt import NEXT_TURN, asking, opening, split_reasoning
-from ..qwen.tokenizer import typed
+from ..qwen.tokenizer import Tokenizer, typed
 from .layout import lay_out_segments, read_segments
 from .visual_code import Segment, VisualCode
+
+REASONING_TOKENS = 4096
+"""Length of an answer that begins with reasoning, where none is given: shorter ones end before the answer begins."""
+
+
+def will_reason(tokenizer: Tokenizer, thinking: bool | None, schema: dict | None = None) -> bool:
+    """Whether an answer begins with reasoning: where ``thinking`` asks for it, or is None and the model was made to."""
+    wanted = tokenizer.reasons_unasked if thinking is None else thinking
+    return tokenizer.thinks and wanted and schema is None
+
+
+def answer_tokens(tokenizer: Tokenizer, thinking: bool | None, usual: int = 512, schema: dict | None = None) -> int:
+    """Length of an answer at most where none is given: ``usual``, and with reasoning ``REASONING_TOKENS``."""
+    return max(usual, REASONING_TOKENS) if will_reason(tokenizer, thinking, schema) else usual
+
+
+def default_sampling(reasons: bool) -> SamplingParams:
+    """What the makers publish for the kind of answer."""
+    return REASONING if reasons else SamplingParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +134,8 @@ class Conversation:
         self,
         question: str,
         *,
-        sampling: SamplingParams = SamplingParams(),  # noqa: B008 - frozen
-        max_tokens: int = 512,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
         thinking: bool | None = None,
         schema: dict | None = None,
         on_text: Callable[[str], None] | None = None,
@@ -125,7 +144,8 @@ class Conversation:
         """Ask, and remember question and answer for the next turn.
 
         Args:
-            max_tokens: length of the answer at most, reasoning included.
+            sampling: how each token is chosen; by default as the makers advise for answers with or without reasoning.
+            max_tokens: length of the answer at most, reasoning included; by default 512, or REASONING_TOKENS.
             thinking: let a model that can reason do so first; by default only one made for it, a Thinking variant.
             schema: a JSON schema that the answer must satisfy.
             on_text: called with each piece of text as it is written, reasoning included.
@@ -136,15 +156,23 @@ class Conversation:
                 :class:`codeclens.models.qwen.json_schema.JsonConstraint`.
         """
         tokenizer = self.model.tokenizer
-        wanted = tokenizer.reasons_unasked if thinking is None else thinking
-        reasons = tokenizer.thinks and wanted and schema is None
+        reasons = will_reason(tokenizer, thinking, schema)
+        if max_tokens is None:
+            max_tokens = answer_tokens(tokenizer, thinking, schema=schema)
         settled = self.read(progress) if tokenizer.thinks else 0.0
         turn = asking(question, tokenizer.thinks, reasons)
         context, prefill = self._continue([*self.unread, turn], max_tokens, progress)
         prompt_tokens = context.cache.length
         constrain = None if schema is None else self._constraint(schema, max_tokens)
         written = generate(
-            context, tokenizer.decode, tokenizer.end_ids, sampling, max_tokens, on_text, constrain, progress
+            context,
+            tokenizer.decode,
+            tokenizer.end_ids,
+            sampling or default_sampling(reasons),
+            max_tokens,
+            on_text,
+            constrain,
+            progress,
         )
         reasoning, text = split_reasoning(written.text, reasons)
         self.context = context

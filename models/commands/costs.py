@@ -18,6 +18,7 @@ from ..qwen.loading import load_qwen3vl
 from ..qwen.placement import best_device, compute_dtype, load_placed
 from ..video.content import CONTENTS, content_of
 from ..video.gop import GopPlan
+from .arguments import whole
 from .model import add_model_options, files_of
 
 WAYS = {
@@ -40,7 +41,9 @@ def add_cost_options(parser: argparse.ArgumentParser) -> None:
         "--cost", action="store_true", help="predict tokens, seconds and memory of every way to read the clips"
     )
     add_model_options(parser)
-    parser.add_argument("--answer-tokens", type=int, default=64, metavar="N", help="length of the answer (default 64)")
+    parser.add_argument(
+        "--answer-tokens", type=whole(0, 1 << 20), default=64, metavar="N", help="length of the answer (default 64)"
+    )
     parser.add_argument("--recalibrate", action="store_true", help="time the model again; else once for each machine")
 
 
@@ -48,8 +51,6 @@ class Pricing:
     """Predicts for the model that the options name; the first time on a machine, that model is timed."""
 
     def __init__(self, arguments: argparse.Namespace):
-        if arguments.answer_tokens < 0:
-            raise InputError(f"--answer-tokens is {arguments.answer_tokens}; it must be 0 or more")
         self.answer_tokens, self.anew = arguments.answer_tokens, arguments.recalibrate
         self.question = read_preset(list_presets()["plain"]).prompt
         self.files, self.device = files_of(arguments), best_device()

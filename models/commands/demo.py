@@ -22,6 +22,7 @@ from ..synthetic.scenes import Clip, sample_clip
 from ..training.examples import DESCRIBE
 from ..video.cuts import cuts_of
 from ..weights import FPS, NAME, SIDE, embedded_pair
+from .arguments import whole
 from .video import add_commands as add_video_commands
 from .video import save_picture
 
@@ -35,7 +36,7 @@ def add_commands(commands) -> None:
         "demo", help="render a fresh clip, plan it, caption it, ask about it, and compare with the truth"
     )
     demo.add_argument("folder", nargs="?", default="output", help="where clip and pictures go (default: output)")
-    demo.add_argument("--seed", type=int, metavar="S", help="number of the clip; default: another one every time")
+    demo.add_argument("--seed", type=whole(0), metavar="S", help="number of the clip; default: another one every time")
     demo.add_argument(
         "--painted", action="store_true", help="paint the README's clip instead, plan it, draw its plan and its motion"
     )

@@ -9,6 +9,7 @@ from ..files import write_text
 from ..progress import TerminalProgress
 from ..source.reading import FrameSampling, VideoSource
 from ..video.measurement import Measurement, measure, measurement_in_words, measurements_csv
+from .arguments import number
 from .video import check_folders, save_picture, warn, write_json
 
 
@@ -16,7 +17,9 @@ def add_commands(commands) -> None:
     """Add the family's parser to ``commands``."""
     parser = commands.add_parser("measure", help="motion, cuts, flicker, freezes and other metrics, without a model")
     parser.add_argument("clips", nargs="+", metavar="CLIP")
-    parser.add_argument("--fps", type=float, default=0.0, help="frames measured each second (default 0: all of them)")
+    parser.add_argument(
+        "--fps", type=number(0, 1000), default=0.0, help="frames measured each second (default 0: all of them)"
+    )
     parser.add_argument("--json", metavar="F", help="write all values, of every frame too; - for standard output")
     parser.add_argument("--csv", metavar="F", help="write one line for each clip")
     parser.add_argument("--png", metavar="F", help="draw all metrics over time; a folder where several clips are given")

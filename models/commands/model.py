@@ -2,14 +2,17 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from ..code.conversation import REASONING_TOKENS, Answer, default_sampling, will_reason
 from ..errors import InputError
 from ..qwen import Qwen3VL
-from ..qwen.generate import SamplingParams
+from ..qwen.generate import GREEDY, SamplingParams
 from ..qwen.placement import load_placed
 from ..source.reading import FrameSampling
 from ..weights import FPS, NAME, SIDE, embedded_pair
+from .arguments import SIDES, number, seed, whole
 
 EMBEDDED = f"{NAME}, which comes with CodecLens and knows only clips like those of `codeclens synth`"
 
@@ -23,23 +26,44 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_looking_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--fps`` and ``--side``, by default what suits the model."""
     parser.add_argument(
-        "--fps", type=float, help=f"frames sampled each second (default 2, embedded model {FPS:g}); 0 for all"
+        "--fps",
+        type=number(0, 1000),
+        help=f"frames sampled each second (default 2, embedded model {FPS:g}); 0 for all",
     )
     parser.add_argument(
-        "--side", type=int, help=f"whole pictures have about SIDE x SIDE pixels (default 512, embedded model {SIDE})"
+        "--side",
+        type=whole(*SIDES),
+        help=f"whole pictures have about SIDE x SIDE pixels (default 512, embedded model {SIDE})",
     )
 
 
 def add_writing_options(parser: argparse.ArgumentParser) -> None:
-    """Add what decides the wording of an answer."""
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="length of the answer at most")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same text (default 0)")
-    parser.add_argument("--temperature", type=float, help="0 takes the likeliest token (default 0.7, embedded model 0)")
-    parser.add_argument("--top-k", type=int, default=20, help="choose among so many likeliest (default 20, 0 all)")
-    parser.add_argument("--top-p", type=float, default=0.8, help="choose among this probability mass (default 0.8)")
-    parser.add_argument("--min-p", type=float, default=0.0, help="drop below this fraction of the likeliest")
-    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less (default 1)")
-    parser.add_argument("--presence-penalty", type=float, default=1.5, help="off tokens written (default 1.5)")
+    """Add what decides how an answer is written. Where nothing is given, the kind of model decides."""
+    add_answer_options(parser)
+    parser.add_argument(
+        "--temperature", type=number(0, 100), help="0 takes the likeliest (default 0.7, reasoning 1, embedded model 0)"
+    )
+    parser.add_argument("--top-k", type=whole(0), help="choose among so many likeliest (default 20, 0 all)")
+    parser.add_argument("--top-p", type=number(0, 1), help="choose among this mass (default 0.8, reasoning 0.95)")
+    parser.add_argument("--min-p", type=number(0, 1), help="drop below this fraction of the likeliest (default 0)")
+    parser.add_argument(
+        "--repetition-penalty", type=number(0, 100, above=True), help="above 1: repeat less (default 1)"
+    )
+    parser.add_argument(
+        "--presence-penalty", type=number(-100, 100), help="off tokens written (default 1.5, reasoning 0)"
+    )
+
+
+def add_answer_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that writes an answer asks for: its length, the seed, reasoning."""
+    parser.add_argument(
+        "--max-tokens",
+        type=whole(1, 1 << 20),
+        metavar="N",
+        help=f"length of the answer at most (default 512 or the preset's own; with reasoning {REASONING_TOKENS})",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="same seed, same text (default 0); -1 draws one")
+    parser.add_argument("--show-reasoning", action="store_true", help="print what the model reasons, before its answer")
     add_thinking_option(parser)
 
 
@@ -52,20 +76,30 @@ def add_thinking_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def sampling_of(arguments: argparse.Namespace) -> SamplingParams:
-    """What the options of :func:`add_writing_options` ask for."""
-    temperature = arguments.temperature
-    if temperature is None:
-        temperature = 0.0 if arguments.model is None else 0.7
-    return SamplingParams(
-        temperature=temperature,
-        top_k=arguments.top_k,
-        top_p=arguments.top_p,
-        min_p=arguments.min_p,
-        repetition_penalty=arguments.repetition_penalty,
-        presence_penalty=arguments.presence_penalty if temperature else 0,
-        seed=arguments.seed,
-    )
+def sampling_of(arguments: argparse.Namespace, model: Qwen3VL) -> SamplingParams:
+    """What the options of :func:`add_writing_options` ask for; where they are silent, what suits the model."""
+    base = GREEDY if arguments.model is None else default_sampling(will_reason(model.tokenizer, arguments.thinking))
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "seed")
+    given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
+    if given.get("temperature") == 0:
+        given.setdefault("presence_penalty", 0.0)
+    return replace(base, **given)
+
+
+def print_answer(answer: Answer, arguments: argparse.Namespace, heading: str = "") -> None:
+    """Print an answer, and before it its reasoning where that is asked for."""
+    reasoning = f"{answer.reasoning}\n\n" if arguments.show_reasoning and answer.reasoning else ""
+    print(heading + reasoning + answer.text, flush=True)
+
+
+def warn_of_truncation(answer: Answer) -> None:
+    """Say on standard error that ``answer`` was cut off, and what helps."""
+    if not answer.truncated:
+        return
+    reasoning = answer.reasoning and not answer.text
+    where, help_ = (", while still reasoning", " or give --no-thinking") if reasoning else ("", "")
+    length = len(answer.generation.ids)
+    print(f"codeclens: cut off at {length} tokens{where}; raise --max-tokens{help_}", file=sys.stderr)
 
 
 def load_model(arguments: argparse.Namespace, sees: bool = True, device: str | None = None) -> Qwen3VL:

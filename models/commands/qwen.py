@@ -1,6 +1,5 @@
 """Commands around Qwen3-VL model files: info, trace, describe."""
 
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -9,12 +8,12 @@ import torch
 
 from ..code.conversation import Conversation
 from ..code.encoding import encode_images
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..progress import TerminalProgress
 from ..qwen.checkpoint import read_checkpoint
 from ..qwen.config import read_vision_config
 from ..qwen.families import FAMILIES, read_text_config
-from ..qwen.generate import GREEDY, SamplingParams
+from ..qwen.generate import GREEDY
 from ..qwen.gguf import read_gguf
 from ..qwen.loading import find_mmproj, load_qwen3vl
 from ..qwen.model_file import ModelFile
@@ -27,7 +26,15 @@ from ..qwen.trace import read_inputs, trace, write_outputs
 from ..qwen.vision import VisionModel
 from ..qwen.weights import text_tensors, vision_tensors
 from ..source.pictures import open_picture
-from .model import add_model_options, add_thinking_option, load_model
+from .arguments import whole
+from .model import (
+    add_answer_options,
+    add_model_options,
+    load_model,
+    print_answer,
+    sampling_of,
+    warn_of_truncation,
+)
 
 
 def add_commands(commands) -> None:
@@ -57,11 +64,11 @@ def _add_describe(commands) -> None:
     describing.add_argument("question", help="what to ask: 'Describe this image.'")
     add_model_options(describing)
     describing.add_argument("--system", default="", help="standing instructions: role, tone, format")
-    describing.add_argument("--max-tokens", type=int, default=512, help="length of the answer at most (512)")
-    describing.add_argument("--image-tokens", type=int, default=1024, help="tokens for one image at most (1024)")
-    describing.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (0)")
+    describing.add_argument(
+        "--image-tokens", type=whole(1, 1 << 16), default=1024, help="tokens for one image at most (1024)"
+    )
     describing.add_argument("--greedy", action="store_true", help="take the likeliest token (embedded model: always)")
-    add_thinking_option(describing)
+    add_answer_options(describing)
     describing.add_argument("--device", help="cpu or cuda; by default a GPU where there is one")
     describing.set_defaults(run=run_describe)
 
@@ -69,19 +76,17 @@ def _add_describe(commands) -> None:
 def run_describe(arguments) -> None:
     """Print the answer; whether it was cut off is said on standard error."""
     pictures = [_read_picture(path, arguments.image_tokens) for path in arguments.images]
-    sampling = GREEDY if arguments.greedy or arguments.model is None else SamplingParams(seed=arguments.seed)
     model = load_model(arguments, sees=bool(pictures), device=arguments.device)
     seen = encode_images(pictures, model, TerminalProgress("seeing"))
     answer = Conversation(model, seen, arguments.system).ask(
         arguments.question,
-        sampling=sampling,
+        sampling=GREEDY if arguments.greedy else sampling_of(arguments, model),
         max_tokens=arguments.max_tokens,
         thinking=arguments.thinking,
         progress=TerminalProgress("read and write"),
     )
-    print(answer.text)
-    if answer.truncated:
-        print(f"codeclens: cut off at {arguments.max_tokens} tokens", file=sys.stderr)
+    print_answer(answer, arguments)
+    warn_of_truncation(answer)
 
 
 def _read_picture(path: str, most_tokens: int) -> np.ndarray:
@@ -96,9 +101,9 @@ def run_info(arguments) -> None:
     describe = _describe_checkpoint if path.is_dir() or path.suffix == ".safetensors" else _describe_gguf
     try:
         for line in describe(path):
-            print(line)
+            print(one_line(line))
     except _WillNotLoad as error:
-        print(f"loads: no; {error}")
+        print(one_line(f"loads: no; {error}"))
     else:
         print("loads: yes")
 
@@ -111,7 +116,7 @@ def _describe_gguf(path: Path):
     file = read_gguf(path)
     yield f"{file.path.name}: GGUF, {file.size:,} bytes, architecture {file.architecture!r}"
     if "general.name" in file.metadata:
-        yield f"name: {file.metadata['general.name']}"
+        yield f"name: {str(file.metadata['general.name'])[:200]}"
     counts = ", ".join(f"{count} {name}" for name, count in file.type_counts.most_common())
     yield f"tensors: {len(file.tensors)} ({counts})"
     try:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..code.captions import Writing, caption
-from ..code.conversation import converse
+from ..code.conversation import answer_tokens, converse
 from ..code.layout import question_tokens
 from ..code.modes import ENCODERS, STAMPS
 from ..code.pipeline import CodeConfig, watch
@@ -13,14 +13,17 @@ from ..errors import InputError
 from ..progress import TerminalProgress
 from ..source.reading import VideoSource
 from ..video.planning import CAP
+from .arguments import number, whole
 from .model import (
     add_looking_options,
     add_model_options,
     add_writing_options,
     load_model,
+    print_answer,
     sampling_of,
     sampling_of_clips,
     side_of,
+    warn_of_truncation,
 )
 from .video import failed, going_on, number_or_word, warn, write_json
 
@@ -53,18 +56,20 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
     add_looking_options(parser)
     parser.add_argument(
         "--budget",
-        type=int,
+        type=whole(1),
         metavar="TOKENS",
         help="stay within this many tokens: visual ones, for cells all of the video's",
     )
     parser.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
-    parser.add_argument("--cap", type=int, default=CAP, help=f"most P frames in a row (default {CAP})")
+    parser.add_argument("--cap", type=whole(0), default=CAP, help=f"most P frames in a row (default {CAP})")
     parser.add_argument("--every-frame", action="store_true", help="show every frame whole: no plan, many tokens")
     parser.add_argument(
         "--stamps", choices=("auto", *STAMPS), default="auto", help="where times are written (auto: as suits the mode)"
     )
     parser.add_argument("--pair-thumbnails", action="store_true", help="show P frames as small native pairs")
-    parser.add_argument("--drop", type=float, default=0.0, help="fraction of tokens to prune in whole pictures (EVS)")
+    parser.add_argument(
+        "--drop", type=number(0, 0.99), default=0.0, help="fraction of tokens to prune in whole pictures (EVS)"
+    )
     add_writing_options(parser)
     parser.add_argument("--json", metavar="F", help="write text and report as JSON; - for standard output")
 
@@ -79,7 +84,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
     if not sources:
         return failed(rows)
     model = load_model(arguments)
-    writing = Writing(sampling_of(arguments), arguments.max_tokens, arguments.thinking)
+    writing = Writing(sampling_of(arguments, model), arguments.max_tokens, arguments.thinking)
     for clip, source in sources:
         with going_on(clip, rows):
             found = caption(source, model, config, preset, writing, progress=TerminalProgress(source.info.name))
@@ -87,7 +92,8 @@ def run_caption(arguments: argparse.Namespace) -> int:
             rows.append({"file": clip, **found.to_json()})
             if arguments.json != "-":
                 heading = f"{clip}\n" if len(arguments.clips) > 1 else ""
-                print(heading + found.text, flush=True)
+                print_answer(found.answer, arguments, heading)
+            warn_of_truncation(found.answer)
     rows.sort(key=lambda row: arguments.clips.index(row["file"]))
     if arguments.json:
         write_json(rows[0] if len(rows) == 1 else {"clips": rows}, arguments.json)
@@ -98,7 +104,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
     """Answer every question from one reading of the clip."""
     config, source = config_of(arguments), VideoSource.open(arguments.clip)
     model = load_model(arguments)
-    max_tokens = arguments.max_tokens or 512
+    max_tokens = arguments.max_tokens or answer_tokens(model.tokenizer, arguments.thinking)
     longest = max(question_tokens(model.tokenizer, question) for question in arguments.questions)
     code = watch(source, model, config, reserve=max_tokens + longest, progress=TerminalProgress(source.info.name))
     warn(code.warnings)
@@ -108,7 +114,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
     for question in arguments.questions:
         answer = reading.fork().ask(
             question,
-            sampling=sampling_of(arguments),
+            sampling=sampling_of(arguments, model),
             max_tokens=max_tokens,
             thinking=arguments.thinking,
             progress=TerminalProgress("reading and writing"),
@@ -116,7 +122,8 @@ def run_ask(arguments: argparse.Namespace) -> int:
         answers.append({"question": question, **answer.to_json(code)})
         if arguments.json != "-":
             heading = f"{question}\n" if len(arguments.questions) > 1 else ""
-            print(heading + answer.text, flush=True)
+            print_answer(answer, arguments, heading)
+        warn_of_truncation(answer)
     if arguments.json:
         write_json({"file": arguments.clip, "read_seconds": round(seconds, 3), "answers": answers}, arguments.json)
     return 0

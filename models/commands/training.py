@@ -24,6 +24,7 @@ from ..training.schedule import STAGES, TrainingConfig, stages_named
 from ..training.trainer import LOG, Training, train
 from ..training.validation import accuracy
 from ..weights import NAME
+from .arguments import number, whole
 from .model import add_looking_options, add_model_options, load_model, sampling_of_clips, side_of
 from .video import check_folders, number_or_word, write_json
 
@@ -34,18 +35,20 @@ def add_commands(commands) -> None:
     """Add the family's parsers to ``commands``."""
     synth = commands.add_parser("synth", help="render clips of moving figures with captions, questions and answers")
     synth.add_argument("folder", metavar="DIR", help="where the clips and clips.jsonl go")
-    synth.add_argument("--n", type=int, default=10, metavar="N", help="how many clips (default 10)")
-    synth.add_argument("--seed", type=int, default=0, metavar="S", help="number of the first one in its split")
+    synth.add_argument("--n", type=whole(1), default=10, metavar="N", help="how many clips (default 10)")
+    synth.add_argument("--seed", type=whole(0), default=0, metavar="S", help="number of the first one in its split")
     synth.add_argument("--split", choices=SPLITS, default="train", help="test shows what train does not")
     synth.add_argument("--size", default="128x128", metavar="WxH", help="pixels (default 128x128)")
-    synth.add_argument("--seconds", type=float, help="length; default: drawn from 2 to 6")
-    synth.add_argument("--fps", type=float, help="frames a second; default: drawn from 8, 12 and 24")
+    synth.add_argument("--seconds", type=number(0, 3600, above=True), help="length; default: drawn from 2 to 6")
+    synth.add_argument(
+        "--fps", type=number(0, 1000, above=True), help="frames a second; default: drawn from 8, 12 and 24"
+    )
     synth.add_argument("--content", choices=CONTENTS, help="what happens; default: drawn")
     synth.add_argument("--fault", choices=FAULTS, help="make every clip a faulty one of this kind")
     synth.add_argument(
         "--sample-fps",
         "--look-fps",
-        type=float,
+        type=number(0, 1000),
         default=4.0,
         metavar="F",
         help="ask what so many frames a second show (default 4); 0 for all frames",
@@ -53,17 +56,21 @@ def add_commands(commands) -> None:
     synth.set_defaults(run=run_synth)
     tiny = commands.add_parser("train-tiny", help="train a small Qwen3-VL from scratch on synthetic clips, export GGUF")
     tiny.add_argument("folder", metavar="OUT", help="where checkpoint, log, the two GGUF files and their card go")
-    tiny.add_argument("--minutes", type=float, metavar="M", help="stop after M minutes; --resume continues")
+    tiny.add_argument("--minutes", type=number(0), metavar="M", help="stop after M minutes; --resume continues")
     tiny.add_argument("--resume", action="store_true", help="continue from OUT's checkpoint, with the same options")
-    tiny.add_argument("--steps", type=int, default=TrainingConfig().steps, metavar="N", help="of all stages")
+    tiny.add_argument("--steps", type=whole(1), default=TrainingConfig().steps, metavar="N", help="of all stages")
     tiny.add_argument("--start", default="", metavar="M.gguf", help="start from this model's weights and tokenizer")
     tiny.add_argument("--stages", metavar="NAME,...", help=f"only these of: {', '.join(one.name for one in STAGES)}")
     tiny.add_argument("--size", choices=WIDTHS, default="mini", help="widths of the model (default mini)")
-    tiny.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and examples, 0 to 255")
+    tiny.add_argument("--seed", type=whole(0, 255), default=0, metavar="S", help="of weights and examples, 0 to 255")
     tiny.add_argument("--device", default="cpu", help="cpu (default), cuda, ...")
-    tiny.add_argument("--workers", type=int, default=0, metavar="W", help="processes that render; 0: between the steps")
+    tiny.add_argument(
+        "--workers", type=whole(0, 256), default=0, metavar="W", help="processes that render; 0: between the steps"
+    )
     tiny.add_argument("--type", choices=TYPES, default="Q8_0", help="of the exported weights (default Q8_0)")
-    tiny.add_argument("--check", type=int, default=200, metavar="N", help="validation clips the card is measured on")
+    tiny.add_argument(
+        "--check", type=whole(0), default=200, metavar="N", help="validation clips the card is measured on"
+    )
     tiny.set_defaults(run=run_train_tiny)
     compared = commands.add_parser("evaluate", help="compare modes on the same questions at matched token budgets")
     compared.add_argument("tasks", metavar="FILE.jsonl", help="clips, questions, answers, choices (see synth)")
@@ -77,7 +84,7 @@ def add_commands(commands) -> None:
         metavar="F,F,...",
         help=f"parts of native pairs' prompt tokens that {', '.join(BUDGETED)} are held to (default %(default)s)",
     )
-    compared.add_argument("--limit", type=int, metavar="N", help="only the first N clips")
+    compared.add_argument("--limit", type=whole(1), metavar="N", help="only the first N clips")
     compared.add_argument("--json", metavar="F", help="write everything as JSON, lost questions too; - for output")
     compared.add_argument("--html", metavar="F", help="write a page with tables and the questions each mode loses")
     compared.set_defaults(run=run_evaluate)

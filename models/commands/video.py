@@ -13,7 +13,7 @@ import numpy as np
 
 from ..drawing.canvas import clock_text, grouped, short_number
 from ..drawing.views import most_moving, motion_view, timeline_view
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..files import write_text, writing
 from ..progress import TerminalProgress
 from ..source.reading import FrameSampling, VideoSource, fit_size
@@ -26,6 +26,7 @@ from ..video.planning import CAP, auto_gamma, plan_from_costs
 from ..video.primitives import Primitives
 from ..video.shots import cut_times
 from ..video.tokens import MODES
+from .arguments import SIDES, number, whole
 from .costs import Pricing, add_cost_options
 from .model import fps_of, side_of
 
@@ -40,11 +41,11 @@ def add_commands(commands) -> None:
     plan.add_argument("--costs", metavar="FILE.json", help="plan from a JSON list of prediction costs, not from a clip")
     add_reading_options(plan)
     plan.add_argument("--policy", choices=POLICIES, help="adaptive by default; budget where --budget is given")
-    plan.add_argument("--budget", type=int, metavar="TOKENS", help="stay within this many visual tokens")
+    plan.add_argument("--budget", type=whole(1), metavar="TOKENS", help="stay within this many visual tokens")
     plan.add_argument(
         "--gamma", default="auto", help="cost above which a frame is I: a number, auto (default) or scaled"
     )
-    plan.add_argument("--cap", type=int, default=CAP, help=f"most P frames in a row (default {CAP})")
+    plan.add_argument("--cap", type=whole(0), default=CAP, help=f"most P frames in a row (default {CAP})")
     plan.add_argument(
         "--frames", metavar="N,N,...", help="for --policy frames: positions of I among the sampled frames"
     )
@@ -61,7 +62,7 @@ def add_commands(commands) -> None:
     motion.add_argument("clip", metavar="CLIP")
     motion.add_argument("--png", metavar="F", required=True, help="the picture to write")
     motion.add_argument(
-        "--at", type=float, metavar="SECONDS", help="the frame on screen then; default: the most moving"
+        "--at", type=number(-1e9), metavar="SECONDS", help="the frame on screen then; default: the most moving"
     )
     add_reading_options(motion)
     motion.set_defaults(run=run_motion)
@@ -73,8 +74,12 @@ def add_commands(commands) -> None:
 
 
 def add_reading_options(parser) -> None:
-    parser.add_argument("--fps", type=float, default=2.0, help="frames sampled each second (default 2); 0 for all")
-    parser.add_argument("--side", type=int, default=512, help="frames are resized to about SIDE x SIDE (default 512)")
+    parser.add_argument(
+        "--fps", type=number(0, 1000), default=2.0, help="frames sampled each second (default 2); 0 for all"
+    )
+    parser.add_argument(
+        "--side", type=whole(*SIDES), default=512, help="frames are resized to about SIDE x SIDE (default 512)"
+    )
     parser.add_argument(
         "--source",
         choices=VECTORS,
@@ -138,9 +143,12 @@ def number_or_word(gamma: str) -> float | str:
     if gamma in ("auto", "scaled"):
         return gamma
     try:
-        return float(gamma)
+        value = float(gamma)
     except ValueError:
-        raise InputError(f"--gamma is {gamma!r}; give a number, auto or scaled") from None
+        value = math.nan
+    if math.isnan(value):
+        raise InputError(f"--gamma is {gamma!r}; give a number, auto or scaled")
+    return value
 
 
 def positions(words: str) -> list[int]:
@@ -320,7 +328,7 @@ def check_folders(*paths: str | None) -> None:
 
 def warn(sentences) -> None:
     for sentence in sentences:
-        print(f"codeclens: warning: {sentence}", file=sys.stderr)
+        print(f"codeclens: warning: {one_line(sentence)}", file=sys.stderr)
 
 
 def write_json(value, path: str) -> None:

@@ -26,6 +26,12 @@ Constrain = Callable[[Sequence[int], torch.Tensor], torch.Tensor]
 """``constrain(ids, logits)``: given the ids written so far and the logits [V] float32 of the next, return logits with
 what is not allowed at -inf. Called once per token, in order, so it may keep a grammar's state."""
 
+LIMITS = {
+    "temperature": (1e-6, 1e3), "top_k": (0, 1 << 31), "top_p": (0, 1), "min_p": (0, 1),
+    "repetition_penalty": (1e-3, 1e3), "presence_penalty": (-1e3, 1e3), "seed": (0, (1 << 64) - 1),
+}  # fmt: skip
+"""What :class:`SamplingParams` takes; a temperature of 0, too. Smaller divisors overflow."""
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -46,16 +52,15 @@ class SamplingParams:
     seed: int = 0
 
     def __post_init__(self):
-        for name, high in (("temperature", None), ("top_k", None), ("top_p", 1), ("min_p", 1), ("seed", 2**64 - 1)):
-            value = getattr(self, name)
-            if value < 0 or (high is not None and value > high):
-                allowed = "at least 0" if high is None else f"from 0 to {high}"
-                raise InputError(f"sampling: {name} is {value}; it must be {allowed}")
-        if self.repetition_penalty <= 0:
-            raise InputError(f"sampling: repetition_penalty is {self.repetition_penalty}; it must be above 0")
+        for name, (least, most) in LIMITS.items():
+            value, zero = getattr(self, name), "0 or " * (name == "temperature")
+            if not least <= value <= most and not (zero and value == 0):
+                raise InputError(f"sampling: {name} is {value}; it must be {zero}from {least:g} to {most:g}")
 
 
 GREEDY = SamplingParams(temperature=0, presence_penalty=0)
+REASONING = SamplingParams(temperature=1.0, top_p=0.95, presence_penalty=0)
+"""What Qwen publishes for Qwen3-VL Thinking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,7 @@ def generate(
     context: Context,
     decode: Callable[[Sequence[int]], str],
     stop: Collection[int],
-    sampling: SamplingParams = SamplingParams(),
+    sampling: SamplingParams = SamplingParams(),  # noqa: B008 - frozen
     max_tokens: int = 512,
     on_text: Callable[[str], None] | None = None,
     constrain: Constrain | None = None,
@@ -264,4 +269,4 @@ class TextStream:
                 self.on_text(piece)
 
 
-Sampling = SamplingParams
+SamplingParams = SamplingParams

@@ -1,5 +1,6 @@
 """Where a model computes, in what dtype, and how much memory that takes."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -78,8 +79,12 @@ def load_placed(path: str | Path, mmproj: str | Path | None = "auto", device: st
     (:meth:`.loading.Qwen3VL.round_activations`). On a GPU they are placed by :func:`place`.
     """
     device = device or best_device()
+    if re.fullmatch(r"cpu|cuda(:\d{1,3})?", device) is None:
+        raise InputError(f"the device is {device[:40]!r}; 'cpu', 'cuda' or one of several ('cuda:1') is needed")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"the device is {device!r}, and torch {torch.__version__} finds no GPU here; use 'cpu'")
+    if device.startswith("cuda") and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise InputError(f"the device is {device!r}, and there are {torch.cuda.device_count()} GPUs here; use 'cuda'")
     model = load_qwen3vl(path, mmproj, dtype=compute_dtype(device))
     if device == "cpu":
         model.round_activations()

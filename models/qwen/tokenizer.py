@@ -78,8 +78,9 @@ class Tokenizer:
         """
         try:
             text.encode()
-        except UnicodeEncodeError:
-            raise InputError(f"the text {ascii(text[:60])} has bytes that are not UTF-8; give it as UTF-8") from None
+        except UnicodeEncodeError as error:
+            around = ascii(text[max(0, error.start - 10) : error.end + 10])
+            raise InputError(f"the text has bytes that are not UTF-8 ({around}); give it as UTF-8") from None
         if TYPED not in text:
             return self.core.encode(text, add_special_tokens=False).ids
         ids = []

@@ -97,8 +97,8 @@ class VideoSource:
         Raises:
             InputError: the file is not there, has no video stream, or no frame of it decodes.
         """
-        if start < 0 or duration < 0:
-            raise InputError(f"the trim window starts at {start:g} s and lasts {duration:g} s: neither can be below 0")
+        if not (0 <= start < np.inf and 0 <= duration < np.inf):
+            raise InputError(f"the trim window starts at {start:g} s and lasts {duration:g} s: give 0 or more for both")
         if isinstance(source, io.BytesIO):
             source = source.getvalue()
         if isinstance(source, bytes):

@@ -18,7 +18,7 @@ def test_the_answer_is_all_there_is_on_stdout(arguments, capsys):
     assert main(["describe", *arguments, "--greedy"]) == 0
     first = capsys.readouterr()
     assert first.out.endswith("\n") and len(first.out) > 1
-    assert first.err == "codeclens: cut off at 4 tokens\n"
+    assert first.err == "codeclens: cut off at 4 tokens; raise --max-tokens\n"
     assert main(["describe", *arguments, "--greedy", "--seed", "9"]) == 0
     assert capsys.readouterr().out == first.out
 

@@ -6,10 +6,21 @@ import json
 import numpy as np
 import pytest
 from codeclens.__main__ import main
-from codeclens.models.commands.model import add_looking_options, add_model_options, sampling_of_clips, side_of
+from codeclens.models.code.conversation import answer_tokens
+from codeclens.models.commands.model import (
+    add_looking_options,
+    add_model_options,
+    add_writing_options,
+    load_model,
+    sampling_of,
+    sampling_of_clips,
+    side_of,
+)
+from codeclens.models.qwen.generate import SamplingParams
 from codeclens.models.source.reading import FrameSampling
 from codeclens.models.video.tokens import MODES
 from support.clips import encode
+from support.gguf_files import TINY, write_mmproj, write_text
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +106,10 @@ def test_every_frame_whole(clip, model, capsys):
     [
         (["--preset", "no such"], "preset 'no such' is neither a file nor one of alt_text, dense"),
         (["--budget", "2"], "budget is 2 tokens; it must hold at least one picture of"),
-        (["--drop", "1.5"], "fraction of visual tokens to drop is 1.5"),
-        (["--temperature", "-1"], "temperature is -1.0"),
+        (["--drop", "1.5"], "--drop: '1.5' is not a number from 0 to 0.99"),
+        (["--temperature", "-1"], "--temperature: '-1' is not a number from 0 to 100"),
         (["--gamma", "high"], "--gamma is 'high'"),
-        (["--max-tokens", "99999999"], "does not fit the model's context"),
+        (["--max-tokens", "999999"], "does not fit the model's context"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(clip, model, capsys, change, message):
@@ -130,7 +141,7 @@ def test_a_tower_without_its_model_is_refused(clip, capsys):
 
 def test_a_side_of_nothing_is_not_taken_for_the_default(clip, capsys):
     assert main(["caption", clip, "--side", "0"]) == 2
-    assert "frames of 0 pixels" in capsys.readouterr().err
+    assert "--side: '0' is not a whole number from 32 to 8192" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("model", "side", "fps"), [(None, 128, 4.0), ("M.gguf", 512, 2.0)])
@@ -141,3 +152,39 @@ def test_clips_are_sampled_as_suits_the_model(model, side, fps):
     arguments = parser.parse_args(["--model", model] if model else [])
     assert (side_of(arguments), sampling_of_clips(arguments)) == (side, FrameSampling.by_fps(fps))
     assert sampling_of_clips(parser.parse_args(["--fps", "0"])) == FrameSampling.all()
+
+
+@pytest.fixture
+def thinking_model(tmp_path):
+    text = write_text(tmp_path / "Thinking.gguf", TINY, thinking=True)
+    return ["--model", str(text), "--mmproj", str(write_mmproj(tmp_path / "mmproj.gguf", TINY)), "--side", "64"]
+
+
+def test_an_answer_cut_off_while_reasoning_is_said(clip, thinking_model, capsys):
+    """A blank line and exit code 0 were all that one saw."""
+    for command in (["caption", clip], ["ask", clip, "What happens?"], ["describe", "What happens?"]):
+        options = thinking_model[:4] if command[0] == "describe" else thinking_model
+        assert main([*command, *options, "--max-tokens", "6", "--show-reasoning"]) == 0
+        said = capsys.readouterr()
+        assert said.err.endswith(
+            "codeclens: cut off at 6 tokens, while still reasoning; raise --max-tokens or give --no-thinking\n"
+        )
+        assert said.out.strip()
+    assert main(["ask", clip, "What?", *thinking_model, "--max-tokens", "6", "--no-thinking"]) == 0
+    assert capsys.readouterr().err.endswith("codeclens: cut off at 6 tokens; raise --max-tokens\n")
+
+
+def test_defaults_follow_the_kind_of_model(thinking_model, qwen3vl_fixtures):
+    """As their makers publish them: Thinking 1.0, 0.95, 20 and no presence penalty, and room for the reasoning."""
+    parser = argparse.ArgumentParser()
+    add_model_options(parser)
+    add_writing_options(parser)
+    given = parser.parse_args(thinking_model[:4])
+    thinks = load_model(given, sees=False)
+    assert sampling_of(given, thinks) == SamplingParams(temperature=1.0, top_k=20, top_p=0.95, presence_penalty=0.0)
+    assert answer_tokens(thinks.tokenizer, None, 256) == 4096 and answer_tokens(thinks.tokenizer, False, 256) == 256
+    assert answer_tokens(thinks.tokenizer, None, 256, {"type": "object"}) == 256
+    cold = parser.parse_args([*thinking_model[:4], "--no-thinking", "--temperature", "0.2"])
+    assert sampling_of(cold, thinks) == SamplingParams(temperature=0.2)
+    greedy = parser.parse_args([*thinking_model[:4], "--no-thinking", "--temperature", "0"])
+    assert sampling_of(greedy, thinks) == SamplingParams(temperature=0, presence_penalty=0)

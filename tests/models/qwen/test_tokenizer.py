@@ -152,7 +152,9 @@ def test_typed_text_without_special_tokens_is_tokenised_as_ever(tiny, text):
 
 
 def test_bytes_that_are_not_utf8_are_one_sentence(tiny):
-    with pytest.raises(InputError, match=r"^the text 'fa\\udce7ade' has bytes that are not UTF-8; give it as UTF-8$"):
+    with pytest.raises(
+        InputError, match=r"^the text has bytes that are not UTF-8 \('fa\\udce7ade'\); give it as UTF-8$"
+    ):
         tiny.encode(typed("fa\udce7ade"))
 
 

@@ -253,7 +253,7 @@ def test_wrong_inputs_are_one_sentence(tmp_path):
         VideoSource.open(text)
     with pytest.raises(InputError, match="gone.mp4 cannot be read: No such file"):
         VideoSource.open(tmp_path / "gone.mp4")
-    with pytest.raises(InputError, match="neither can be below 0"):
+    with pytest.raises(InputError, match="give 0 or more for both"):
         VideoSource.open(encode(numbered(3)), start=-1)
     with pytest.raises(InputError, match="its frames last from 0.000 s to 0.120 s"):
         VideoSource.open(encode(numbered(3)), start=9, duration=1).read()

@@ -1,0 +1,122 @@
+"""Options outside of their range, streams that fail, interruptions: one line on standard error and the right code."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from codeclens.__main__ import main
+from codeclens.models.errors import InputError, one_line
+from codeclens.models.qwen.generate import LIMITS, SamplingParams
+from codeclens.models.qwen.placement import load_placed
+from codeclens.models.source.reading import FrameSampling, VideoSource
+
+WRONG = [
+    *(("ask", "clip", "Hi", "--temperature", value) for value in ("nan", "inf", "-1", "1e-38", "1e-45", "warm")),
+    *(("ask", "clip", "Hi", "--repetition-penalty", value) for value in ("nan", "0", "1e-40")),
+    *(("ask", "clip", "Hi", option, "nan") for option in ("--presence-penalty", "--top-p", "--min-p", "--drop")),
+    *(("ask", "clip", "Hi", "--max-tokens", value) for value in ("0", "-5", "1e3")),
+    *(("caption", "clip", "--side", value) for value in ("0", "-5", "17000", "100000")),
+    *(("caption", "clip", "--fps", value) for value in ("nan", "-1", "inf")),
+    ("describe", "Hi", "--max-tokens", "0"),
+    ("describe", "picture", "Hi", "--image-tokens", "0"),
+    ("describe", "picture", "Hi", "--image-tokens", "-3"),
+    ("describe", "Hi", "--seed", "-2"),
+    ("describe", "Hi", "--seed", str(1 << 64)),
+    ("plan", "clip", "--budget", "0"),
+    ("plan", "clip", "--cap", "-1"),
+    ("plan", "clip", "--side", "17000"),
+    ("motion", "clip", "--png", "p.png", "--at", "nan"),
+    ("measure", "clip", "--fps", "nan"),
+    ("synth", "folder", "--n", "0"),
+    ("synth", "folder", "--seconds", "nan"),
+    ("train-tiny", "folder", "--minutes", "nan"),
+    ("no-such-command",),
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
+def test_an_option_outside_of_its_range_is_one_line(arguments, capsys):
+    assert main(list(arguments)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1 and said.err.startswith("codeclens: argument ")
+
+
+@pytest.mark.parametrize("device", ["foo", "meta", "mps", "cpu:0", "cuda:x", "cuda:999"])
+def test_a_device_that_there_is_not_is_one_sentence(device):
+    with pytest.raises(InputError, match=f"^the device is '{device}'"):
+        load_placed("model.gguf", device=device)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", LIMITS)
+def test_no_range_lets_nan_pass(name, value):
+    with pytest.raises(InputError, match=rf"^sampling: {name} is -?(nan|inf); it must be "):
+        SamplingParams(**{name: value})
+
+
+def test_ranges_of_clips_let_no_nan_pass(demo_clip):
+    for window in ({"start": float("nan")}, {"duration": float("nan")}, {"start": float("inf")}):
+        with pytest.raises(InputError, match="give 0 or more for both"):
+            VideoSource.open(demo_clip, **window)
+    with pytest.raises(InputError, match="give a rate above 0"):
+        FrameSampling.by_fps(float("nan"))
+    assert main(["plan", str(demo_clip), "--gamma", "nan"]) == 2
+
+
+def test_a_drawn_seed_is_printed(capsys):
+    assert main(["describe", "Hi", "--seed", "-1", "--max-tokens", "1"]) == 0
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith("codeclens: seed ") and 0 <= int(first.split()[-1]) < 1 << 32
+
+
+def run(arguments, **options):
+    command = [sys.executable, "-m", "codeclens", *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, timeout=120, **options)
+
+
+def test_a_console_without_a_character_shows_its_number():
+    wide = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    code = "from codeclens.__main__ import main; main(['kernels']); print('\\u65e5\\u672c')"
+    done = subprocess.run([sys.executable, "-c", code], env=wide, capture_output=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.strip().endswith(rb"\u65e5\u672c")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_full_output_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = run(["kernels"], stdout=full)
+    assert done.returncode == 1 and done.stderr == b"codeclens: standard output: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_closed_pipe_is_one_line():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(["kernels"], stdout=writing)
+    os.close(writing)
+    assert done.returncode == 141
+    assert done.stderr == b"codeclens: standard output was closed before everything was written\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("wait", [0.3, 0.8])
+def test_an_interruption_during_imports_is_one_line(wait):
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "codeclens", "kernels"], stderr=subprocess.PIPE
+    )
+    for line in process.stderr:
+        if b"codeclens.models.allocator" in line:
+            break
+    time.sleep(wait)
+    process.send_signal(signal.SIGINT)
+    said = [line for line in process.stderr.read().splitlines() if not line.startswith(b"import time")]
+    assert process.wait(60) in (0, 130)
+    assert said in ([b"codeclens: interrupted"], [])
+
+
+def test_names_of_a_file_cannot_write_lines_of_their_own():
+    assert one_line("a\nloads: yes\x1b[2K\r\u202e") == r"a loads: yes\x1b[2K \u202e"
