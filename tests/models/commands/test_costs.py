@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_no_more(clip, model, timed,
     [
         (["--model", "m.gguf"], "give --cost as well"),
         (["--cost", "--model", "absent.gguf"], "absent.gguf"),
-        (["--answer-tokens", "-1"], "--answer-tokens is -1"),
+        (["--answer-tokens", "-1"], "--answer-tokens: '-1' is not"),
     ],
 )
 def test_wrong_options_are_one_line(clip, model, timed, capsys, change, message):
