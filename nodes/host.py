@@ -1,5 +1,6 @@
 """The one place that talks to ComfyUI's services: progress, interruption, folders, videos and images."""
 
+import functools
 import os
 import re
 import tempfile
@@ -18,6 +19,7 @@ from server import PromptServer
 
 from ..models.errors import InputError
 from ..models.gvc.sound import read_sound, sound_of
+from ..models.qwen.checkpoint import family_of
 from ..models.source.reading import VideoSource
 from ..models.video.shots import Shot
 
@@ -130,30 +132,41 @@ def images(rgb: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(rgb).float().div_(255)
 
 
-GGUF_FOLDERS = "codeclens_gguf"
+MODEL_FOLDERS = "codeclens_models"
 
 
-def gguf_files() -> list[str]:
-    """GGUF files in the text_encoders, clip and LLM model folders, by their names for the node's lists.
+def model_files() -> list[str]:
+    """Model files in the text_encoders, clip and LLM model folders, by their names for the node's lists.
 
-    They are listed under a folder key of the pack's own: other packs keep theirs, whatever extensions they allow.
+    All GGUF files, and those .safetensors files that hold a Qwen3-VL or Qwen3.5 with its vision tower; of a model in
+    several files the first. They are listed under a folder key of the pack's own: other packs keep theirs, whatever
+    extensions they allow.
     """
     folders = folder_paths.get_folder_paths("text_encoders")
     folders += folder_paths.folder_names_and_paths.get("LLM", ([], set()))[0]
     folders += [os.path.join(folder_paths.models_dir, name) for name in ("LLM", "llm")]
     paths = [folder for number, folder in enumerate(folders) if folder not in folders[:number]]
-    folder_paths.folder_names_and_paths[GGUF_FOLDERS] = (paths, {".gguf"})
-    later_part = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
-    return [
-        name
-        for name in folder_paths.get_filename_list(GGUF_FOLDERS)
-        if not later_part.search(name) or "-00001-of-" in name
+    folder_paths.folder_names_and_paths[MODEL_FOLDERS] = (paths, {".gguf", ".safetensors"})
+    part = re.compile(r"-\d{5}-of-\d{5}\.(gguf|safetensors)$")
+    whole = [
+        name for name in folder_paths.get_filename_list(MODEL_FOLDERS) if not part.search(name) or "-00001-of-" in name
     ]
+    return [name for name in whole if name.endswith(".gguf") or _family(model_path(name))]
 
 
-def gguf_path(name: str) -> str:
-    """The path of a file that :func:`gguf_files` lists; raises where it is gone."""
-    return folder_paths.get_full_path_or_raise(GGUF_FOLDERS, name)
+def model_path(name: str) -> str:
+    """The path of a file that :func:`model_files` lists; raises where it is gone."""
+    return folder_paths.get_full_path_or_raise(MODEL_FOLDERS, name)
+
+
+def _family(path: str) -> str | None:
+    """The family of a .safetensors file, read again only when the file has changed."""
+    return _family_at(path, os.path.getmtime(path))
+
+
+@functools.lru_cache(maxsize=1024)
+def _family_at(path: str, changed: float) -> str | None:
+    return family_of(path)
 
 
 def user_folder(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Qwen3-VL under ComfyUI's memory manager: quantised weights that the host loads, offloads and frees.
+"""A model under ComfyUI's memory manager: quantised weights that the host loads, offloads and frees.
 
 Weights are ordinary uint8 parameters in GGUF's blocks, on layers that the host's own caster moves
 (``comfy.ops.CastWeightBiasOp``). So partial offloading, pinning and dynamic VRAM move the quantised bytes, and no
@@ -11,10 +11,12 @@ causality without an n x n mask nor the log-sum-exp by which a chunk is merged w
 """
 
 import os
+from pathlib import Path
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
+import comfy.sd1_clip
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 
@@ -86,7 +88,14 @@ class HostedQwen3VL:
         # On a CPU the host takes slices, where SDPA has a fused kernel.
         attend = attention if comfy.model_management.is_device_cpu(device) else host_attention
         self.name = os.path.basename(path)
-        self.model: Qwen3VL = load_qwen3vl(path, mmproj, operations=HostOperations, dtype=dtype, attend_vision=attend)
+        self.model: Qwen3VL = load_qwen3vl(
+            path,
+            mmproj,
+            operations=HostOperations,
+            dtype=dtype,
+            attend_vision=attend,
+            tokenizers=Path(comfy.sd1_clip.__file__).parent / "text_encoders",
+        )
         self.model.device = device
         if comfy.model_management.is_device_cpu(device):
             self.model.round_activations()

@@ -1,4 +1,4 @@
-"""Nodes that load Qwen3-VL from GGUF files and use it alone: describe images, generate text.
+"""Nodes that load Qwen3-VL or Qwen3.5 and use it alone: describe images, generate text.
 
 Socket of this family:
     CODECLENS_QWEN3VL  :class:`codeclens.nodes.model_placement.HostedQwen3VL`, the model and the host's handles on it
@@ -24,14 +24,15 @@ CATEGORY = "CodecLens/qwen"
 AUTO, NONE = "auto", "none (text only)"
 EMBEDDED = f"{NAME} (embedded)"
 SOURCES = (
-    "Official files: huggingface.co/Qwen/Qwen3-VL-2B-Instruct-GGUF (also 4B, 8B, 32B, and Thinking). Take one model,"
-    " Q4_K_M for instance, and one mmproj of the same size into models/text_encoders or models/LLM."
+    "Files: huggingface.co/Qwen/Qwen3-VL-2B-Instruct-GGUF (also 4B, 8B, 32B, and Thinking), or"
+    " huggingface.co/unsloth/Qwen3.5-2B-GGUF (also 0.8B, 4B, 9B, 27B). Take one model, Q4_K_M for instance, and one"
+    " mmproj of the same size into models/text_encoders or models/LLM."
 )
 
 
 def model_input():
     """The socket through which a model enters a node."""
-    return Qwen3VLSocket.Input("model", tooltip="From Load Qwen3-VL (GGUF).")
+    return Qwen3VLSocket.Input("model", tooltip="From Load Qwen3-VL / Qwen3.5.")
 
 
 def writing_inputs(max_tokens: int = 512) -> list:
@@ -115,22 +116,23 @@ def require_vision(model: HostedQwen3VL) -> None:
 class LoadQwen3VL(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        files = host.gguf_files()
+        files = host.model_files()
         towers = [name for name in files if "mmproj" in os.path.basename(name).lower()]
         models = [name for name in files if name not in towers]
         return io.Schema(
             node_id="CodecLensLoadQwen3VL",
-            display_name="Load Qwen3-VL (GGUF)",
+            display_name="Load Qwen3-VL / Qwen3.5",
             category=CATEGORY,
-            description="Loads Qwen3-VL from the two GGUF files that its makers publish: the language model and its"
-            " vision tower (mmproj). Nothing else is needed. Weights stay quantised; ComfyUI loads, offloads and frees"
-            " them like any model.",
-            search_aliases=["vlm", "llm", "caption", "gguf loader", "codec lens"],
+            description="Loads Qwen3-VL or Qwen3.5 from two GGUF files, the language model and its vision tower"
+            " (mmproj), or from the .safetensors file of a text encoder that holds both. Nothing else is needed."
+            " Weights stay as they are stored; ComfyUI loads, offloads and frees them like any model.",
+            search_aliases=["qwen3.5", "qwen35", "qwen3vl", "vlm", "llm", "caption", "gguf loader", "codec lens"],
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=[*models, EMBEDDED],
-                    tooltip="The language model, a .gguf file from models/text_encoders, models/clip or models/LLM. "
+                    tooltip="The language model, a .gguf file from models/text_encoders, models/clip or models/LLM, or"
+                    " a .safetensors file there that is a whole Qwen3-VL or Qwen3.5 (bf16, fp16 or fp8). "
                     + SOURCES
                     + " The embedded one has a few million parameters, to try workflows with: it only knows clips of"
                     f" moving figures (codeclens synth), at {SIDE} x {SIDE} pixels and {FPS:g} frames a second.",
@@ -143,8 +145,8 @@ class LoadQwen3VL(io.ComfyNode):
                         *sorted(files, key=lambda name: "mmproj" not in os.path.basename(name).lower()),
                     ],
                     default=AUTO,
-                    tooltip="The vision tower. auto finds the one beside the model that fits it, by what the files say"
-                    " about themselves, not by their names. " + SOURCES,
+                    tooltip="The vision tower. auto takes that of a .safetensors file, or finds the .gguf file beside"
+                    " the model that fits it, by what the files say about themselves, not by their names. " + SOURCES,
                 ),
             ],
             outputs=[
@@ -157,18 +159,18 @@ class LoadQwen3VL(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model, mmproj):
         names = [name for name in (model, mmproj) if name not in (AUTO, NONE, EMBEDDED)]
-        return [os.path.getmtime(host.gguf_path(name)) for name in names]
+        return [os.path.getmtime(host.model_path(name)) for name in names]
 
     @classmethod
     def execute(cls, model, mmproj) -> io.NodeOutput:
         if model == EMBEDDED:
             path, tower = embedded_pair()
         else:
-            path, tower = host.gguf_path(model), "auto"
+            path, tower = host.model_path(model), "auto"
         if mmproj == NONE:
             tower = None
         elif mmproj != AUTO:
-            tower = host.gguf_path(mmproj)
+            tower = host.model_path(mmproj)
         return io.NodeOutput(HostedQwen3VL(path, tower))
 
 
