@@ -4,7 +4,6 @@ import json
 import os
 from pathlib import Path
 
-import folder_paths
 from comfy_api.latest import io
 
 from ..models.code.modes.pictures import BATCH_PATCHES
@@ -109,7 +108,7 @@ class EvaluateModes(io.ComfyNode):
 
 def _tasks_path(tasks: str) -> Path:
     """The path of a tasks file, given in full or by its name in the input folder."""
-    path = Path(folder_paths.get_input_directory()) / tasks.strip()
+    path = host.input_folder() / tasks.strip()
     if not path.is_file():
         raise InputError(
             f"{path} does not exist; give the full path of a .jsonl file, or its name in the input folder."
@@ -119,8 +118,7 @@ def _tasks_path(tasks: str) -> Path:
 
 def _save(prefix: str, texts: dict[str, str]) -> Path:
     """Write ``texts`` by their extensions under the next free name and return the first one's path."""
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
-    paths = [Path(folder) / f"{name}_{counter:05}_{extension}" for extension in texts]
+    paths = host.next_output(prefix, *texts)
     for path, text in zip(paths, texts.values(), strict=True):
         write_text(path, text)
     return paths[0]

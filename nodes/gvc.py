@@ -8,11 +8,9 @@ import hashlib
 import json
 import os
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import av
-import folder_paths
 import numpy as np
 from comfy_api.latest import io, ui
 
@@ -438,7 +436,7 @@ class Encoding:
     def run(self, model: HostModel) -> None:
         planned = self.planned
         clips = cut_clips((part.rgb for part in self.source.frames(FrameSampling.all(), planned.size)), planned.spans)
-        folder = Path(folder_paths.get_output_directory()) / UNFINISHED
+        folder = host.output_folder() / UNFINISHED
         self.sound = planned.sound
         store = PartialEncoding(folder, planned.header, planned.settings, planned.spans, planned.sound)
         coded = encode_video(
@@ -624,23 +622,11 @@ class SaveStream(io.ComfyNode):
 
     @classmethod
     def execute(cls, stream: LoadedStream, filename_prefix) -> io.NodeOutput:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
-        path = Path(folder) / f"{name}_{counter:05}_.gvcb"
+        (path,) = host.next_output(filename_prefix, ".gvcb")
         with writing(path) as partial:
             partial.write_bytes(stream.data)
-        shown = f"{os.path.join(subfolder, path.name)}: {len(stream.data)} bytes"
+        shown = f"{os.path.relpath(path, host.output_folder())}: {len(stream.data)} bytes"
         return io.NodeOutput(str(path), ui=ui.PreviewText(shown))
-
-
-def stream_files() -> list[str]:
-    """.gvcb files under input, and under output marked as the host marks them."""
-    found = []
-    for folder, mark in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), " [output]")):
-        names, _ = folder_paths.recursive_search(folder, excluded_dir_names=[".git"])
-        found += [name + mark for name in sorted(names) if name.lower().endswith(".gvcb")]
-    return found
 
 
 class LoadStream(io.ComfyNode):
@@ -655,7 +641,7 @@ class LoadStream(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=stream_files(),
+                    options=host.files_ending(".gvcb"),
                     tooltip="Files under input, and under output (marked). Copy a stream into the input folder and"
                     " press R to see it here.",
                 ),
@@ -675,12 +661,12 @@ class LoadStream(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file, partial):
-        data = Path(folder_paths.get_annotated_filepath(file)).read_bytes()
+        data = host.chosen_file(file).read_bytes()
         return hashlib.sha256(data + bytes([partial])).hexdigest()
 
     @classmethod
     def execute(cls, file, partial) -> io.NodeOutput:
-        path = Path(folder_paths.get_annotated_filepath(file))
+        path = host.chosen_file(file)
         data = path.read_bytes()
         stream = read_stream(data, path.name, partial)
         texts = stream.header.texts

@@ -11,7 +11,6 @@ import hashlib
 
 import comfy.clip_vision
 import comfy.latent_formats
-import comfy.model_management
 import comfy.model_sampling
 import comfy.samplers
 import numpy as np
@@ -104,7 +103,7 @@ class HostModel:
         return self.model.process_latent_in(self.vae.encode(host.images(rgb)).float())[0]
 
     def to_pixels(self, latent: torch.Tensor) -> np.ndarray:
-        samples = self.model.process_latent_out(latent[None]).to(comfy.model_management.intermediate_device())
+        samples = self.model.process_latent_out(latent[None]).to(host.latent_device())
         # LTX's decoder adds noise from the global generator; the picture that a chain goes on from must not change.
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -123,7 +122,7 @@ class HostModel:
             added, latent = self.family.condition(self.model, size, stills, vision)
         else:
             grid = (frames - 1) // self.temporal + 1, height // self.spatial, width // self.spatial
-            device = comfy.model_management.intermediate_device()
+            device = host.latent_device()
             added, latent = {}, {"samples": torch.zeros(1, self.channels, *grid, device=device)}
         mask = latent.get("noise_mask")
         return (added, latent), None if mask is None else mask[0]

@@ -132,6 +132,52 @@ def images(rgb: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(rgb).float().div_(255)
 
 
+def input_folder() -> Path:
+    """Where the user puts files for workflows to read."""
+    return Path(folder_paths.get_input_directory())
+
+
+def output_folder() -> Path:
+    """Where nodes that save put their files."""
+    return Path(folder_paths.get_output_directory())
+
+
+def next_output(prefix: str, *extensions: str) -> list[Path]:
+    """The next free name under the output folder for ``prefix`` (folder and start of the name), by extension."""
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    return [Path(folder) / f"{name}_{counter:05}_{extension}" for extension in extensions]
+
+
+def chosen_file(name: str) -> Path:
+    """The path of a file that :func:`files_ending` lists."""
+    return Path(folder_paths.get_annotated_filepath(name))
+
+
+def files_ending(extension: str) -> list[str]:
+    """Files of that extension under input, and under output marked as the host marks them."""
+    found = []
+    for folder, mark in ((input_folder(), ""), (output_folder(), " [output]")):
+        names, _ = folder_paths.recursive_search(str(folder), excluded_dir_names=[".git"])
+        found += [name + mark for name in sorted(names) if name.lower().endswith(extension)]
+    return found
+
+
+def load_models(patchers: list, memory: int) -> None:
+    """Load models on their device, with ``memory`` bytes beside them for what they compute."""
+    comfy.model_management.load_models_gpu(patchers, memory_required=memory)
+
+
+def text_encoder_devices() -> tuple[torch.device, torch.device]:
+    """Where text encoders run, and where they wait."""
+    manager = comfy.model_management
+    return manager.text_encoder_device(), manager.text_encoder_offload_device()
+
+
+def latent_device() -> torch.device:
+    """Where latents go between nodes."""
+    return comfy.model_management.intermediate_device()
+
+
 MODEL_FOLDERS = "codeclens_models"
 
 

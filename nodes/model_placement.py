@@ -13,7 +13,6 @@ causality without an n x n mask nor the log-sum-exp by which a chunk is merged w
 import os
 from pathlib import Path
 
-import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd1_clip
@@ -24,6 +23,7 @@ from ..models.qwen import Qwen3VL, load_qwen3vl
 from ..models.qwen.attention import attention
 from ..models.qwen.operations import GGUFOperations
 from ..models.qwen.placement import compute_dtype, reading_bytes, seeing_bytes
+from . import host
 
 
 class _Managed(comfy.ops.CastWeightBiasOp):
@@ -82,11 +82,10 @@ class HostedQwen3VL:
     """
 
     def __init__(self, path: str, mmproj: str | None):
-        device = comfy.model_management.text_encoder_device()
-        offload_device = comfy.model_management.text_encoder_offload_device()
+        device, offload_device = host.text_encoder_devices()
         dtype = compute_dtype(device)
         # On a CPU the host takes slices, where SDPA has a fused kernel.
-        attend = attention if comfy.model_management.is_device_cpu(device) else host_attention
+        attend = attention if device.type == "cpu" else host_attention
         self.name = os.path.basename(path)
         self.model: Qwen3VL = load_qwen3vl(
             path,
@@ -97,7 +96,7 @@ class HostedQwen3VL:
             tokenizers=Path(comfy.sd1_clip.__file__).parent / "text_encoders",
         )
         self.model.device = device
-        if comfy.model_management.is_device_cpu(device):
+        if device.type == "cpu":
             self.model.round_activations()
         self.text = _patcher(self.model, self.model.text, device, offload_device)
         self.vision = None
@@ -120,20 +119,20 @@ class HostedQwen3VL:
     def for_looking(self, patches: int) -> Qwen3VL:
         """Load the vision tower, with room to encode ``patches`` at once."""
         memory = seeing_bytes(self.model.config.vision, patches, self.model.dtype)
-        comfy.model_management.load_models_gpu([self.vision], memory_required=memory)
+        host.load_models([self.vision], memory)
         return self.model
 
     def for_reading(self, tokens: int, int8_cache: bool = False) -> Qwen3VL:
         """Load the language model, with room for ``tokens`` read and written."""
         memory = reading_bytes(self.model.config.text, tokens, self.model.dtype, int8_cache)
-        comfy.model_management.load_models_gpu([self.text], memory_required=memory)
+        host.load_models([self.text], memory)
         return self.model
 
     def for_both(self, patches: int, tokens: int) -> Qwen3VL:
         """Load both halves, for looking and reading by turns."""
         config, dtype = self.model.config, self.model.dtype
         memory = max(seeing_bytes(config.vision, patches, dtype), reading_bytes(config.text, tokens, dtype))
-        comfy.model_management.load_models_gpu([self.vision, self.text], memory_required=memory)
+        host.load_models([self.vision, self.text], memory)
         return self.model
 
 

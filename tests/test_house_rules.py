@@ -11,6 +11,17 @@ SOURCES = sorted(
     path for path in ROOT.rglob("*.py") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
 HOST_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "server"}
+HOST_SERVICES = {"folder_paths", "server", "comfy.model_management", "comfy.utils"}
+LAYERS = (
+    {"errors", "progress", "files", "allocator"},
+    {"source"},
+    {"qwen", "video", "gvc", "synthetic", "weights"},
+    {"code"},
+    {"drawing"},
+    {"judge", "dataset", "evaluation", "training"},
+    {"commands"},
+)
+"""What is in models/, from the bottom up: a layer imports only what is below it."""
 PACKAGES = {"kernels", "models", "nodes"}
 TOP_LEVEL = {
     "__init__.py", "__main__.py", "nodes", "kernels", "models", "workflows", "web", "locales", "tests",
@@ -53,6 +64,27 @@ def test_models_and_kernels_import_neither_host_nor_nodes(path):
 @pytest.mark.parametrize("path", sources_under("kernels"), ids=relative)
 def test_kernels_do_not_import_models(path):
     assert not [name for name in imported_modules(path) if name.startswith("codeclens.models")]
+
+
+@pytest.mark.parametrize("path", sources_under("models"), ids=relative)
+def test_imports_in_models_point_downwards(path):
+    layer_of = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts == ("models", "__init__"):
+        return
+    own = parts[1]
+    assert own in layer_of, f"say in LAYERS what models/{own} may import"
+    imported = {name.split(".")[2] for name in imported_modules(path) if name.startswith("codeclens.models.")}
+    upwards = {name for name in imported - {own} if layer_of.get(name, 0) >= max(1, layer_of[own])}
+    assert not upwards
+
+
+@pytest.mark.parametrize("path", sources_under("nodes"), ids=relative)
+def test_only_one_module_talks_to_the_hosts_services(path):
+    if path.name == "host.py":
+        return
+    used = {name for name in imported_modules(path) if any((name + ".").startswith(f"{one}.") for one in HOST_SERVICES)}
+    assert not used
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
