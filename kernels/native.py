@@ -29,8 +29,10 @@ DONE, CANCELLED, NO_MEMORY = range(3)
 """What a native function returns (common.h)."""
 
 FUNCTIONS = {
+    "attention_row": "pppppppppppppqqqqqqqiiiiif",
     "block_match": "ppppppqiiif",
     "dequantize": "ppiiq",
+    "feed_forward_row": "ppppppqqiiiif",
     "float_row": "ppppqqii",
     "quantized_linear": "ppppqqqii",
 }

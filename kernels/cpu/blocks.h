@@ -95,6 +95,13 @@ INLINE float float_at(Type type, const uint8_t *p, int64_t index) {
     const uint32_t bits = (uint32_t)LOAD(uint16_t, p + 2 * index) << 16;
     return LOAD(float, &bits);
 }
+INLINE Floats floats_at(Type type, const uint8_t *p, int64_t index) {
+    if (type == F32) return LOAD(Floats, p + 4 * index);
+    const Halves halves = LOAD(Halves, p + 2 * index);
+    if (type == F16) return half_values(halves);
+    return (Floats)(__builtin_convertvector(halves, Words) << 16);
+}
+INLINE float sum_of(Floats x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
 INLINE void store_float(Type type, uint8_t *p, int64_t index, float value) {
     if (type == F32) {
         STORE(p + 4 * index, value);

@@ -5,7 +5,7 @@
 // One row of x: each row of W is decoded in registers and summed along its columns. Several: a few rows of W at a time
 // become a panel, in which ROWS rows lie beside each other so that a lane of a vector is a row, and COLUMNS rows of x
 // are multiplied with it at once. A panel serves all of x and is forgotten.
-#include "blocks.h"
+#include "linear.h"
 
 #pragma STDC FP_CONTRACT ON
 
@@ -118,7 +118,6 @@ INLINE Words dot(Type type, Bytes codes, Bytes x) {
 #endif
 }
 
-INLINE float sum_of(Floats x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
 INLINE Floats pair(float first, float last) { return (Floats){first, first, first, first, last, last, last, last}; }
 
 // For code in which the number of a group has to be a constant.
@@ -380,6 +379,30 @@ INLINE void many_rows(Type type, const Product *p, int64_t first, int64_t last, 
 #define WORKS(TYPE) WORK(TYPE, round_rows) WORK(TYPE, one_row) WORK(TYPE, many_rows)
 EACH_BLOCK_TYPE(WORKS)
 
+int64_t rounded_bytes(Type type, int64_t columns) { return layout_of(type, columns).bytes; }
+
+void round_floats(Type type, const float *x, int64_t columns, uint8_t *rounded) {
+    switch (type) {
+#define ROUND(TYPE) \
+    case TYPE: round_row(TYPE, F32, (const uint8_t *)x, columns, rounded); break;
+        EACH_BLOCK_TYPE(ROUND)
+        default: break;
+    }
+}
+
+void multiply_rows(Type type, const uint8_t *weight, const uint8_t *rounded, int64_t columns, int64_t first,
+                   int64_t last, float *y) {
+    Product p = {.dtype = F32, .weight = weight, .y = (uint8_t *)y, .count = 1, .columns = columns};
+    p.rounded = (uint8_t *)rounded, p.layout = layout_of(type, columns);
+    p.row_bytes = columns / block_weights(type) * block_bytes(type);
+    switch (type) {
+#define MULTIPLY(TYPE) \
+    case TYPE: one_row_##TYPE(&p, first, last, 0); break;
+        EACH_BLOCK_TYPE(MULTIPLY)
+        default: break;
+    }
+}
+
 // y [count, outputs] = x [count, columns] W^T + bias, W `outputs` rows of blocks of `type`. x, y and bias (or NULL) are
 // of `dtype` F32, F16 or BF16; columns are a multiple of 32 and of the type's block.
 EXPORT int quantized_linear(const void *x, const void *weight, const void *bias, void *y, int64_t count,
@@ -413,13 +436,6 @@ EXPORT int quantized_linear(const void *x, const void *weight, const void *bias,
     }
     release(p.rounded);
     return result;
-}
-
-INLINE Floats floats_at(Type type, const uint8_t *p, int64_t index) {
-    if (type == F32) return LOAD(Floats, p + 4 * index);
-    const Halves halves = LOAD(Halves, p + 2 * index);
-    if (type == F16) return half_values(halves);
-    return (Floats)(__builtin_convertvector(halves, Words) << 16);
 }
 
 // One row of x in float32 (p->rounded) with rows of floats.

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from .attention import Attention
 from .config import TextConfig
+from .one_row import attention_row, feed_forward_row
 
 
 class DecoderLayer(torch.nn.Module):
@@ -20,8 +21,11 @@ class DecoderLayer(torch.nn.Module):
 
     def forward(self, states, cos, sin, cache) -> torch.Tensor:
         """``states`` [n, D]; ``cos``, ``sin`` float32 [n, rotary_dim / 2]."""
-        states = states + self.attention(self.attention_norm(states), cos, sin, cache)
-        return states + self.feed_forward(self.feed_forward_norm(states))
+        attended = attention_row(self, states, cos, sin, cache) if len(states) == 1 else None
+        if attended is None:
+            attended = states + self.attention(self.attention_norm(states), cos, sin, cache)
+        result = feed_forward_row(self, attended) if len(states) == 1 else None
+        return attended + self.feed_forward(self.feed_forward_norm(attended)) if result is None else result
 
 
 class FeedForward(torch.nn.Module):

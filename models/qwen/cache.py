@@ -49,10 +49,7 @@ class Cache:
         Without ``int8`` they are views of the buffer: the next append may write behind them, never into them.
         """
         start, stop = self.length, self.length + key.shape[1]
-        if any(reader.length > start for reader in self._buffers.readers if reader is not self):
-            self._leave(start)
-        self._make_room(layer, stop, key)
-        rows, scales = self._buffers.rows[layer], self._buffers.scales[layer]
+        rows, scales = self.reserve(layer, key), self._buffers.scales[layer]
         if scales is None:
             rows[0, :, start:stop] = key
             rows[1, :, start:stop] = value
@@ -65,6 +62,16 @@ class Cache:
         blocks = rows[:, :, :stop].unflatten(-1, (-1, BLOCK)) * scales[:, :, :stop, :, None].float()
         keys, values = blocks.flatten(-2).to(key.dtype)
         return keys, values
+
+    def reserve(self, layer: int, like: torch.Tensor) -> torch.Tensor:
+        """Make room in ``layer`` for as many rows as ``like`` [kv_heads, n, head_dim] has, behind the valid ones.
+
+        Returns the buffer [2, kv_heads, capacity, head_dim] of keys and values, for whoever writes the rows himself.
+        """
+        if any(reader.length > self.length for reader in self._buffers.readers if reader is not self):
+            self._leave(self.length)
+        self._make_room(layer, self.length + like.shape[1], like)
+        return self._buffers.rows[layer]
 
     def state(self, layer: int) -> tuple[torch.Tensor, ...] | None:
         """What a recurrent ``layer`` kept after the valid rows; None before the first."""
