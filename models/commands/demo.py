@@ -8,8 +8,8 @@ from ..code.conversation import Conversation, converse
 from ..code.pipeline import CodeConfig, watch
 from ..code.visual_code import VisualCode
 from ..drawing.views import timeline_view
-from ..errors import InputError
 from ..evaluation.paired import plain
+from ..files import make_folder
 from ..progress import TerminalProgress
 from ..qwen.generate import GREEDY
 from ..qwen.placement import load_placed
@@ -46,10 +46,7 @@ def add_commands(commands) -> None:
 def run_demo(arguments: argparse.Namespace) -> int:
     """Show the job on a clip that was never used before, or measure the painted one."""
     folder = Path(arguments.folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made a folder: {error.strerror}; give another one") from None
+    make_folder(folder)
     if arguments.painted:
         return _measure_painted(folder)
     number = random.SystemRandom().randrange(1 << 16) if arguments.seed is None else arguments.seed

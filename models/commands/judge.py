@@ -6,7 +6,7 @@ from pathlib import Path
 from ..code.pipeline import CodeConfig, watch
 from ..code.visual_code import VisualCode
 from ..errors import InputError
-from ..files import write_text
+from ..files import make_folder, write_text
 from ..judge.calibration import calibrate, calibration_file, read_calibration, read_labels, write_calibration
 from ..judge.comparison import compare
 from ..judge.judging import Judgement, judge_clip
@@ -110,7 +110,7 @@ def _draw(one: Judgement, source: VideoSource, arguments) -> None:
         return
     path = Path(arguments.png)
     if len(arguments.clips) > 1:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         path = path / f"{Path(source.info.name).stem}.png"
     save_picture(judgement_view(one, source), path)
 

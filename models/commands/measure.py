@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..drawing.views import metrics_view
 from ..errors import InputError
-from ..files import write_text
+from ..files import make_folder, write_text
 from ..progress import TerminalProgress
 from ..source.reading import FrameSampling, VideoSource
 from ..video.measurement import Measurement, measure, measurement_in_words, measurements_csv
@@ -52,7 +52,7 @@ def measure_clip(clip: str, sampling: FrameSampling, arguments, clips: int) -> M
     if arguments.png:
         path = Path(arguments.png)
         if clips > 1:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             path = path / f"{Path(clip).stem}.png"
         save_picture(metrics_view(measurement, source), path)
     if arguments.json != "-":

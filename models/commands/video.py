@@ -14,7 +14,7 @@ import numpy as np
 from ..drawing.canvas import clock_text, grouped, short_number
 from ..drawing.views import most_moving, motion_view, timeline_view
 from ..errors import InputError, one_line
-from ..files import write_text, writing
+from ..files import make_folder, write_text, writing
 from ..progress import TerminalProgress
 from ..source.reading import FrameSampling, VideoSource, fit_size
 from ..source.sampled import SampledVideo
@@ -165,7 +165,7 @@ def read_costs(path: str) -> list:
         costs = json.loads(text)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}") from None
     if not isinstance(costs, list):
         raise InputError(f"{path} holds a JSON {type(costs).__name__}; it must be a list of costs")
@@ -264,7 +264,7 @@ def report(
         if arguments.png:
             path = Path(arguments.png)
             if len(planned) > 1:
-                path.mkdir(parents=True, exist_ok=True)
+                make_folder(path)
                 path = path / f"{Path(name).stem}.png"
             progress = TerminalProgress(f"drawing {path.name}")
             save_picture(timeline_view(plan, source, cuts_of(source, progress), progress=progress), path)

@@ -132,7 +132,7 @@ def read_tasks(path: str | os.PathLike, limit: int | None = None) -> list[Task]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
     tasks = []
@@ -143,15 +143,20 @@ def read_tasks(path: str | os.PathLike, limit: int | None = None) -> list[Task]:
             row = json.loads(line)
             asked = row.get("questions", [row])
             clip = str(path.parent / row["clip"])
+            if "\0" in clip:
+                raise ValueError("a path holds no NUL")
             for question in asked:
                 choices = tuple(str(choice) for choice in question.get("choices", ()))
                 kind, topic = (str(question.get(name, "")) for name in ("kind", "topic"))
                 content = str(row.get("content", ""))
                 text, answer = str(question["question"]), str(question["answer"])
+                "".join(
+                    [row["clip"], text, answer, *choices, kind, content, topic]
+                ).encode()  # half a surrogate pair raises
                 tasks.append(Task(clip, text, answer, choices, kind, content, topic))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             wanted = 'an object with "clip", "question" and "answer" is needed'
-            raise InputError(f"{path}, line {number}: {wanted} ({type(error).__name__}: {error})") from None
+            raise InputError(f"{path}, line {number}: {wanted} ({type(error).__name__}: {str(error)[:120]})") from None
         for task in tasks[-len(asked) :] if asked else ():
             if task.choices and task.answer not in task.choices:
                 raise InputError(f"{path}, line {number}: the answer {task.answer!r} is not among its choices")

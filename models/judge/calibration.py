@@ -205,5 +205,5 @@ def read_calibration(path: Path, model: str) -> dict[str, Fit]:
     try:
         found = json.loads(path.read_text(encoding="utf-8")).get(model, {})
         return {name: Fit(**values) for name, values in found.items()}
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise InputError(f"{path} is not a calibration of CodecLens ({error}); remove it or calibrate again") from None

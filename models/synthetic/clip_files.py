@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 
 from ..errors import InputError
-from ..files import write_text, writing
+from ..files import make_folder, write_text, writing
 from ..progress import Progress, no_progress
 from .ground_truth import truth_of
 from .questions import write_caption, write_questions
@@ -77,10 +77,7 @@ def write_clips(
     if min(size) < 16 or height % 2 or width % 2:
         raise InputError(f"the size of synthetic clips is {width}x{height}; sides must be even and 16 at least")
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made a folder: {error.strerror}") from None
+    make_folder(folder)
     aspect = (width / min(size), height / min(size))
     clips = [sample_clip(seed, aspect=aspect, **options) for seed in seeds]
     total, done = sum(clip.frames for clip in clips), 0

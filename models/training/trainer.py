@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import InputError
-from ..files import writing
+from ..files import make_folder, writing
 from ..progress import Progress, no_progress
 from ..qwen.loading import load_qwen3vl
 from .architecture import TinyQwen3VL, tiny_config, whiten_patch_embedding
@@ -233,7 +233,7 @@ def train(
     began = saved = time.monotonic()
     training = Training.resume(path, config, device) if resume else Training.begin(config, device)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise InputError(f"{folder} cannot be made a folder: {error.strerror}") from None
     # 3. The steps. Forking a process in which torch has started its threads may hang, so workers are spawned.

@@ -89,13 +89,13 @@ def test_command_writes_and_names_the_index(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--n", "0"], "0 from 0"),
+        (["--n", "0"], "--n: '0' is not"),
         (["--seed", "-1"], "-1"),
         (["--split", "test", "--seed", str(1 << 20)], str(1 << 20)),
         (["--size", "128"], "'128'"),
         (["--size", "33x64"], "33x64"),
-        (["--seconds", "0"], "--seconds is 0"),
-        (["--fps", "nan"], "--fps is nan"),
+        (["--seconds", "0"], "--seconds: '0' is not"),
+        (["--fps", "nan"], "--fps: 'nan' is not"),
         (["--fault", "freeze", "--content", "cuts"], "freeze"),
     ],
 )
