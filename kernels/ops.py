@@ -112,5 +112,5 @@ def register() -> Library:
     return library
 
 
-# Two copies of the pack in one process (installed, and inside the host's custom_nodes) share one set of ops.
+# Two copies of the pack in one process (installed, and inside the host's custom_nodes) have one set of ops.
 LIBRARY = None if hasattr(torch.ops.codeclens, "codebook_compose") else register()

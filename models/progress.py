@@ -1,6 +1,6 @@
 """Progress and cancellation, without knowing who watches.
 
-A long job takes ``progress: Progress`` and calls it at least once per frame, token or chunk. Whoever watches may raise
+A long job takes ``progress: Progress`` and calls it at least once per frame, token or chunk. The callback may raise
 from the call to cancel the job; the job lets the exception through and leaves what it finished.
 """
 

@@ -56,7 +56,7 @@ class EvaluateModes(io.ComfyNode):
                     min=0.0,
                     max=60.0,
                     step=0.5,
-                    tooltip="Frames looked at each second, in every mode. 0 looks at all.",
+                    tooltip="Frames sampled each second, in every mode. 0 samples all.",
                 ),
                 io.Int.Input(
                     "side",

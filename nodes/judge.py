@@ -185,7 +185,7 @@ class RankVideos(io.ComfyNode):
                     options=["pairs", "knock-out"],
                     default="pairs",
                     tooltip="pairs compares all with all, n (n - 1) / 2 comparisons. knock-out lets winners meet"
-                    " winners, n - 1 comparisons: sure of the first place alone.",
+                    " winners, n - 1 comparisons: sure of the winner alone.",
                 ),
                 prompt_text("What the videos were made from; the question then is which one shows it better."),
             ],
@@ -230,7 +230,7 @@ class BestOfN(io.ComfyNode):
             node_id="CodecLensBestOfN",
             display_name="Best of N Videos",
             category=CATEGORY,
-            description="Keeps the best of a list of videos by their scores, for instance from Judge Video: behind a"
+            description="Keeps the best of a list of videos by their scores, for instance from Judge Video: after a"
             " batch, a list or a loop. Says why the others were left out.",
             search_aliases=["best of n", "pick best", "select best video", "choose", "rank", "codec lens"],
             is_input_list=True,

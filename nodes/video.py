@@ -1,4 +1,4 @@
-"""Nodes that look at a video: sampling, codec primitives, the plan, pictures of them, cuts.
+"""Nodes that measure a video: sampling, codec primitives, the plan, pictures of them, cuts.
 
 Sockets of this family:
     CODECLENS_SAMPLED_VIDEO  :class:`SampledImages`, a video and which frames of it are read, on demand
@@ -43,7 +43,7 @@ class SampledImages(NamedTuple):
 
 
 class CodecPrimitives(NamedTuple):
-    """What the codec sees, and again its arrays as tensors that share their memory, for the host's cache to see."""
+    """What the codec sees, and again its arrays as tensors in the same memory, for the host's cache to see."""
 
     primitives: Primitives
     tensors: tuple[torch.Tensor, ...]
@@ -72,7 +72,7 @@ class SampleVideo(io.ComfyNode):
             node_id="CodecLensSampleVideo",
             display_name="Sample Video",
             category=CATEGORY,
-            description="Chooses which frames of a video to look at and at what size. Frames keep the video's own times"
+            description="Chooses which frames of a video to sample and at what size. Frames keep the video's own times"
             " and frame numbers; they are read later, forwards and in chunks, so an hour needs no more memory than a"
             " minute.",
             search_aliases=["video frames", "fps", "codec lens"],
@@ -80,7 +80,7 @@ class SampleVideo(io.ComfyNode):
                 io.Video.Input(
                     "video",
                     optional=True,
-                    tooltip="The video to look at. A trim set before (Trim Video) is honoured. Connect this or images.",
+                    tooltip="The video to sample. A trim set before (Trim Video) is honoured. Connect this or images.",
                 ),
                 io.Image.Input(
                     "images",
@@ -108,7 +108,7 @@ class SampleVideo(io.ComfyNode):
                                     min=0.01,
                                     max=240.0,
                                     step=0.01,
-                                    tooltip="Frames looked at in each second. 2 is Qwen3-VL's own default; fast"
+                                    tooltip="Frames sampled in each second. 2 is Qwen3-VL's own default; fast"
                                     " action deserves 4 to 8.",
                                 )
                             ],

@@ -1,7 +1,7 @@
 """Nodes that show a planned video to Qwen3-VL and talk about it.
 
 Socket of this family:
-    CODECLENS_VISUAL_CODE  :class:`EncodedVideo`, the tokens that stand for a video
+    CODECLENS_VISUAL_CODE  :class:`EncodedVideo`, the tokens of a video
 """
 
 import json
@@ -60,7 +60,7 @@ class EncodeVideo(io.ComfyNode):
             display_name="Encode Video",
             category=CATEGORY,
             description="Turns a planned video into the visual tokens that Qwen3-VL reads: whole pictures where the"
-            " plan says so, small ones elsewhere. Questions and captions then share this one encoding.",
+            " plan says so, small ones elsewhere. Questions and captions then use this one encoding.",
             search_aliases=["visual tokens", "vision encoder", "vlm video", "codec lens"],
             inputs=[
                 model_input(),
@@ -359,7 +359,7 @@ class DrawCode(io.ComfyNode):
             display_name="Draw Code",
             category=CATEGORY,
             description="Draws what the model sees of a video, in the order in which it reads it: whole pictures and"
-            " small ones to one scale, the times it is told, the tokens of each, and what pruning left out.",
+            " small ones to one scale, the times it reads, the tokens of each, and what pruning left out.",
             search_aliases=["visual tokens", "contact sheet", "what the model sees", "codec lens"],
             inputs=[
                 code_input(),

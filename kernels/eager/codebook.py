@@ -71,7 +71,7 @@ def check_codebook(
 ) -> None:
     """Raise ValueError, in one sentence, unless the signs form a codebook of `atoms` groups of 2^`bits`.
 
-    `vectors` are the residual alone, or the index and sign of every atom; `length` is D where no residual tells it.
+    `vectors` are the residual alone, or the index and sign of every atom; `length` is D where no residual gives it.
     """
     for name, signs in (("first", first), ("second", second)):
         if signs.dtype != torch.int8 or signs.dim() != 2 or not signs.is_contiguous():

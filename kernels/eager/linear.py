@@ -13,7 +13,7 @@ TILE_WEIGHTS = 1 << 20
 
 
 INT8_GROUP = 32
-"""Neighbouring activations that share a scale when they are rounded to 8 bits."""
+"""Neighbouring activations with one scale when they are rounded to 8 bits."""
 
 
 def quantized_linear(

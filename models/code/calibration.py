@@ -66,7 +66,7 @@ def calibrate(model, clock: Callable[[], float] = time.perf_counter, progress: P
     Args:
         model: a loaded :class:`..qwen.Qwen3VL` with its vision tower, ready to run.
         clock: returns seconds.
-        progress: told stages, before every run.
+        progress: called with stages, before every run.
     """
     stages = {
         "vision": (VISION, lambda *size: _look(model, *size), _vision_terms),
@@ -220,7 +220,7 @@ def identity(model, device: str) -> dict:
 
 
 def processor() -> str:
-    """The name of the CPU, as well as the system tells it."""
+    """The name of the CPU, as far as the system names it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     named = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")

@@ -83,7 +83,7 @@ def choose(
 
     Args:
         lead: text that the reply is made to begin with; the options follow it.
-        whole: the reply ends behind the option; otherwise it may go on.
+        whole: the reply ends after the option; otherwise it may go on.
 
     Raises:
         InputError: no option is given, or one twice; question and options do not fit the model's context.
@@ -96,7 +96,7 @@ def choose(
     ending = [end] if whole else []
     replies = [[[*tokenizer.encode(typed(words)), *ending] for words in spelled] for spelled in _spellings(options)]
     longest = max(len(reply) for spelled in replies for reply in spelled)
-    # A space at the end would part from the word behind it, which has a spelling with a space of its own.
+    # A space at the end would part from the word after it, which has a spelling with a space of its own.
     context = conversation.posed(question, longest, progress, lead=lead.rstrip(" "))
     first = context.logits.log_softmax(-1)
     logprobs = []

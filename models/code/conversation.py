@@ -86,11 +86,11 @@ class Answer:
 class Conversation:
     """Turns of questions and answers about pictures that stand before the first question.
 
-    :meth:`fork` gives a conversation that has read the same and goes its own way, so that many questions share one
+    :meth:`fork` gives a conversation that has read the same and goes its own way, so that many questions need one
     reading of the video. A conversation that was cancelled while reading or writing is as it was before.
 
     A model that may think is shown no reasoning but that of the answer it writes, as its chat template has it. So its
-    next turn is not read behind the answer's context but behind a snapshot, from before the question.
+    next turn is not read after the answer's context but after a snapshot, from before the question.
 
     Args:
         model: a loaded :class:`codeclens.models.qwen.gguf.Qwen3VL`.
@@ -117,12 +117,12 @@ class Conversation:
         return other
 
     def append(self, segments: list[Segment]) -> None:
-        """Add pictures behind those already given; they are read with the next question or :meth:`read`."""
+        """Add pictures after those already given; they are read with the next question or :meth:`read`."""
         self.unread.extend(segments)
 
     def read(self, progress: Progress = no_progress) -> float:
         """Read all pictures and turns given so far, so that forks need not; return the seconds it took."""
-        # Text may only be continued behind a special token, such as ends a picture or a turn.
+        # Text may only be continued after a special token, such as ends a picture or a turn.
         ends = [i for i, part in enumerate(self.unread, 1) if isinstance(part, Segment) or part == NEXT_TURN[0]]
         if not ends:
             return 0.0
@@ -149,7 +149,7 @@ class Conversation:
             thinking: let a model that can reason do so first; by default only one made for it, a Thinking variant.
             schema: a JSON schema that the answer must satisfy.
             on_text: called with each piece of text as it is written, reasoning included.
-            progress: told rows while reading, then tokens while writing.
+            progress: called with rows while reading, then tokens while writing.
 
         Raises:
             InputError: question and answer do not fit the model's context; see also
@@ -186,7 +186,7 @@ class Conversation:
     def posed(self, question: str, reserve: int, progress: Progress = no_progress, *, lead: str = "") -> Context:
         """Return a context in which ``question`` is asked and the answer is next; this conversation stays as it is.
 
-        ``reserve`` tokens of the model's context are kept free. The answer goes on behind ``lead``. A Thinking model
+        ``reserve`` tokens of the model's context are kept free. The answer continues ``lead``. A Thinking model
         answers without reasoning.
         """
         turn = asking(question, self.model.tokenizer.thinks, think=False) + lead

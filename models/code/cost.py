@@ -2,7 +2,7 @@
 
 Tokens follow exactly from the plan and the model's tokenizer, memory from :mod:`..qwen.placement`. Seconds are sums
 of terms that grow with the work, weighted by what this machine took for each (:mod:`.calibration`): a transformer's
-time is linear in its rows but for attention, which is linear in the pairs of rows that look at each other.
+time is linear in its rows but for attention, which is linear in the pairs of rows that attend to each other.
 """
 
 import math
@@ -30,8 +30,8 @@ class Calibration:
 
     Attributes:
         vision: of a batch of pictures, a patch, a pair of patches of one picture (:func:`vision_terms`).
-        prefill: of a chunk, a token, a pair of tokens that look at each other (:func:`prefill_terms`).
-        decode: of a token, a row that it looks back on (:func:`decode_terms`).
+        prefill: of a chunk, a token, a pair of tokens that attend to each other (:func:`prefill_terms`).
+        decode: of a token, a row that it attends to (:func:`decode_terms`).
         search: of a frame, a macroblock (:func:`search_terms`).
         read: of a clip, a decoded pixel, a pixel of a sampled frame (:func:`read_terms`).
     """
@@ -163,7 +163,7 @@ def every_frame(plan: GopPlan) -> GopPlan:
 
 
 def vision_terms(pictures: int, patches: int) -> tuple[float, ...]:
-    """A batch, its patches, and the pairs of patches that look at each other."""
+    """A batch, its patches, and the pairs of patches that attend to each other."""
     return 1.0, pictures * patches, pictures * patches**2
 
 

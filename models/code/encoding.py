@@ -41,7 +41,7 @@ def encode_video(
         name: what the video is called in messages.
         primitives: motion and cost of the same frames, where they are known.
         batch_patches: patches of 16 x 16 pixels encoded at once.
-        progress: told the number of groups encoded.
+        progress: called with the number of groups encoded.
         options: those of :class:`.modes.CodeOptions`.
 
     Raises:

@@ -62,7 +62,7 @@ def shown_tokens(shown: Iterable[Shown], tokenizer: Tokenizer) -> int:
 
 
 def question_tokens(tokenizer: Tokenizer, question: str) -> int:
-    """Tokens from behind the last picture to the first of the answer."""
+    """Tokens from after the last picture to the first of the answer."""
     return len(tokenizer.encode(asking(question, tokenizer.thinks, tokenizer.reasons_unasked)))
 
 
@@ -72,7 +72,7 @@ def _encoded_length(tokenizer: Tokenizer, text: str) -> int:
 
 
 def read_segments(context: Context, prompt: Prompt, segments: Sequence[Segment], progress: Progress) -> None:
-    """Let ``context`` read a prompt and the segments in it behind what it has read."""
+    """Let ``context`` read a prompt and the segments in it after what it has read."""
     embeds = context.model.embed(torch.tensor(prompt.ids))
     deepstack, index = None, None
     if segments:

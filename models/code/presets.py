@@ -28,7 +28,7 @@ class Preset:
     schema: dict | None = None
 
     def question(self, instructions: str = "") -> str:
-        """The prompt, with ``instructions`` on a line of their own behind it."""
+        """The prompt, with ``instructions`` on a line of their own after it."""
         return f"{self.prompt}\n{instructions}" if instructions.strip() else self.prompt
 
 

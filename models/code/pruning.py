@@ -1,4 +1,4 @@
-"""Efficient Video Sampling: keep the visual tokens that differ from the same place a moment before.
+"""Efficient Video Sampling: keep the visual tokens that differ from the same cell a moment before.
 
 The method is that of vLLM's ``multimodal/evs.py``: no training, applied after the vision encoder, so it saves the
 language model's prefill but not the encoding.

@@ -1,4 +1,4 @@
-"""The sequence of visual tokens that stands for a video: what every mode writes and every question reads."""
+"""The sequence of visual tokens of a video: what every mode writes and every question reads."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ class Segment:
         index: frame numbers in the source, one for a still and two for a pair.
         pts: presentation times of these frames in seconds.
         stamped: whether the time is written before the tokens.
-        grid: (rows, columns) that the tokens stand on; the sequence goes on behind the longer side. For a picture its
+        grid: (rows, columns) of the tokens; the sequence continues after the longer side. For a picture its
             merged tokens, 32 pixels each, of which some may be left out.
         positions: int64 [3, n], M-RoPE (time, row, column) of each token from the segment's start.
         embeds: [n, D], what the language model reads.
@@ -56,7 +56,7 @@ class Segment:
 
     @property
     def time(self) -> float:
-        """The time the model is told, in seconds: the mean of the first and the last frame."""
+        """The time that the model reads, in seconds: the mean of the first and the last frame."""
         return (self.pts[0] + self.pts[-1]) / 2
 
     def keep(self, mask: torch.Tensor) -> "Segment":
@@ -111,7 +111,7 @@ class VisualCode:
         return np.cumsum([0, *(len(segment) for segment in self.segments)])
 
     def frames_of(self, first: int, last: int) -> tuple[tuple[int, ...], tuple[float, float]]:
-        """Return the source frames behind the visual tokens first..last (inclusive) and the seconds they span.
+        """Return the source frames of the visual tokens first..last (inclusive) and the seconds they span.
 
         Raises:
             InputError: the span is empty or lies outside the code.

@@ -27,7 +27,7 @@ class Target:
             included. Quality is 1 to 100: each 12.5 doubles the codebook's bits, 50 is the paper's rate, and stills
             follow. Bits per pixel count the codebook alone.
         value: of that kind.
-        still_fraction: of the bytes that stills and codebook share, for stills; where the target is a size.
+        still_fraction: the part for stills of the bytes of stills and codebook; where the target is a size.
         still_quality: of stills where the target is bits per pixel.
     """
 

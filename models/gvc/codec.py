@@ -24,7 +24,7 @@ Denoise = Callable[[torch.Tensor, float], torch.Tensor]
 """``denoise(x, sigma)``: the model's estimate of x0, both [C, F, H, W] float32."""
 
 SAME_DRIFT, WRONG_DRIFT = 1.0, 8.0
-"""Grey levels: below the first nobody sees a drift; above the second the pictures are not those that were encoded."""
+"""Grey levels: below the first a drift is invisible; above the second the pictures are not those that were encoded."""
 
 
 class Trajectory:
@@ -253,14 +253,14 @@ def frame_weights(
             chains whose next GOP starts from there.
     """
     painted = np.ones(residual.shape[1], bool) if mask is None else mask.amax((0, 2, 3)).cpu().numpy() > 0
-    share = painted.astype(np.float64)
+    parts = painted.astype(np.float64)
     root = residual.square().mean((0, 2, 3)).sqrt().cpu().double().numpy()
     if adapt and painted.any() and root[painted].mean() > 0:
-        share[painted] = np.clip(root[painted] / root[painted].mean(), 0.25, 4.0)
-    share[-2:] *= tail_weight
-    weights = np.zeros(len(share), np.uint8)
+        parts[painted] = np.clip(root[painted] / root[painted].mean(), 0.25, 4.0)
+    parts[-2:] *= tail_weight
+    weights = np.zeros(len(parts), np.uint8)
     if painted.any():
-        scaled = np.rint(mean_weight * share[painted] / share[painted].mean())
+        scaled = np.rint(mean_weight * parts[painted] / parts[painted].mean())
         weights[painted] = scaled.clip(1, 255)
     return weights
 

@@ -50,7 +50,7 @@ def euler_maruyama_step(sigma: float, following: float, fresh: float) -> Step:
 
 
 def paper_refresh(sigmas: Sequence[int], scale: float = 3.0) -> tuple[int, ...]:
-    """GVCC's g = scale * t^2 as a share of each next level: min(g sqrt(dt), n) / n, in units of 1/65535.
+    """GVCC's g = scale * t^2 as a fraction of each next level: min(g sqrt(dt), n) / n, in units of 1/65535.
 
     Args:
         sigmas: T levels in units of 1/65535, without the final 0.

@@ -39,7 +39,7 @@ def plan_gops(
         frames: of the video.
         gop_frames: most frames of a clip; ratio * k + 1.
         ratio: pixel frames of a latent frame after the first (4 for Wan and HunyuanVideo, 8 for LTX).
-        chained: GOPs of a shot share a frame (I2V, FLF2V): each starts on the last frame of the one before. GVCC lets
+        chained: each GOP of a shot starts on the last frame of the one before (I2V, FLF2V). GVCC lets
             an I2V GOP start one frame after the picture it is conditioned on, which skews time by a frame a GOP.
         cuts: numbers of frames that start a shot.
         still_every: GOPs after which a chain starts afresh, from a still of its own; 0 for shots that never do.

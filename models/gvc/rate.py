@@ -48,7 +48,7 @@ def plan_schedule(
         deterministic: N steps at the end that carry no bits.
         frame_length: D.
         frame_bits: bits for one latent frame, over all its steps; what is planned is not more.
-        refresh: fresh noise as a share of the next level, one number or T integers in 1/65535.
+        refresh: fresh noise as a fraction of the next level, one number or T integers in 1/65535.
         late_exponent: 0 is a flat schedule.
 
     Raises:
@@ -63,14 +63,14 @@ def plan_schedule(
             f"{LEAST_BITS + 1} bits; raise the rate or take fewer steps"
         )
     most = min(MAX_ATOMS, ((1 << 31) - 1) // padded_length(frame_length))
-    share = [(step + 1) ** late_exponent for step in range(coded)]
+    parts = [(step + 1) ** late_exponent for step in range(coded)]
     levels = [round(SIGMA_ONE * refresh)] * len(sigmas) if isinstance(refresh, int | float) else list(refresh)
     steps, left = [], 0.0
     for step, sigma in enumerate(sigmas):
         if step >= coded:
             steps.append(StepCode(sigma, 0, 0, 0))
             continue
-        left += base + spare * share[step] / sum(share)
+        left += base + spare * parts[step] / sum(parts)
         bits = index_bits(frame_length, left)
         atoms = int(left / (bits + 1))
         if atoms > most:

@@ -26,7 +26,7 @@ Version 2, which is written; fields that differ in version 1, which is read, are
 Version 1 has u8 flags, no pixels of a latent position, frames of a latent frame and rotation, u16 frames, a frame rate
 of u32 / u16, no sound and no times; its sketch is T x float16, one projection after each step.
 
-A step's refresh is the share of the next noise level that is fresh (c = refresh * n in :mod:`.flow`). The atoms of a
+A step's refresh is the fraction of the next noise level that is fresh (c = refresh * n in :mod:`.flow`). The atoms of a
 frame are max(1, round(atoms * weight / 16)). Payload bytes = ceil(sum of atoms * (b + 1) / 8), so ``len(file)`` is a
 formula: :func:`header_size` + the sum of :func:`gop_size`.
 

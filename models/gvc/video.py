@@ -2,7 +2,7 @@
 
 T2V: GOPs are independent. I2V: a GOP starts from the decoded last picture of the one before, a shot from a coded still;
 the residual of a GOP's last latent frame mends the picture that the next one starts from. FLF2V: stills at both ends of
-every GOP, each shared by its two GOPs. The model is behind a protocol, so that the host's models, and any other, fit.
+every GOP, each shared by its two GOPs. The model has a protocol, so that the host's models, and any other, fit.
 """
 
 import hashlib
@@ -93,7 +93,7 @@ class Settings:
         steps, shift: of the sampler, where no sigmas are given; a shift of 0 is chosen by the rate.
         sigmas: T+1 levels from 1 to 0, or None.
         deterministic: steps at the end without bits.
-        refresh: fresh noise as a share of the next level, 0 to 1.
+        refresh: fresh noise as a fraction of the next level, 0 to 1.
         seed: of all noise.
         adapt: measure how many atoms each latent frame deserves.
         tail_fraction: bytes of the tail residual as a fraction of the codebook's; used by I2V.
@@ -187,7 +187,7 @@ def encode_video(
     """Code a video and yield its GOPs in order.
 
     GOPs of T2V do not depend on each other's pictures: all latents are made first, then all GOPs are coded, then all
-    are decoded to pictures, so that the VAE and the model change places in memory twice and not for every GOP.
+    are decoded to pictures, so that the VAE and the model are exchanged in memory twice and not for every GOP.
 
     Args:
         model, header, settings, spans: see :func:`make_header`.
@@ -403,8 +403,8 @@ class _Encoder(_Coder):
             float((self.store.targets[number].cpu() - estimate[:, :count]).square().mean((0, 2, 3)).sqrt().mean())
             for number, count in enumerate(counts)
         ])  # fmt: skip
-        share = np.clip(roots / max(np.average(roots, weights=counts), 1e-9), 0.25, 4.0)
-        self.mean_weights = FULL_WEIGHT * share / np.average(share, weights=counts)
+        parts = np.clip(roots / max(np.average(roots, weights=counts), 1e-9), 0.25, 4.0)
+        self.mean_weights = FULL_WEIGHT * parts / np.average(parts, weights=counts)
 
     def code(self, number: int) -> None:
         """Find the GOP among those coded earlier, or code it."""

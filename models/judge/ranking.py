@@ -67,7 +67,7 @@ def rank_by_pairs(count: int, compare: Callable[[int, int], Comparison]) -> Rank
 def knock_out(count: int, compare: Callable[[int, int], Comparison]) -> Ranking:
     """Rank ``count`` videos by a tournament: winners meet winners, ``count`` - 1 comparisons in all.
 
-    Only the first place is sure to be compared with its runner-up; the strengths of the others rest on fewer pairs.
+    Only the winner is sure to be compared with its runner-up; the strengths of the others rest on fewer pairs.
     """
     left, found = list(range(count)), {}
     while len(left) > 1:

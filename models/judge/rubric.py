@@ -6,10 +6,10 @@ A file is an object:
     source      where the formula comes from, or what the rubric is for
     combine     'mean' (weighted arithmetic mean of the questions' scores, the default) or 'geometric'
     decompose   optional: what to ask the model so that it splits the user's prompt into statements, one a line; each
-                then takes the place of {item} in the questions
+                then replaces {item} in the questions
     questions   a list of objects:
         name      short, distinct
-        question  the text; {prompt} stands for the user's prompt
+        question  the text; {prompt} is the user's prompt
         negated   optional: the same question turned round, whose Yes means the first one's No
         options   the possible replies, ["Yes", "No"] where not given
         values    the score of each option, 0..1; for two options 'better' may name the one that scores 1 instead
@@ -202,7 +202,7 @@ class _Check:
 
     Attributes:
         file: what the file is called.
-        lines: the line, from 1, at which the value or key of each path stands.
+        lines: the line, from 1, of the value or key of each path.
     """
 
     file: str

@@ -4,7 +4,7 @@ The score of a question is the expectation of its options' values over their ren
 probability of its better option among all replies. A model that likes to say Yes is corrected where a question has two
 options, in log-odds z of the first option against the second:
 
-    negated   z = (z(question) - z(negated form)) / 2: a liking for either reply stands in both and cancels
+    negated   z = (z(question) - z(negated form)) / 2: a liking for either reply is in both and cancels
     baseline  z = z(question) - z(question without any video), contextual calibration (Zhao et al. 2021,
               arXiv 2102.09690, with the uncorrected prompt as the content-free input)
 
@@ -126,7 +126,7 @@ def judge(reading: Conversation, rubric: Rubric, progress: Progress = no_progres
         InputError: the rubric asks about a prompt that was not given, or a question does not fit the model's context.
     """
     if rubric.decompose or any("{item}" in question.question for question in rubric.questions):
-        raise InputError(f"rubric {rubric.name} has a place for statements of a prompt; expand it first")
+        raise InputError(f"rubric {rubric.name} takes statements of a prompt; expand it first")
     blank = Conversation(reading.model, [])
     scores: list[Score] = []
     for number, question in enumerate(rubric.questions):
@@ -203,7 +203,7 @@ def _score(reading: Conversation, blank: Conversation, question: Question) -> Sc
 
 
 def _choose(conversation: Conversation, text: str, question: Question) -> Choice:
-    # An option that another one begins with needs the end of the reply to be told from it.
+    # An option that another one begins with needs the end of the reply to be distinguished from it.
     whole = any(a != b and b.startswith(a) for a in question.options for b in question.options)
     return choose(conversation, text, question.options, lead=question.lead, whole=whole)
 

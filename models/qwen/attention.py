@@ -34,7 +34,7 @@ def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causa
 
 
 def _fold(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Queries that share a key head, one below the other: without causality a group is just more rows."""
+    """Queries of one key head, one below the other: without causality a group is just more rows."""
     return query.reshape(query.shape[0], key.shape[1], -1, query.shape[-1])
 
 

@@ -271,7 +271,7 @@ class _Shape:
         }
 
     def deepstack(self) -> tuple[int, ...]:
-        """The layers of the tower behind which its DeepStack mergers stand."""
+        """The layers of the tower after which its DeepStack mergers read."""
         count, layers = self.count(r"visual\.deepstack_merger_list\.(\d+)\."), self.count(r"visual\.blocks\.(\d+)\.")
         indexes = tuple(self.vision_config.get("deepstack_visual_indexes", DEEPSTACK.get(layers, ()) if count else ()))
         if len(indexes) != count:

@@ -1,4 +1,4 @@
-"""The configuration of a model: its fields, and the reading of those that all families share.
+"""The configuration of a model: its fields, and the reading of those that all families have.
 
 What the files do not store is constant over the family and stands here: the ViT's rotary base 1e4, the two frames that
 a patch spans, LayerNorm's epsilon 1e-6 (Qwen3-VL technical report, arXiv 2511.21631; Hugging Face ``Qwen3VLConfig``).
@@ -39,7 +39,7 @@ UNUSED = ("vocab_size", "image_token_id", "video_token_id", "vision_start_token_
 class TextConfig:
     """The language model: widths in channels, ``rope_sections`` the frequencies of time, height and width.
 
-    ``rotary_dim`` channels of a head are rotated, from the first on; 0 stands for all. ``draft_layers`` lie behind the
+    ``rotary_dim`` channels of a head are rotated, from the first on; 0 for all. ``draft_layers`` come after the
     others in the file, draft several tokens at once, and are not read. A family whose layers need more than these adds
     it in a class of its own.
     """

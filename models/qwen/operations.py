@@ -76,7 +76,7 @@ class GGUFOperations:
         def stay(self, device: torch.device | str) -> None:
             """Keep the table where it is and deliver rows to ``device``, as llama.cpp does: only rows asked for travel.
 
-            It is no parameter from here on, so whoever moves parameters moves a tied table once, as the head's weight.
+            It is no parameter from here on, so a tied table is moved once, as the head's weight.
             """
             table = self.weight.data
             del self.weight

@@ -68,7 +68,7 @@ def seeing_bytes(config: VisionConfig, patches: int, dtype: torch.dtype) -> int:
 
 
 def best_device() -> str:
-    """The device on which a model runs where nobody names one: the first GPU, the CPU where there is none."""
+    """The device on which a model runs where none is named: the first GPU, the CPU where there is none."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

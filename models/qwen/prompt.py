@@ -1,7 +1,7 @@
 """Qwen3-VL's chat format: turns of text, pictures and video as token ids with their M-RoPE positions.
 
 Source: the chat template in the model files and Hugging Face's ``Qwen3VLProcessor`` (4.57). A video is one picture per
-temporal group, each behind the text ``<0.2 seconds>``: the mean time of the group's two frames.
+temporal group, each after the text ``<0.2 seconds>``: the mean time of the group's two frames.
 """
 
 import itertools
@@ -101,7 +101,7 @@ def _marked(picture: Picture) -> str:
 
 
 def split_reasoning(text: str, reasons: bool) -> tuple[str, str]:
-    """What a model wrote behind :func:`asking`, as (reasoning, answer).
+    """What a model wrote after :func:`asking`, as (reasoning, answer).
 
     ``reasons`` says that the prompt opened the reasoning; text that never closes it is reasoning all through. In other
     answers ``</think>`` is text.

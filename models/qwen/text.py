@@ -17,7 +17,7 @@ class TextModel(torch.nn.Module):
     """The decoder, its token embedding and its head.
 
     ``operations`` supplies ``Linear``, ``RMSNorm`` and ``Embedding``; ``attend`` the attention (see
-    ``attention.Attention``). In a tied model head and embedding share one parameter.
+    ``attention.Attention``). In a tied model head and embedding are one parameter.
     """
 
     def __init__(self, config: TextConfig, operations=torch.nn, device=None, dtype=None, attend: Attention = attention):
@@ -53,7 +53,7 @@ class TextModel(torch.nn.Module):
         deepstack: list[torch.Tensor] | None = None,
         visual_index: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Run ``embeds`` [n, D] behind what ``cache`` holds and return the hidden states [n, D], before the last norm.
+        """Run ``embeds`` [n, D] after what ``cache`` holds and return the hidden states [n, D], before the last norm.
 
         ``positions`` int64 [3, n]; ``deepstack`` one [k, D] for each of the first layers, added to the rows
         ``visual_index`` int64 [k] of that layer's output. ``cache`` is a :class:`.cache.Cache`, or anything with

@@ -91,7 +91,7 @@ class Tokenizer:
 
     @functools.cached_property
     def _special(self) -> re.Pattern:
-        """Finds (text, the special token behind it or '') one after another."""
+        """Finds (text, the special token after it or '') one after another."""
         added = sorted(
             (token.content for token in self.core.get_added_tokens_decoder().values()), key=len, reverse=True
         )
@@ -152,10 +152,10 @@ def _add_tokens(file: ModelFile, core: BytePairTokenizer, tokens: list[str], typ
     """Add the control and user-defined tokens under the ids that the file gives them."""
     added = [index for index in range(len(tokens)) if types[index] in (CONTROL, USER_DEFINED)]
     normal = core.get_vocab_size(with_added_tokens=False)
-    # The library numbers added tokens onward from the vocabulary, so they must stand right behind it in the file.
+    # The library numbers added tokens onward from the vocabulary, so they must come right after it in the file.
     core.add_tokens([AddedToken(tokens[i], special=bool(types[i] == CONTROL), normalized=False) for i in added])
     if added != list(range(normal, normal + len(added))) or any(core.token_to_id(tokens[i]) != i for i in added):
-        raise InputError(f"{file.path} does not list its special tokens right behind its {normal} normal ones")
+        raise InputError(f"{file.path} does not list its special tokens right after its {normal} normal ones")
 
 
 def _strings(file: ModelFile, key: str) -> list[str]:

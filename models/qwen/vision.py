@@ -137,7 +137,7 @@ class VisionBlock(torch.nn.Module):
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         attended, start = [], 0
         for size, groups in runs:
-            # Equal temporal groups are a batch, so nobody has to mask one from another.
+            # Equal temporal groups are a batch, so that none has to be masked from another.
             batch = [part[:, start : start + size * groups] for part in (query, key, value)]
             batch = [part.unflatten(1, (groups, size)).transpose(0, 1) for part in batch]
             attended.append(self.attend(*batch, causal=False).transpose(1, 2).reshape(groups * size, width))

@@ -24,7 +24,7 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 def vocabulary_metadata(model: Path, family: str, rows: int, host: Path | None = None) -> dict:
     """GGUF's tokenizer keys for the model file ``model`` of so many embedding ``rows``.
 
-    The files are looked for beside the model, then in ``host``, then in the ComfyUI folder that the model or this pack
+    The files are searched beside the model, then in ``host``, then in the ComfyUI folder that the model or this pack
     lies in. Raises InputError where there are none.
     """
     name = HOST_FOLDERS[family]

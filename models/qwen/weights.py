@@ -1,7 +1,7 @@
 """From the tensors of the two GGUF files to the parameters of the modules.
 
 Source of the names: llama.cpp's ``convert_hf_to_gguf.py`` and ``gguf-py/gguf/tensor_mapping.py``. Shapes are torch's
-and nothing is transposed; the one tensor that the converter takes apart is the 3-D patch stem.
+and nothing is transposed; the one tensor that the converter takes apart is the 3-D patch embedding.
 """
 
 import re
@@ -65,7 +65,7 @@ def vision_tensors(model: VisionModel, file: ModelFile) -> dict[str, StoredTenso
     """The stored tensor of every parameter of ``model``, by the parameter's name; raises like ``text_tensors``."""
     indexes = model.config.deepstack_indexes
     names = {parameter: gguf_vision_name(parameter, indexes) for parameter, _ in model.named_parameters()}
-    return _resolve(model, file, names, _join_stem(file))
+    return _resolve(model, file, names, _join_patch_embedding(file))
 
 
 def gguf_text_name(parameter: str, family: str = "qwen3vl") -> str:
@@ -184,16 +184,16 @@ def _split_fused(model: TextModel, file: ModelFile) -> dict[str, StoredTensor]:
     return derived
 
 
-def _join_stem(file: ModelFile) -> dict[str, StoredTensor]:
-    """The 3-D patch stem as one matrix [C, 3 * 2 * side * side] from its two temporal slices [C, 3, side, side]."""
+def _join_patch_embedding(file: ModelFile) -> dict[str, StoredTensor]:
+    """The 3-D patch embedding as one matrix [C, 3 * 2 * side * side], from two temporal slices [C, 3, side, side]."""
     slices = [file.tensors.get(name) for name in ("v.patch_embd.weight", "v.patch_embd.weight.1")]
     if None in slices:
         missing = "v.patch_embd.weight" if slices[0] is None else "v.patch_embd.weight.1"
-        raise InputError(f"{file.path} lacks the tensor {missing!r}; the patch stem takes two, one for each frame")
+        raise InputError(f"{file.path} lacks the tensor {missing!r}; the patch embedding takes two, one for each frame")
     first, second = slices
     if first.shape != second.shape or first.type != second.type or first.type not in FLOATS or len(first.shape) != 4:
         raise InputError(
-            f"{file.path} has patch stem slices {list(first.shape)} {first.type} and {list(second.shape)} "
+            f"{file.path} has patch embedding slices {list(first.shape)} {first.type} and {list(second.shape)} "
             f"{second.type}; two equal ones in F32, F16 or BF16 are needed"
         )
     joined = torch.stack([first.data, second.data], dim=2).flatten(1)

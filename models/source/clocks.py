@@ -22,7 +22,7 @@ class Stamps:
         key: bool [P], the container's mark of a key frame.
         reorders: True where frames may be shown in another order than they are stored in.
         b_last: bool [P], True for the B frames of a codec in which all others are shown in the order in which they are
-            stored, each behind the B frames that follow it (MPEG-1, 2 and 4 part 2); None for other codecs.
+            stored, each after the B frames that follow it (MPEG-1, 2 and 4 part 2); None for other codecs.
         dts_only: True for containers that store no presentation times, so that FFmpeg guesses them (AVI, ASF).
     """
 
@@ -59,7 +59,7 @@ def read_clock(stamps: Stamps, time_base, rate: float, breaks_off: Callable[[], 
     Presentation times that only ascend in a stream with B frames are decoding times under another name: the frames then
     have these times in the order in which they are decoded. Where the clock starts anew, or leaps ahead between two
     files that were joined, later frames go on one frame after the last one. A frame at the time of another is moved
-    behind it by one tick. Frames without times are spread evenly.
+    after it by one tick. Frames without times are spread evenly.
 
     Args:
         stamps: of all packets.
@@ -89,7 +89,7 @@ def read_clock(stamps: Stamps, time_base, rate: float, breaks_off: Callable[[], 
 
 
 def _parts(stamps: Stamps, time_base, breaks_off) -> np.ndarray:
-    """int64 [P]: 0 up to the first place at which the clock starts anew, then 1, ..."""
+    """int64 [P]: 0 up to the first packet at which the clock starts anew, then 1, ..."""
     known = np.flatnonzero(~np.isnan(stamps.dts))
     steps = np.diff(stamps.dts[known]) * float(time_base)
     restart = steps < -BACKWARDS
@@ -115,7 +115,7 @@ def _behind_b_frames(dts: np.ndarray, b_frame: np.ndarray) -> np.ndarray:
 
 
 def _slots(pts: np.ndarray, dts: np.ndarray, dts_only: bool, step: float) -> np.ndarray:
-    """A time for each frame, whichever frame it is; unknown ones evenly between known ones, before or behind them."""
+    """A time for each frame, whichever frame it is; unknown ones evenly between known ones, before or after them."""
     for times in (dts, pts) if dts_only else (pts, dts):
         known = np.flatnonzero(~np.isnan(times))
         if 2 * len(known) > len(times):
@@ -127,7 +127,7 @@ def _slots(pts: np.ndarray, dts: np.ndarray, dts_only: bool, step: float) -> np.
 
 
 def _continued(ticks: np.ndarray, seams: np.ndarray, step: float) -> np.ndarray:
-    """``ticks`` with every part moved so that it goes on one step behind the part before it."""
+    """``ticks`` with every part moved so that it continues one step after the part before it."""
     ticks = ticks.copy()
     for seam in seams:
         ticks[seam:] += ticks[seam - 1] + round(step) - ticks[seam]

@@ -271,7 +271,7 @@ class _Pass:
 def decoder_of(stream):
     """The codec context that decodes ``stream``: FFmpeg's own choice, but for VP8 and VP9 with opacities.
 
-    These come as a second picture beside each packet (WebM, alpha_mode), which libvpx alone looks at.
+    These come as a second picture beside each packet (WebM, alpha_mode), which only libvpx reads.
     """
     alone = WITH_ALPHA.get(stream.codec_context.name)
     if alone is None or stream.metadata.get("alpha_mode") != "1":

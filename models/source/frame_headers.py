@@ -81,7 +81,7 @@ def nal_units(data: bytes, length_bytes: int) -> list[bytes] | None:
     """The NAL units of an access unit; None where ``data`` is not made of whole units and nothing else.
 
     They are led by ``length_bytes`` bytes of length or, if 0, by start codes. Bytes alone cannot tell which: a unit of
-    256 to 511 bytes has a length that looks like a start code.
+    256 to 511 bytes has a length that resembles a start code.
     """
     units = []
     if not length_bytes:

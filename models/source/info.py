@@ -10,7 +10,7 @@ class VideoInfo:
     """What a source says about itself.
 
     Attributes:
-        name: the file's name, or what stands for it in messages.
+        name: the file's name, or another one for messages.
         codec: FFmpeg's name of the codec ('h264', 'vp9', ...), 'gif', 'webp', 'png', or 'images'.
         width, height: pixels as displayed, after rotation and with square pixels.
         fps: average frames per second.
@@ -51,7 +51,7 @@ class Timeline:
         missing_exactly: False where ``missing`` is the least that it can be.
         frame_duration: seconds that a frame lasts on average.
         end: seconds at which the last frame leaves the screen.
-        holes: (second, frames) for each place where the container lost frames between others; they have no number.
+        holes: (second, frames) for each gap where the container lost frames between others; they have no number.
     """
 
     pts: np.ndarray
@@ -70,7 +70,7 @@ class Losses:
         count: how many.
         first: presentation time in seconds of the first.
         damaged: True when one of them lies before the last frame of the file.
-        truncated: True when one of them lies behind it.
+        truncated: True when one of them is after it.
         exact: False where ``count`` is the least that it can be.
     """
 
@@ -81,13 +81,13 @@ class Losses:
     exact: bool = True
 
     def add(self, time: float, count: int = 1):
-        """``count`` frames from ``time`` on, with others that decode behind them or not."""
+        """``count`` frames from ``time`` on, with others that decode after them or not."""
         self.count += count
         self.first = min(self.first, time)
         self.damaged = True
 
     def add_missing(self, time: float, count: int, exact: bool):
-        """``count`` frames behind the end of the data at ``time``."""
+        """``count`` frames after the end of the data at ``time``."""
         self.count += count
         self.first = min(self.first, time)
         self.truncated, self.exact = True, exact

@@ -59,7 +59,7 @@ class PacketTable:
         """bool [P]: the packets to decode for the frames numbered ``wanted``: what each may be predicted from.
 
         These are the references from the last entry on that is not shown after the frame: one that is belongs to
-        the next group. All packets where frames are only told apart by counting.
+        the next group. All packets where frames are only identified by counting.
         """
         needed = np.full(len(self), self.counted)
         if self.counted:
@@ -86,7 +86,7 @@ class PacketTable:
 
 
 def read_packets(container, streams) -> Iterator[av.Packet]:
-    """The packets of ``streams`` up to the end of the file, going on behind damaged places."""
+    """The packets of ``streams`` up to the end of the file, continuing after damage."""
     failures = 0
     while failures < MAX_READ_FAILURES:
         try:

@@ -54,7 +54,7 @@ class VideoSource:
 
     Attributes:
         info: what the source says about itself.
-        warnings: sentences the user should read, at most one of each kind. The one about damage stands there once a
+        warnings: sentences the user should read, at most one of each kind. The one about damage is there once a
             reading has come to its end.
     """
 
@@ -71,7 +71,7 @@ class VideoSource:
             )
         if self.info.hdr:
             self.warnings.append(
-                f"{self.info.name} is HDR: its pictures are taken as they are, without tone mapping, and look flat"
+                f"{self.info.name} is HDR: its pictures are taken as they are, without tone mapping, and seem flat"
             )
 
     @classmethod
@@ -197,7 +197,7 @@ class VideoSource:
         for time, count in timeline.holes:
             if (first == 0 or timeline.pts[first] < time) and time < timeline.pts[last]:
                 losses.add(time, count)
-        # A reading that decodes more may find more; the fullest account stands.
+        # A reading that decodes more may find more; the fullest account is kept.
         if losses.count > self._losses.count:
             self.warnings[:] = [w for w in self.warnings if w != self._losses.sentence(self.info.name)]
             self.warnings.append(losses.sentence(self.info.name))

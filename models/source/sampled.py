@@ -1,4 +1,4 @@
-"""A video with the frames of it that are looked at, which are decoded once where memory allows."""
+"""A video with the frames of it that are sampled, which are decoded once where memory allows."""
 
 import time
 import weakref

@@ -1,4 +1,4 @@
-"""Which frames of a source to look at, and at what size."""
+"""Which frames of a source to sample, and at what size."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Whether the parts of a container follow each other without a break, from its own bytes.
 
-FFmpeg goes on behind a damaged place in silence. A recording that pauses looks the same from its times alone, so holes
-are only looked for in files whose structure is broken.
+FFmpeg continues after damage in silence. A recording that pauses is the same from its times alone, so holes
+are only searched in files whose structure is broken.
 """
 
 import io
@@ -17,11 +17,11 @@ MATROSKA_INNER = (0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xAF, 0x5854, 0xEC, 0xBF)
 """Elements of a cluster."""
 
 TRANSPORT_CHUNK = 1 << 15
-"""Packets of MPEG-TS looked at together."""
+"""Packets of MPEG-TS read together."""
 
 
 def is_continuous(kind: str, file, pid: int = 0) -> bool:
-    """False where the structure of a file breaks off; True also for containers that are not looked into.
+    """False where the structure of a file breaks off; True also for containers that are not read into.
 
     Args:
         kind: FFmpeg's name of the container.
@@ -41,7 +41,7 @@ def _matroska(file) -> bool:
     while at < size:
         name, length, at = _element(file, at)
         if name in (EBML, SEGMENT, CLUSTER):
-            # A new file may begin behind the end of another; only the header of EBML has no parts of interest.
+            # A new file may begin after the end of another; only the header of EBML has no parts of interest.
             inside = name == CLUSTER
             at += length or 0 if name == EBML else 0
         elif name in MATROSKA_TOP or inside and name in MATROSKA_INNER:
@@ -87,7 +87,7 @@ def _flv(file) -> bool:
 
 
 def program_stream_end(file) -> int:
-    """Where the last part of an MPEG program stream should end, or the place at which its structure breaks off.
+    """Where the last part of an MPEG program stream should end, or the byte at which its structure breaks off.
 
     ISO/IEC 13818-1, 2.5.3, and 11172-1: packs, system headers and PES packets, zeros between them allowed.
     """
@@ -127,7 +127,7 @@ def _transport_stream(file, pid: int) -> bool:
 
 
 def transport_packet_length(file) -> int:
-    """188 bytes, or 192 (time stamp first), or 204 (parity behind)."""
+    """188 bytes, or 192 (time stamp first), or 204 (parity at the end)."""
     file.seek(0)
     head = file.read(256)
     if head[4:5] == head[196:197] == b"G":

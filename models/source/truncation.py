@@ -46,14 +46,14 @@ def missing_frames(container, stream, stamps: Stamps, end: float, file) -> tuple
     if kind in ("flv", "matroska,webm"):
         short_by = container.duration / av.time_base - end if container.duration else 0.0
         frames = short_by * float(stream.average_rate or stream.guessed_rate or 25)
-        # The last picture may stand for long: a Matroska file that is whole lacks nothing.
+        # The last picture may be shown for long: a Matroska file that is whole lacks nothing.
         lacks = frames > 1.5 and (kind == "flv" or cut_short or not promised or not is_continuous(kind, file))
         return max(int(cut_short), round(frames) if lacks else 0), False
     return 0, True
 
 
 def holes(container, stream, clock: Clock, file) -> list[tuple[float, int]]:
-    """(second, frames) for each place where frames are missing between others, or before the first.
+    """(second, frames) for each gap where frames are missing between others, or before the first.
 
     A longer step alone says nothing: recordings pause. It counts where the structure of the file is broken.
     """

@@ -32,13 +32,13 @@ PAST_REFERENCES = 4
 """Past reference pictures of H.264 among which the pixels decide."""
 
 CLEARLY_BETTER = 0.8
-"""Share of the nearest picture's difference that a farther one must stay below to be taken for the reference."""
+"""Fraction of the nearest picture's difference that a farther one must stay below to be taken for the reference."""
 
 FARTHEST_REFERENCE = 32
-"""Frames to look through for a reference: H.264 keeps at most 16 of them (ITU-T H.264, A.3.1)."""
+"""Frames to search for a reference: H.264 keeps at most 16 of them (ITU-T H.264, A.3.1)."""
 
 ASSUMED_SHARE = 0.25
-"""Share of a chain's frames in which a block may go on as before without a vector of its own."""
+"""Fraction of a chain's frames in which a block may continue as before without a vector of its own."""
 
 PAST, FUTURE = 0, 1
 
@@ -135,7 +135,7 @@ class References:
         if table.counted and not self.usable.all():
             raise InputError(
                 f"{source.info.name} gives no presentation times for its B frames, so that its motion vectors cannot "
-                "be told apart: search for motion instead"
+                "be ordered; search for motion instead"
             )
 
     def of(self, number: int) -> np.ndarray:

@@ -26,9 +26,9 @@ def content_of(plan: GopPlan) -> str:
 
     Costs are taken as grey levels per colour sample, so the class does not depend on the size of the frames or on the
     gamma of the plan, which 'auto' fits to each clip; it does depend on the sampling, as frames further apart differ
-    more. Neighbouring jumps are one cut. What is neither cut nor faster is told by the median cost; below
+    more. Neighbouring jumps are one cut. What is neither cut nor faster is decided by the median cost; below
     ``gop.SMALLEST_LEVELS`` differences are noise. A slow pan over smooth ground is predicted so well that it counts as
-    static, and flicker looks like cuts. A plan without costs of its own (``watch`` makes such for the policies 'fixed'
+    static, and flicker resembles cuts. A plan without costs of its own (``watch`` makes such for the policies 'fixed'
     and 'frames') says nothing: everything in it is static.
     """
     levels = plan.pcost[1:] / (plan.size[0] * plan.size[1] * 3)
@@ -44,6 +44,6 @@ def count_cuts(levels: np.ndarray) -> int:
     """New pictures among costs in grey levels per colour sample, float64 [n]."""
     if len(levels) < 2:
         return 0
-    before, behind = np.r_[np.inf, levels[:-1]], np.r_[levels[1:], np.inf]
-    jumps = (levels > CUT_LEVELS) & (levels > CUT_JUMP * np.minimum(before, behind))
+    before, after = np.r_[np.inf, levels[:-1]], np.r_[levels[1:], np.inf]
+    jumps = (levels > CUT_LEVELS) & (levels > CUT_JUMP * np.minimum(before, after))
     return int(np.sum(jumps & ~np.r_[False, jumps[:-1]]))

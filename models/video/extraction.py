@@ -25,7 +25,7 @@ def extract(
     """Motion and cost of the frames of ``video``, whose sides are multiples of 16.
 
     Args:
-        vectors: 'search' looks for motion in the pixels and holds ``CHUNK`` frames at a time; 'bitstream' takes the
+        vectors: 'search' finds motion in the pixels and holds ``CHUNK`` frames at a time; 'bitstream' takes the
             vectors that the encoder wrote and holds all sampled frames.
         radius: search window in pixels to each side (16, 32 or 64); not used by 'bitstream'.
         frames: the frames of ``video`` in chunks, where they are read elsewhere; read here if not given.

@@ -82,7 +82,7 @@ class GopPlan:
         """The frames with start <= pts < stop (seconds), re-anchored.
 
         A slice that opens on a P frame has lost that frame's reference, so the frame becomes I with reason 'slice'; it
-        keeps its place in a dropped GOP. Raises InputError when no frame lies in the span.
+        stays in a dropped GOP. Raises InputError when no frame lies in the span.
         """
         inside = np.flatnonzero((self.pts >= start) & (self.pts < stop))
         if not len(inside):

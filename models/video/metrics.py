@@ -29,7 +29,7 @@ BAR = 24.0
 """Mean luma of a row or column that belongs to a bar, at most (FFmpeg's cropdetect)."""
 
 FASTEST = 0.05
-"""Fraction of the blocks that ``dynamic degree`` looks at: the fastest (VBench)."""
+"""Fraction of the blocks that ``dynamic degree`` counts: the fastest (VBench)."""
 
 SMALL_PART = 0.02
 """Fraction of the blocks that a sudden change of one object fills."""

@@ -35,10 +35,10 @@ HALF_PAIRS, FULL_PAIRS = 6, 3
 """Candidates that are refined at half and at full resolution, per block on average over the frame."""
 
 SLACK = 0.3
-"""A candidate is refined for being near its block's best: within this share of that one's cost, more or less."""
+"""A candidate is refined for being near its block's best: within this fraction of that one's cost, more or less."""
 
 REACH = 2
-"""Largest distance, in pixels of its resolution, that a refinement looks around a candidate."""
+"""Largest distance, in pixels of its resolution, of a refinement around its candidate."""
 
 SLICE = 512
 """Candidates compared in one operation: their samples stay in a core's cache."""
@@ -172,7 +172,7 @@ class _Level:
         side = self.side = current.shape[0] // window.grid[0]
         self.scale = BLOCK // side
         self.blocks = _blocks(current, side)
-        # Looking around a block at the border touches pixels outside; what is found there is discarded.
+        # A search around a block at the border touches pixels outside; what is found there is discarded.
         self.reference = np.pad(reference, ((REACH, REACH), (REACH, REACH), (0, 0)))
         self.y, self.x = (side * axis + REACH for axis in np.divmod(np.arange(len(self.blocks)), window.grid[1]))
 
@@ -232,7 +232,7 @@ class _Best:
         self.d[which[better]] = d[better]
         return better
 
-    def look(self, which: np.ndarray, d: np.ndarray, reach: int) -> np.ndarray:
+    def improve(self, which: np.ndarray, d: np.ndarray, reach: int) -> np.ndarray:
         return self.take(which, *self.level.best_around(which, d, reach))
 
     def try_neighbours(self) -> None:
@@ -242,13 +242,13 @@ class _Best:
         for y, x in ((0, 1), (1, 0), (1, 2), (2, 1)):
             d = field[y : y + rows, x : x + columns].reshape(-1, 2).clip(window.low, window.high)
             which = np.flatnonzero((d != self.d).any(axis=1))
-            self.look(which, d[which], 0)
+            self.improve(which, d[which], 0)
 
     def polish(self) -> None:
         """Walk the costlier half of the blocks downhill."""
         which = np.flatnonzero(self.key >= np.median(self.key))
         for _ in range(2):
-            which = which[self.look(which, self.d[which], REACH)]
+            which = which[self.improve(which, self.d[which], REACH)]
 
 
 def _search_pair(current, reference, window: _Window):
@@ -256,7 +256,7 @@ def _search_pair(current, reference, window: _Window):
     full, half = (_Level(current[i], reference[i], window) for i in (0, 1))
     best = _Best(full)
     every = np.arange(len(full.blocks))
-    best.look(every, best.d, 0)
+    best.improve(every, best.d, 0)
     key, d = _coarse(current[2], reference[2], window)
     key, d = _refine(half, key, d, HALF_PAIRS, best.key, 1)
     key, d = _refine(full, key, d, FULL_PAIRS, best.key, 1)
@@ -290,7 +290,7 @@ def _refine(level: _Level, key: np.ndarray, d: np.ndarray, pairs: int, known: np
     key[rank, which], d[rank, which] = level.best_around(which, d[rank, which], reach)
     order = np.argsort(key, axis=0, kind="stable")
     key, d = np.take_along_axis(key, order, axis=0), np.take_along_axis(d, order[..., None], axis=0)
-    # Candidates that met in one place have one key, so they stand next to each other.
+    # Candidates that met at one displacement have one key, so they are next to each other.
     key[1:][(d[1:] == d[:-1]).all(axis=2)] = np.inf
     order = np.argsort(key, axis=0, kind="stable")
     return np.take_along_axis(key, order, axis=0), np.take_along_axis(d, order[..., None], axis=0)
@@ -305,12 +305,12 @@ def _coarse(current: np.ndarray, reference: np.ndarray, window: _Window) -> tupl
     """
     side = 2 * (window.radius // 4) + 1
     cells = -(-side // 3)
-    place = np.arange(3 * cells) // 3 * cells * 9 + np.arange(3 * cells) % 3 * 3
-    place = place[:, None] + np.arange(3 * cells) // 3 * 9 + np.arange(3 * cells) % 3
+    position = np.arange(3 * cells) // 3 * cells * 9 + np.arange(3 * cells) % 3 * 3
+    position = position[:, None] + np.arange(3 * cells) // 3 * 9 + np.arange(3 * cells) % 3
     price = window.price[window.edge - window.radius :: 4, window.edge - window.radius :: 4][:side, :side]
-    # One integer holds cost and place (11 bits), so that a minimum brings its place along.
+    # One integer holds cost and position (11 bits), so that a minimum brings its position along.
     key = np.full((3 * cells, 3 * cells, *window.grid), np.iinfo(np.uint32).max, np.uint32)
-    low = (price / 4).astype(np.uint32) << 11 | place[:side, :side].astype(np.uint32)
+    low = (price / 4).astype(np.uint32) << 11 | position[:side, :side].astype(np.uint32)
     key[:side, :side] = (_coarse_sads(current, reference, window).astype(np.uint32) << 13) + low[..., None, None]
     steps = 4 * np.arange(side)[:, None] - window.radius
     low, high = (limit.reshape(*window.grid, 2) for limit in (window.low, window.high))

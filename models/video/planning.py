@@ -154,7 +154,7 @@ def plan_from_costs(
             'frames': exactly ``frames`` (and frame 0); no cap.
             'budget': adaptive; when that costs more than ``budget`` tokens in ``mode``, the smallest higher gamma that
             fits, at most twice the first; when that is not enough, whole GOPs are dropped evenly over the clip; when
-            not even one fits, ``cap`` shrinks first. Each step is told in ``warnings``.
+            not even one fits, ``cap`` shrinks first. Each step is named in ``warnings``.
         index: int64 [T] frame numbers in the source; default 0, 1, 2...
         pts: float64 [T] seconds; default two frames a second.
         size: (H, W) in pixels, multiples of 32.
@@ -182,7 +182,7 @@ def plan_from_costs(
     elif policy in POLICIES:
         if policy == "streaming" and gamma == "auto":
             raise InputError(
-                "policy 'streaming' cannot use gamma 'auto', which looks at the whole clip; give a number or 'scaled'"
+                "policy 'streaming' cannot use gamma 'auto', which needs the whole clip; give a number or 'scaled'"
             )
         gamma = _resolve_gamma(gamma, pcost, size, cap)
         why = _run_rule(pcost, gamma, cap, opening)

@@ -15,7 +15,7 @@ from ..progress import Progress, no_progress
 from .perceptual import flip
 
 IDENTICAL = 100.0
-"""PSNR in decibels that stands for equal pictures, whose true value is infinite."""
+"""PSNR in decibels of equal pictures, whose true value is infinite."""
 
 
 @dataclass(frozen=True, slots=True)

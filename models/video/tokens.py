@@ -28,7 +28,7 @@ def image_tokens(size: tuple[int, int]) -> int:
 
 
 def thumbnail_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) of the thumbnail that stands for a P frame of (H, W) pixels.
+    """(H, W) of the thumbnail of a P frame of (H, W) pixels.
 
     A quarter of each side, rounded to the nearest multiple of 32 (halves up), at least 32: 128 x 128 for 512 x 512
     (AdaCodec, Table 5, whose frames are all 512 x 512; the rounding for other sizes is ours).

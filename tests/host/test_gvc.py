@@ -33,7 +33,7 @@ def work(task: str, folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """(encoded, decoded, folder of the streams), the two from processes that share nothing but the files."""
+    """(encoded, decoded, folder of the streams), the two from processes that have nothing but the files in common."""
     if reason := why_not():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("gvc")
@@ -75,11 +75,11 @@ def test_a_wrong_lora_or_prompt_shows_as_drift(runs, wrong):
 
 
 def test_models_that_cannot_be_used_are_told_why(runs):
-    told = runs[1]["refusals"]
-    assert "takes no image, so I2V would ignore its pictures" in told["t2v checkpoint for I2V"]
-    assert "latents of 48 channels; WAN21 takes 16" in told["other VAE"]
-    assert "HunyuanVideo has no FLF2V" in told["FLF2V for HunyuanVideo"]
-    assert "WAN21 is not a rectified-flow model" in told["not a flow"]
+    refused = runs[1]["refusals"]
+    assert "takes no image, so I2V would ignore its pictures" in refused["t2v checkpoint for I2V"]
+    assert "latents of 48 channels; WAN21 takes 16" in refused["other VAE"]
+    assert "HunyuanVideo has no FLF2V" in refused["FLF2V for HunyuanVideo"]
+    assert "WAN21 is not a rectified-flow model" in refused["not a flow"]
 
 
 TEXT_NODE = """

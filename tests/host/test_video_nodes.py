@@ -117,13 +117,13 @@ def test_groups_start_at_cuts_where_asked(comfyui, demo):
 def test_cuts_are_looked_for_once_a_source(comfyui, demo):
     prompt = chain(demo, {"sampling": "fps", "sampling.fps": 1.0})
     inputs = {"primitives": ["extract", 0], "start_at_cuts": True, "policy": "fixed", "mode": "thumbnail"}
-    looked = []
+    ran = []
     for cap in (100, 50):
         prompt["plan"]["inputs"] = {**inputs, "policy.cap": cap}
         result = comfyui.run(prompt)
         assert result.error is None and "plan" in result.executed
-        looked.append(bool(result.progress.get("plan")))
-    assert looked == [True, False]
+        ran.append(bool(result.progress.get("plan")))
+    assert ran == [True, False]
 
 
 def test_cancelling_stops_within_a_second(comfyui, demo):

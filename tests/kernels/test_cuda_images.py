@@ -134,8 +134,8 @@ def test_damaged_archive_is_refused(copy, data):
     if data.draw(st.booleans(), label="cut off"):
         spoilt = whole[: data.draw(st.integers(0, len(whole) - 1))]
     else:
-        place = data.draw(st.integers(0, len(whole) - 1))
-        spoilt = whole[:place] + bytes([whole[place] ^ 1 << data.draw(st.integers(0, 7))]) + whole[place + 1 :]
+        byte = data.draw(st.integers(0, len(whole) - 1))
+        spoilt = whole[:byte] + bytes([whole[byte] ^ 1 << data.draw(st.integers(0, 7))]) + whole[byte + 1 :]
     (folder / "images.zip").write_bytes(spoilt)
     with pytest.raises(OSError, match=r"images\.zip is damaged"):
         images.archive(folder).read("motion.sm_86.cubin")

@@ -121,15 +121,15 @@ def encode(model, variant, size, length, seed=42):
 
 
 def refusals() -> dict:
-    """What models that cannot be used are told."""
+    """The refusals of models that cannot be used."""
     wan, blocks = tiny.wan(), tiny.BlockVAE(16, 8)
-    told = {}
+    refusals = {}
 
     def attempt(name, action):
         try:
             action()
         except InputError as error:
-            told[name] = str(error)
+            refusals[name] = str(error)
 
     plain = HostModel(guider(wan), blocks)
     attempt("t2v checkpoint for I2V", lambda: plain.check_variant("I2V"))
@@ -140,7 +140,7 @@ def refusals() -> dict:
     other = type("EpsSampling", (comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS), {})
     discrete.model_patcher.add_object_patch("model_sampling", other())
     attempt("not a flow", lambda: HostModel(discrete, blocks))
-    return told
+    return refusals
 
 
 async def run():

@@ -156,10 +156,10 @@ def random_signs(seed: int, gop: int, step: int, frame: int, domain: int, blocks
 def sylvester(values: np.ndarray) -> np.ndarray:
     """H v of each row in float64, column by column of H: H[i, j] = (-1)^popcount(i & j)."""
     n = values.shape[1]
-    place = np.arange(n)
+    index = np.arange(n)
     total = np.zeros(values.shape)
     for j in np.flatnonzero(values.any(0)):
-        masked = place & j
+        masked = index & j
         for shift in (16, 8, 4, 2, 1):
             masked = masked ^ (masked >> shift)
         total += values[:, j : j + 1] * (1 - 2 * (masked & 1))

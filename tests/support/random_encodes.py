@@ -134,7 +134,7 @@ def _x264(made: RandomEncode, pick, random) -> None:
 
 
 def moving(made: RandomEncode) -> np.ndarray:
-    """uint8 [T, H, W, 3]: a scene that moves, another behind each cut, under the frame's number in 8 squares."""
+    """uint8 [T, H, W, 3]: a scene that moves, another after each cut, under the frame's number in 8 squares."""
     height, width = made.size
     rgb = np.empty((made.count, height, width, 3), np.uint8)
     side = width // 8

@@ -76,7 +76,7 @@ def ltx(seed=3) -> dict[str, torch.Tensor]:
 
 
 def ltx_vae(seed=4) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Weights and the metadata that tells the host their shape."""
+    """Weights and the metadata that gives the host their shape."""
     weights = random_weights(VideoVAE(0, LTX_VAE_CONFIG), seed)
     return weights, {"config": json.dumps({"vae": LTX_VAE_CONFIG})}
 

@@ -13,7 +13,7 @@ def load_workflow(name: str) -> dict:
 
 
 def to_prompt(workflow: dict, object_info: dict) -> dict:
-    """The prompt of ``workflow``; ``object_info`` (the host's /object_info) tells the order of the widgets."""
+    """The prompt of ``workflow``; ``object_info`` (the host's /object_info) gives the order of the widgets."""
     sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:

@@ -72,7 +72,7 @@ class ChangedCells(Encoder):
             replace(group, tokens=int(selection.kept[number].sum()))
             for number, group in zip(numbers, sent, strict=True)
         ]
-        cells = {place: selection.kept[number] for place, number in enumerate(numbers)}
+        cells = {position: selection.kept[number] for position, number in enumerate(numbers)}
         encoded = encode_groups(
             sent, plan, frames, model, name=name, cells=cells, batch_patches=batch_patches, progress=progress
         )

@@ -14,7 +14,7 @@ STAMPS = ("every", "whole", "second")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Frames that share one set of visual tokens.
+    """Frames with one set of visual tokens in common.
 
     Attributes:
         kind: 'I', 'P' or 'pair'.

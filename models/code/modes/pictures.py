@@ -78,7 +78,7 @@ def encode_groups(
         frames: chunks of frames in order, at the plan's size; frames of no group are skipped.
         cells: bool [rows * columns] by the number of a group: the tokens of it that are kept. Others are kept whole.
         batch_patches: patches of 16 x 16 pixels encoded at once.
-        progress: told the number of groups encoded.
+        progress: called with the number of groups encoded.
 
     Raises:
         InputError: a frame of a group is not among ``frames``, or a frame is not of the plan's size.
@@ -96,11 +96,11 @@ def encode_groups(
             continue
         began, done = time.perf_counter(), len(segments)
         pictures = np.stack([waiting.pop(member) for member in batch])
-        # Told layer by layer, so that cancelling does not wait for the whole batch.
+        # Called layer by layer, so that cancelling does not wait for the whole batch.
         embeds, deepstack = encode_pictures(model, pictures, lambda *_, done=done: progress(done, len(groups)))
         seconds += time.perf_counter() - began
-        for place, member in enumerate(batch):
-            segment = make_segment(groups[member], plan, embeds[place], deepstack[:, place])
+        for position, member in enumerate(batch):
+            segment = make_segment(groups[member], plan, embeds[position], deepstack[:, position])
             if cells is not None and member in cells:
                 segment = segment.keep(torch.from_numpy(cells[member]))
             segments[member] = segment

@@ -55,7 +55,7 @@ def chunked(query, key, value, decay, strength, state, chunk: int = CHUNK) -> tu
 
 def _segment(query, key, value, decay, strength, state, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
     count = query.shape[0]
-    # Rows of zeros behind the last neither fade the state nor add to it.
+    # Rows of zeros after the last neither fade the state nor add to it.
     parts = (_in_chunks(part, chunk) for part in (query, key, value, decay[..., None], strength[..., None]))
     query, key, value, decay, strength = parts
     total = decay[..., 0].clamp(min=GONE).cumsum(-1)

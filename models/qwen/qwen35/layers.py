@@ -122,7 +122,7 @@ class CausalConvolution(StoredFloats):
         self.weight = torch.nn.Parameter(torch.empty(channels, size, device=device, dtype=dtype))
 
     def forward(self, rows: torch.Tensor, before: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """``rows`` [n, C] behind the ``size - 1`` rows ``before``, zeros by default, to float32 [n, C].
+        """``rows`` [n, C] after the ``size - 1`` rows ``before``, zeros by default, to float32 [n, C].
 
         Also returns the last ``size - 1`` rows, for the next call.
         """

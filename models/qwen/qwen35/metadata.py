@@ -29,7 +29,7 @@ class HybridConfig(TextConfig):
         key_heads, value_heads: of a delta net; value heads are whole groups of key heads.
         state_size: channels of each of these heads.
         kernel_size: rows that the convolution of a delta net spans.
-        grouped: value heads that share a key head lie side by side, as in the makers' files; else they are
+        grouped: value heads of one key head are side by side, as in the makers' files; else they are
             ``key_heads`` apart, as in GGUF files.
     """
 

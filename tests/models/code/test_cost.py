@@ -100,7 +100,7 @@ def test_vision_is_timed_by_the_batches_that_are_encoded(tiny_model, monkeypatch
     config = small(mode=mode, pair_thumbnails=pair)
     expected = np.sum([(1, n * p, n * p * p) for n, p in batches], axis=0)
     for term, number in enumerate(expected):
-        weights = tuple(float(place == term) for place in range(3))
+        weights = tuple(float(index == term) for index in range(3))
         found = predict(plan, config, tiny_model, replace(NOTHING, vision=weights))
         assert found.seconds["vision"] == found.total == number
 
@@ -115,7 +115,7 @@ def test_reading_and_writing_are_timed_by_chunks_and_pairs(tiny_model):
 
     assert seconds("prefill", 1, 0, 0) == math.ceil(prompt / 1024)
     assert seconds("prefill", 0, 1, 0) == prompt
-    # However a prompt is cut into chunks, each token looks at all before it.
+    # However a prompt is cut into chunks, each token attends to all before it.
     assert seconds("prefill", 0, 0, 1) == prompt**2 / 2
     assert seconds("decode", 1, 0) == 10
     assert seconds("decode", 0, 1) == sum(prompt + written for written in range(10))

@@ -53,8 +53,8 @@ def test_a_transparent_picture_stands_on_black(arguments, tmp_path, capsys):
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, change, words, capsys):
-    for place, value in change.items():
-        arguments[place] = value
+    for index, value in change.items():
+        arguments[index] = value
     assert main(["describe", *arguments]) == 2
     said = capsys.readouterr()
     assert said.out == "" and words in said.err and said.err.count("\n") == 1

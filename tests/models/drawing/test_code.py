@@ -29,7 +29,7 @@ def flat_frames(count: int, height: int = 256, width: int = 384):
 
 
 def code_of(plan, mode: str = "thumbnail", **options) -> VisualCode:
-    """A code of ``plan`` whose tokens are zeros: nobody reads it."""
+    """A code of ``plan`` whose tokens are zeros: they are never read."""
     segments = []
     for group in group_frames(plan, mode, **options):
         shown = list(dict.fromkeys(group.frames))

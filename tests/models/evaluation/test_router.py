@@ -59,7 +59,7 @@ def test_there_is_no_router_without_both_modes_or_with_few_clips():
 
 
 def test_a_clip_is_never_judged_by_a_rule_that_saw_it():
-    """Gains without reason: whoever learns from the clips themselves seems to gain, the router does not."""
+    """Gains without reason: a rule learned from the clips themselves seems to gain, the router does not."""
     draw = np.random.default_rng(3)
     clips = [(draw.uniform(1, 20), draw.random() < 0.5, draw.random() < 0.5) for _ in range(400)]
     outcomes, plans = outcomes_of(clips)

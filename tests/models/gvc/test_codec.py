@@ -1,4 +1,4 @@
-"""The codec on a flow whose denoiser is exact: what both sides share, what bytes buy, what goes wrong and is told."""
+"""The codec on a flow whose denoiser is exact: what both sides have in common, what bytes buy, what is refused."""
 
 import hashlib
 import os

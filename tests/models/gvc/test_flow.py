@@ -20,10 +20,10 @@ LEVELS = [level / SIGMA_ONE for level in shifted_sigmas(20, 500)]
 
 @settings(deadline=None, max_examples=100)
 @given(st.floats(0.01, 1), st.floats(0, 0.999), st.floats(0, 1))
-def test_exact_step_moves_the_interpolant_to_the_next_level(sigma, ratio, share):
+def test_exact_step_moves_the_interpolant_to_the_next_level(sigma, ratio, fraction):
     """With the true x0 for the estimate, x_t = (1-t) x0 + t eps becomes (1-n) x0 + noise of variance n^2."""
     following = sigma * ratio
-    step = exact_step(sigma, following, share * following)
+    step = exact_step(sigma, following, fraction * following)
     assert step.denoised + step.x * (1 - sigma) == pytest.approx(1 - following, abs=1e-12)
     assert (step.x * sigma) ** 2 + step.noise**2 == pytest.approx(following**2, abs=1e-12)
 
@@ -35,9 +35,9 @@ def test_unit_gaussian_data_keeps_its_variance_as_steps_get_small(steps):
     A first-order method: the deviation is inversely proportional to the number of steps.
     """
     variance, sigmas = 1.0, shifted_sigmas(steps, 500)
-    for level, below, share in zip(sigmas, [*sigmas[1:], 0], paper_refresh(sigmas), strict=True):
+    for level, below, fraction in zip(sigmas, [*sigmas[1:], 0], paper_refresh(sigmas), strict=True):
         sigma, following = level / SIGMA_ONE, below / SIGMA_ONE
-        step = exact_step(sigma, following, share / SIGMA_ONE * following)
+        step = exact_step(sigma, following, fraction / SIGMA_ONE * following)
         gain = step.denoised * (1 - sigma) / ((1 - sigma) ** 2 + sigma**2) + step.x
         variance = gain**2 * variance + step.noise**2
         assert variance == pytest.approx((1 - following) ** 2 + following**2, rel=6.5 / steps)

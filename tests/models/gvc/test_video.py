@@ -75,11 +75,11 @@ def test_flf2v_shares_its_boundary_images():
 def test_the_tail_residual_helps_the_chain():
     video = moving_square(33)
     errors = []
-    for share in (0.0, 0.5):
-        _, coded = encode(video, "I2V", tail_fraction=share, frame_bits=1685.0)
+    for fraction in (0.0, 0.5):
+        _, coded = encode(video, "I2V", tail_fraction=fraction, frame_bits=1685.0)
         shown = np.concatenate([gop.pictures for gop in coded])
         errors.append(np.square(shown[[8, 16, 24]].astype(float) - video[[8, 16, 24]]).mean())
-        assert all(bool(gop.gop.tail) == bool(share) for gop in coded)
+        assert all(bool(gop.gop.tail) == bool(fraction) for gop in coded)
     assert errors[1] < errors[0]
 
 
@@ -142,7 +142,7 @@ def test_a_stopped_encoding_goes_on_at_the_next_gop(tmp_path, variant):
     assert len(part.gops) == 2 and not part.whole
     left.write_bytes(left.read_bytes() + b"torn record")
 
-    estimates = int(variant == "T2V")  # one call to share bits among independent GOPs
+    estimates = int(variant == "T2V")  # one call to distribute bits among independent GOPs
     model, again, data = run(video)
     assert model.walked == 6 * (len(spans) - 2) + estimates and data == whole
     assert all(np.array_equal(one.pictures, two.pictures) for one, two in zip(again, coded, strict=True))

@@ -207,11 +207,11 @@ def reference_weights(logits, sampling):
     total = sum(probabilities[i] for i in order)
     kept, mass = [], 0.0
     for i in order:
-        share = probabilities[i] / total
-        if kept and (mass >= sampling.top_p or share < sampling.min_p * probabilities[order[0]] / total):
+        fraction = probabilities[i] / total
+        if kept and (mass >= sampling.top_p or fraction < sampling.min_p * probabilities[order[0]] / total):
             break
         kept.append(i)
-        mass += share
+        mass += fraction
     return {i: probabilities[i] for i in kept}
 
 

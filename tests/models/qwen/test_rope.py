@@ -27,7 +27,7 @@ def test_positions_equal_the_references(qwen3vl_fixtures, scenario):
 @settings(deadline=None, max_examples=100)
 @given(segments, st.integers(0, 1000))
 def test_positions_follow_the_rule_token_by_token(parts, start):
-    """Counted one token at a time, as the M-RoPE section of the Qwen2-VL paper tells it."""
+    """Counted one token at a time, as the M-RoPE section of the Qwen2-VL paper says."""
     expected, position = [], start
     for part in parts:
         if isinstance(part, int):

@@ -1,4 +1,4 @@
-"""Models from .safetensors files: equal to the GGUF pair of the same weights, whoever saved them."""
+"""Models from .safetensors files: equal to the GGUF pair of the same weights, whichever program saved them."""
 
 import json
 import struct

@@ -73,7 +73,7 @@ def test_quantised_weights_equal_dequantised_ones(models, references, quantised,
 
 
 def test_ids_alone_are_enough(models, references):
-    """Positions and the places of pictures follow from the ids."""
+    """Positions and the rows of pictures follow from the ids."""
     reference = references["mixed"]
     given_less = {name: reference[name] for name in reference if name not in ("position_ids", "mm_token_type_ids")}
     found = trace(models["F16"], given_less)
@@ -153,7 +153,7 @@ def test_half_precision_chunks_stay_close():
 
 
 def test_no_mask_is_built_in_prefill(small, monkeypatch):
-    """Neither for a whole prompt nor for a chunk behind a prefix."""
+    """Neither for a whole prompt nor for a chunk after a prefix."""
     attend = F.scaled_dot_product_attention
 
     def without_mask(query, key, value, attn_mask=None, **options):
@@ -169,7 +169,7 @@ def test_no_mask_is_built_in_prefill(small, monkeypatch):
 
 
 def test_memory_of_a_long_chunk_is_linear(small):
-    """8192 tokens behind 8192: a mask or score matrix would be 256 MB per head, the states are 8 MB."""
+    """8192 tokens after 8192: a mask or score matrix would be 256 MB per head, the states are 8 MB."""
     from torch.profiler import ProfilerActivity, profile
 
     query = torch.randn(1, 1, 8192, 16)

@@ -78,7 +78,7 @@ def test_specials_out_of_place_are_refused(tmp_path):
         read_tokenizer(read_gguf(path))
     tokens[2] = "t1t1"
     path = write_text(tmp_path / "model.gguf", TINY, metadata=changes)
-    with pytest.raises(InputError, match="special tokens right behind its 256"):
+    with pytest.raises(InputError, match="special tokens right after its 256"):
         read_tokenizer(read_gguf(path))
 
 

@@ -294,7 +294,7 @@ ALL, MOVING = set(SCENARIOS), {"video", "mixed"}
     ],
 )
 def test_what_reveals_a_wrong_tower(tower, references, mutate, revealed_by):
-    """A still cannot tell the two slices of the stem apart: only video does. Everything else shows in each scenario."""
+    """Only video distinguishes the two slices of the patch embedding. Everything else shows in each scenario."""
     wrong = copy.deepcopy(tower)
     mutate(wrong)
     assert all(outcome_error(tower, references[name]) < 1e-5 for name in SCENARIOS)

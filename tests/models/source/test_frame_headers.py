@@ -1,4 +1,4 @@
-"""The first bits of coded frames: framings that look alike, and what a decoder needs."""
+"""The first bits of coded frames: framings that resemble each other, and what a decoder needs."""
 
 import io
 
@@ -63,7 +63,7 @@ def headers(data: bytes) -> list:
 
 
 def kinds(data: bytes) -> str:
-    """I, P and B of all pictures in presentation order, as a full decode tells."""
+    """I, P and B of all pictures in presentation order, as a full decode gives."""
     with av.open(io.BytesIO(data)) as container:
         return "".join("?IPB"[frame.pict_type] for frame in container.decode(video=0))
 

@@ -230,9 +230,9 @@ def test_chunks_hold_what_reading_at_once_holds():
 
 def test_progress_is_told_of_every_frame_and_can_cancel():
     source = VideoSource.open(encode(numbered(30)))
-    told = []
-    source.read(FrameSampling.all(), progress=lambda done, total: told.append((done, total)))
-    assert len(told) > 30 and told[-1] == (30, 30)
+    calls = []
+    source.read(FrameSampling.all(), progress=lambda done, total: calls.append((done, total)))
+    assert len(calls) > 30 and calls[-1] == (30, 30)
 
     class Cancelled(Exception):
         pass

@@ -141,13 +141,13 @@ def test_a_figure_goes_where_the_scene_moves_it():
         figure = clip.shots[0].figures[0]
         if figure.motion in ("appears", "disappears"):
             continue
-        places = np.array([figure.position(frame / 4) for frame in range(clip.frames)])
+        centres = np.array([figure.position(frame / 4) for frame in range(clip.frames)])
         for frame, found in list(enumerate(histories(clip)))[1:]:
-            known, step, path = found[0], places[frame] - places[frame - 1], places[frame] - places[0]
+            known, step, path = found[0], centres[frame] - centres[frame - 1], centres[frame] - centres[0]
             assert not known["new"] and known["speed"] == pytest.approx(4 * np.hypot(*step))
             assert (known["step x"], known["step y"]) == pytest.approx(tuple(step))
             assert (known["path x"], known["path y"]) == pytest.approx(tuple(path))
-            steps = np.hypot(*np.diff(places[: frame + 1], axis=0).T)
+            steps = np.hypot(*np.diff(centres[: frame + 1], axis=0).T)
             assert known["rests"] == (steps[-1] < LEAST_STEP)
             assert known["has moved"] == (steps >= LEAST_STEP).any()
             seen += 1

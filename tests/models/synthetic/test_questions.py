@@ -28,7 +28,7 @@ FAULT_WORDS = {
 
 @pytest.fixture(scope="module")
 def asked():
-    """(clip, frames looked at, questions) of 160 clips seen at several rates."""
+    """(clip, sampled frames, questions) of 160 clips seen at several rates."""
     rows = []
     for seed in range(160):
         clip = sample_clip(seed)
@@ -174,7 +174,7 @@ def test_every_kind_is_asked_and_no_answer_is_the_only_one(asked):
 
 
 def test_nothing_is_asked_about_what_cannot_be_seen(asked):
-    """An object named in a question fills, at its best, most of its area in some frame that is looked at."""
+    """An object named in a question fills, at its best, most of its area in some sampled frame."""
     for clip, frames, questions in asked:
         visible = {figure.name: max(figure.visible) for figure in truth_of(clip, frames).figures}
         for question in questions:

@@ -275,7 +275,7 @@ def test_what_is_asked_for_is_checked():
         (dict(gamma=-1), "gamma is -1"),
         (dict(cap=-1), "cap is -1"),
         (dict(cap=2.5), "cap is 2.5"),
-        (dict(policy="streaming"), "looks at the whole clip"),
+        (dict(policy="streaming"), "needs the whole clip"),
         (dict(policy="budget"), "budget is None"),
         (dict(policy="budget", budget=255), "at least one picture of 256"),
         (dict(mode="fast"), "'fast' is unknown"),
