@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..qwen.cache import Cache
-from ..qwen.generate import REASONING, Context, Generation, SamplingParams, generate
+from ..qwen.families import FAMILIES
+from ..qwen.generate import Context, Generation, SamplingParams, generate
 from ..qwen.json_schema import JsonConstraint
 from ..qwen.prompt import NEXT_TURN, asking, opening, split_reasoning
 from ..qwen.tokenizer import Tokenizer, typed
@@ -29,9 +30,9 @@ def answer_tokens(tokenizer: Tokenizer, thinking: bool | None, usual: int = 512,
     return max(usual, REASONING_TOKENS) if will_reason(tokenizer, thinking, schema) else usual
 
 
-def default_sampling(reasons: bool) -> SamplingParams:
-    """What the makers publish for the kind of answer."""
-    return REASONING if reasons else SamplingParams()
+def default_sampling(model, reasons: bool) -> SamplingParams:
+    """What the makers of ``model`` publish for answers with or without reasoning."""
+    return FAMILIES[model.config.text.family].reasoning if reasons else SamplingParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class Conversation:
             context,
             tokenizer.decode,
             tokenizer.end_ids,
-            sampling or default_sampling(reasons),
+            sampling or default_sampling(self.model, reasons),
             max_tokens,
             on_text,
             constrain,

@@ -50,7 +50,7 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
         "--repetition-penalty", type=number(0, 100, above=True), help="above 1: repeat less (default 1)"
     )
     parser.add_argument(
-        "--presence-penalty", type=number(-100, 100), help="off tokens written (default 1.5, reasoning 0)"
+        "--presence-penalty", type=number(-100, 100), help="off tokens written (default 1.5, Qwen3-VL Thinking 0)"
     )
 
 
@@ -78,7 +78,8 @@ def add_thinking_option(parser: argparse.ArgumentParser) -> None:
 
 def sampling_of(arguments: argparse.Namespace, model: Qwen3VL) -> SamplingParams:
     """What the options of :func:`add_writing_options` ask for; where they are silent, what suits the model."""
-    base = GREEDY if arguments.model is None else default_sampling(will_reason(model.tokenizer, arguments.thinking))
+    reasons = will_reason(model.tokenizer, arguments.thinking)
+    base = GREEDY if arguments.model is None else default_sampling(model, reasons)
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "seed")
     given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
     if given.get("temperature") == 0:

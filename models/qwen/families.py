@@ -1,10 +1,11 @@
 """The families of language models that can be read, and what is different in each."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import InputError
 from .config import Metadata, TextConfig
+from .generate import REASONING, SamplingParams
 from .model_file import ModelFile
 from .qwen3vl import layers as qwen3vl_layers
 from .qwen3vl import metadata as qwen3vl
@@ -21,6 +22,7 @@ class Family:
         mixer: the class of the attention in a layer of a configuration, by the layer's index.
         read_config: the configuration from a file's metadata.
         tensor_names: the file's name of each module in a layer, where it is the family's own.
+        reasoning: how the makers advise to choose the tokens of an answer that begins with reasoning.
         fused_rows: the rows (start, stop) of each matrix, by the file's name, that a layer may store as one.
     """
 
@@ -29,6 +31,7 @@ class Family:
     read_config: Callable[[Metadata], TextConfig]
     tensor_names: dict[str, str]
     fused_rows: Callable[[TextConfig, int], dict[str, tuple[int, int]]]
+    reasoning: SamplingParams = REASONING
 
 
 FAMILIES = {
@@ -45,6 +48,7 @@ FAMILIES = {
         qwen35.read_config,
         qwen35.TENSOR_NAMES,
         qwen35.fused_rows,
+        replace(REASONING, presence_penalty=1.5),
     ),
 }
 """By the architecture that a file's metadata names."""

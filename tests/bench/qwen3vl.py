@@ -1,6 +1,7 @@
-"""Speed and memory of Qwen3-VL with random weights at a published shape, beside llama.cpp on the same two files.
+"""Speed and memory of a model with random weights at a published shape, beside llama.cpp on the same two files.
 
     python tests/bench/qwen3vl.py [--size 2B] [--quant Q4_K_M] [--threads 2] [--rounds 3] [--cache FOLDER]
+    python tests/bench/qwen3vl.py --family qwen35 --size 2B
     python tests/bench/qwen3vl.py --device cuda --size 8B
 
 Both engines run in turns within each round and the best of each is kept, so that a busy machine slows both alike. On a
@@ -46,7 +47,8 @@ SIDES = (512, 1024)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="2B", choices=SHAPES)
+    parser.add_argument("--family", default="qwen3vl", choices=("qwen3vl", "qwen35"))
+    parser.add_argument("--size", default="2B", help="2B, 4B, 8B, 32B; of Qwen3.5 0.8B, 2B, 4B, 9B, 27B")
     parser.add_argument("--quant", default="Q4_K_M", help="Q4_K_M or a ggml type: Q8_0, BF16 ...")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
@@ -61,8 +63,11 @@ def main() -> None:
         clock = time.process_time if arguments.busy else time.perf_counter
         print(json.dumps(measure(*arguments.measure, arguments.threads, arguments.device, clock)))
         return
+    size = arguments.size if arguments.family == "qwen3vl" else f"Qwen3.5-{arguments.size}"
+    if size not in SHAPES:
+        parser.error(f"--size is {arguments.size}; the published sizes are {', '.join(SHAPES)}")
     print(machine(arguments.threads), "(CPU seconds)" if arguments.busy else "")
-    model, mmproj = files(arguments.cache, arguments.size, arguments.quant)
+    model, mmproj = files(arguments.cache, size, arguments.quant)
     ours, theirs = [], []
     for number in range(arguments.rounds):
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
@@ -88,23 +93,24 @@ def files(folder: Path, size: str, quant: str) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     model, mmproj = folder / f"Random-{size}-{quant}.gguf", folder / f"mmproj-Random-{size}-F16.gguf"
     if not model.exists():
-        part = write_text(folder / "text.part", SHAPES[size], quant, metadata=qwen_sized_vocabulary())
+        vocabulary = qwen_sized_vocabulary(SHAPES[size].vocabulary)
+        part = write_text(folder / "text.part", SHAPES[size], quant, metadata=vocabulary)
         part.rename(model)
     if not mmproj.exists():
         write_mmproj(folder / "mmproj.part", SHAPES[size]).rename(mmproj)
     return model, mmproj
 
 
-def qwen_sized_vocabulary() -> dict:
-    """Metadata of a byte-level vocabulary of Qwen's size: 256 bytes, 151,387 merges, special tokens, padding."""
+def qwen_sized_vocabulary(size: int) -> dict:
+    """Metadata of a byte-level vocabulary of ``size`` tokens: 256 bytes, merges, special tokens, padding."""
     letters = sorted(ByteLevel.alphabet())
     pairs = [(first, second) for first in letters for second in letters]
-    merges = (pairs + [(a + b, c) for a, b in pairs for c in letters[33:35]])[:151_387]
+    merges = (pairs + [(a + b, c) for a, b in pairs for c in letters[33:36]])[: size - 549]
     tokens = letters + [first + second for first, second in merges]
     names = ["endoftext", "im_start", "im_end", "vision_start", "vision_end", "vision_pad", "image_pad", "video_pad"]
     tokens += [f"<|{name}|>" for name in names]
     types = [1] * (256 + len(merges)) + [3] * len(names)
-    unused = 151_936 - len(tokens)
+    unused = size - len(tokens)
     return {
         "tokenizer.ggml.tokens": tokens + [f"[PAD{index}]" for index in range(unused)],
         "tokenizer.ggml.token_type": types + [5] * unused,

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from codeclens.models.code.conversation import default_sampling
 from codeclens.models.commands.qwen import run_info
 from codeclens.models.errors import InputError
 from codeclens.models.qwen import load_qwen3vl, load_text
@@ -346,3 +347,13 @@ def test_info_says_what_the_files_are(qwen35_fixtures, capsys):
     ):  # fmt: skip
         assert line in said
     assert said.count("loads: yes") == 2
+
+
+def test_sampling_is_what_the_makers_publish(models):
+    model = models["F16"]
+    chosen = [default_sampling(model, reasons) for reasons in (False, True)]
+    assert [(c.temperature, c.top_p, c.top_k, c.presence_penalty) for c in chosen] == [
+        (0.7, 0.8, 20, 1.5), (1.0, 0.95, 20, 1.5),
+    ]  # fmt: skip
+    thinking = SimpleNamespace(config=SimpleNamespace(text=SimpleNamespace(family="qwen3vl")))
+    assert default_sampling(thinking, True).presence_penalty == 0
