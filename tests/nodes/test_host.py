@@ -42,10 +42,17 @@ def host(monkeypatch):
     """The pack's ``nodes.host``, imported among stubs of the host's modules."""
     stubs = {name: ModuleType(name) for name in (
         "comfy", "comfy.model_management", "comfy.utils", "folder_paths", "server", "comfy_api", "comfy_api.latest",
-        "codeclens.nodes",
+        "comfy_execution", "comfy_execution.graph", "codeclens.nodes",
     )}  # fmt: skip
-    stubs["comfy_api.latest"].InputImpl = SimpleNamespace(VideoFromComponents=VideoFromComponents)
-    stubs["comfy_api.latest"].Types = SimpleNamespace(VideoComponents=lambda *parts: SimpleNamespace(parts=parts))
+    stubs["comfy_api.latest"].InputImpl = SimpleNamespace(
+        VideoFromComponents=VideoFromComponents, VideoFromFile=FileVideo
+    )
+    stubs["comfy_api.latest"].Types = SimpleNamespace(
+        VideoComponents=lambda *parts: SimpleNamespace(parts=parts),
+        VideoContainer=SimpleNamespace(AUTO="auto"),
+        VideoCodec=SimpleNamespace(AUTO="auto", H264="h264"),
+    )
+    stubs["comfy_execution.graph"].ExecutionBlocker = None
     stubs["server"].PromptServer = SimpleNamespace(instance=None)
     stubs["codeclens.nodes"].__path__ = [f"{importlib.import_module('codeclens').__path__[0]}/nodes"]
     for name, module in stubs.items():
