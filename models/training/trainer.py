@@ -36,8 +36,8 @@ LOG = "log.jsonl"
 WHITENING_STEP = 1 << 20
 """The step, never reached, whose seeds the patch embedding starts from."""
 
-ROWS_A_BATCH = 8
-"""Rows that are read together; a step's rows are sorted by length first, so that little is padding."""
+ROWS_A_BATCH, PAIRS_A_BATCH = 8, 2 << 20
+"""Most rows that are read together, and most pairs of tokens in them, which decide the memory."""
 
 SAVE_EVERY = 300
 """Seconds between checkpoints."""
@@ -277,9 +277,19 @@ class StepBatches(torch.utils.data.Dataset):
 
 
 def batches_of(examples: list[Example], tokenizer) -> list[Batch]:
-    """Batches of at most ``ROWS_A_BATCH`` rows of similar length."""
-    ordered = sorted(examples, key=lambda example: (sum(part.tokens + 9 for part in example.parts), example.seed))
-    return [collate(ordered[start : start + ROWS_A_BATCH], tokenizer) for start in range(0, len(ordered), ROWS_A_BATCH)]
+    """Batches of rows of similar length, so that little is padding."""
+    batches: list[list[Example]] = []
+    for example in sorted(examples, key=lambda example: (_length(example), example.seed)):
+        rows = 1 + len(batches[-1]) if batches else 0
+        if not rows or rows > ROWS_A_BATCH or rows * _length(example) ** 2 > PAIRS_A_BATCH:
+            batches.append([])
+        batches[-1].append(example)
+    return [collate(batch, tokenizer) for batch in batches]
+
+
+def _length(example: Example) -> int:
+    """Tokens of an example's row, about: a stamp and two markers for each picture, 32 for each question."""
+    return sum(part.tokens + 9 for part in example.parts) + 32 * len(example.questions)
 
 
 def _log(path: Path, config: TrainingConfig, step: int, losses: dict[str, float], seconds: float) -> None:
