@@ -67,13 +67,34 @@ def watch(
     Raises:
         InputError: from reading, planning and encoding; or not even one GOP fits the context.
     """
+    return encode_planned(plan_source(source, config, progress), model, config, reserve=reserve, progress=progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A video that is read and planned and needs the model next: the plan, its frames, and the seconds 'plan' took."""
+
+    plan: GopPlan
+    frames: TimedFrames
+    seconds: float
+
+
+def plan_source(source: VideoSource, config: CodeConfig, progress: Progress = no_progress) -> Planned:
+    """The part of :func:`watch` that needs no model."""
     size = fit_size(source.info.width, source.info.height, config.area)
     frames = TimedFrames(SampledVideo(source, config.sampling, size), CHUNK, progress)
     began = time.perf_counter()
     decided = _plan(frames, config)
-    seconds = {"plan": time.perf_counter() - began - frames.seconds}
-    code = encode_plan(decided, model, config, frames=frames, reserve=reserve, progress=progress)
-    return replace(code, seconds={"read": frames.seconds, **seconds, **code.seconds})
+    return Planned(decided, frames, time.perf_counter() - began - frames.seconds)
+
+
+def encode_planned(
+    planned: Planned, model, config: CodeConfig, *, reserve: int = 1024, progress: Progress = no_progress
+) -> VisualCode:
+    """The part of :func:`watch` that needs the model."""
+    frames = planned.frames
+    code = encode_plan(planned.plan, model, config, frames=frames, reserve=reserve, progress=progress)
+    return replace(code, seconds={"read": frames.seconds, "plan": planned.seconds, **code.seconds})
 
 
 def encode_plan(

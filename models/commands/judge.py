@@ -5,19 +5,21 @@ from pathlib import Path
 
 from ..code.pipeline import CodeConfig, watch
 from ..code.visual_code import VisualCode
+from ..dataset.job import Summary
+from ..dataset.scoring import judge_work
 from ..errors import InputError
 from ..files import make_folder, write_text
 from ..judge.calibration import calibrate, calibration_file, read_calibration, read_labels, write_calibration
 from ..judge.comparison import compare
 from ..judge.judging import Judgement, judge_clip
-from ..judge.page import judge_csv, judge_page, judgement_view, thumbnail_jpeg, worst_frames
+from ..judge.page import judge_csv, judge_page, judgement_view, rows_csv, thumbnail_jpeg, worst_frames
 from ..judge.ranking import Ranking, knock_out, rank_by_pairs, rank_by_score
 from ..judge.rubric import Rubric, find_rubric, list_rubrics
 from ..judge.scoring import expand
 from ..progress import TerminalProgress
 from ..source.reading import VideoSource
-from ..weights import embedded_pair
-from .model import load_model
+from .folders import add_folder_options, dry_run, is_folder, items_of, run_folder
+from .model import load_model, model_name
 from .talk import add_code_options, config_of
 from .video import check_folders, save_picture, warn, write_json
 
@@ -29,7 +31,7 @@ def add_commands(commands) -> None:
     """Add the family's parsers to ``commands``."""
     rubrics = ", ".join(list_rubrics())
     judge = commands.add_parser("judge", help="score videos by a rubric, from the probabilities of the replies")
-    judge.add_argument("clips", nargs="*", metavar="CLIP")
+    judge.add_argument("clips", nargs="*", metavar="CLIP", help="video files, or one folder of clips")
     judge.add_argument("--rubric", default="checklist", metavar="R", help=f"{rubrics}; or a .json or .yaml file")
     judge.add_argument("--prompt", default="", help="what the clips were made from, for rubrics that ask about it")
     judge.add_argument("--moments", action="store_true", help="judge each group of pictures on its own, too")
@@ -42,6 +44,7 @@ def add_commands(commands) -> None:
     judge.add_argument("--html", metavar="F", help="write a page with a picture of each clip and all scores")
     judge.add_argument("--png", metavar="F", help="draw the scores; a folder where several clips are given")
     add_code_options(judge)
+    add_folder_options(judge)
     judge.set_defaults(run=run_judge)
 
     pair = commands.add_parser("compare", help="which of two videos is better, asked in both orders")
@@ -71,9 +74,16 @@ def run_judge(arguments: argparse.Namespace) -> int:
         return run_calibrate(arguments, rubric)
     if not arguments.clips:
         raise InputError("there is no clip to judge; give at least one")
+    if is_folder(arguments) and arguments.dry_run:
+        dry_run(items_of(arguments, images=False)[1])
+        return 0
     config, model = config_of(arguments), load_model(arguments)
     rubric = expand(model, rubric, arguments.prompt)
-    fits = read_calibration(_calibration_path(arguments.rubric), _model_name(arguments))
+    fits = read_calibration(_calibration_path(arguments.rubric), model_name(arguments))
+    if is_folder(arguments):
+        folder, items = items_of(arguments, images=False)
+        work = judge_work(model, model_name(arguments), config, rubric, fits, arguments.moments)
+        return finish_folder(arguments, *run_folder(arguments, folder, items, work))
     found: list[Judgement] = []
     pictures, failed = [], 0
     for clip in arguments.clips:
@@ -105,6 +115,20 @@ def run_judge(arguments: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
+def finish_folder(arguments: argparse.Namespace, summary: Summary, code: int) -> int:
+    """Write a folder's rows as JSON and CSV, the highest score first in words."""
+    rows = [row["result"] for row in summary.rows if row.get("result")]
+    if arguments.json:
+        shown = [{key: value for key, value in row.items() if key != "picture"} for row in rows]
+        write_json({"clips": shown}, arguments.json)
+    if arguments.csv:
+        write_text(arguments.csv, rows_csv(rows))
+    if arguments.json != "-":
+        for row in sorted(rows, key=lambda row: -row["score"]):
+            print(f"{row['score']:.3f}  {row['clip']}")
+    return code
+
+
 def _draw(one: Judgement, source: VideoSource, arguments) -> None:
     if not arguments.png:
         return
@@ -125,7 +149,7 @@ def run_calibrate(arguments: argparse.Namespace, rubric: Rubric) -> int:
         verdicts[clip] = judge_clip(source, model, config, rubric, progress=TerminalProgress(clip)).verdict
     fits = calibrate(rubric, verdicts, labels)
     path = _calibration_path(arguments.rubric)
-    write_calibration(path, _model_name(arguments), fits)
+    write_calibration(path, model_name(arguments), fits)
     for name, fit in fits.items():
         print(
             f"{name}: {fit.verdicts} verdicts, AUC {fit.auc:.3f}, calibration error {fit.error_before:.3f} -> "
@@ -138,10 +162,6 @@ def run_calibrate(arguments: argparse.Namespace, rubric: Rubric) -> int:
 def _calibration_path(rubric: str) -> Path:
     """Beside the user's rubric file; in the folder where the command runs for a rubric of the pack."""
     return calibration_file(Path(rubric)) if Path(rubric).is_file() else Path(f"{rubric}.calibration.json")
-
-
-def _model_name(arguments) -> str:
-    return Path(embedded_pair()[0] if arguments.model is None else arguments.model).name
 
 
 def run_compare(arguments: argparse.Namespace) -> int:

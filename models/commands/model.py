@@ -124,6 +124,11 @@ def files_of(arguments: argparse.Namespace) -> tuple[str | Path, str | Path]:
     return embedded_pair()
 
 
+def model_name(arguments: argparse.Namespace) -> str:
+    """The file name of the language model."""
+    return Path(embedded_pair()[0] if arguments.model is None else arguments.model).name
+
+
 def side_of(arguments: argparse.Namespace) -> int:
     """``--side``, or where it is not given what suits the model."""
     if arguments.side is not None:

@@ -9,16 +9,28 @@ from ..code.layout import question_tokens
 from ..code.modes import ENCODERS, STAMPS
 from ..code.pipeline import CodeConfig, watch
 from ..code.presets import Preset, list_presets, read_preset
+from ..dataset.captioning import Captioning, caption_work, text_sidecars
 from ..errors import InputError
 from ..progress import TerminalProgress
 from ..source.reading import VideoSource
 from ..video.planning import CAP
 from .arguments import number, whole
+from .folders import (
+    add_folder_options,
+    dry_run,
+    is_folder,
+    items_of,
+    run_folder,
+    warn_for_trainer,
+    wording_of,
+    write_captions,
+)
 from .model import (
     add_looking_options,
     add_model_options,
     add_writing_options,
     load_model,
+    model_name,
     print_answer,
     sampling_of,
     sampling_of_clips,
@@ -31,7 +43,7 @@ from .video import failed, going_on, number_or_word, warn, write_json
 def add_commands(commands) -> None:
     """Add the family's parsers to ``commands``."""
     caption = commands.add_parser("caption", help="describe videos with Qwen3-VL")
-    caption.add_argument("clips", nargs="+", metavar="CLIP", help="video files")
+    caption.add_argument("clips", nargs="+", metavar="CLIP", help="video files, or one folder of clips and images")
     caption.add_argument(
         "--preset",
         default="plain",
@@ -39,6 +51,7 @@ def add_commands(commands) -> None:
         help=f"what to write: {', '.join(list_presets())}; or a preset's .json file (default plain)",
     )
     add_code_options(caption)
+    add_folder_options(caption, captions=True)
     caption.set_defaults(run=run_caption)
     ask = commands.add_parser("ask", help="ask Qwen3-VL questions about a video, which is read once for all of them")
     ask.add_argument("clip", metavar="CLIP", help="a video file")
@@ -77,6 +90,8 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
 def run_caption(arguments: argparse.Namespace) -> int:
     """Caption each clip. Captions are printed as they come, so an error later on does not lose those before."""
     preset = _preset(arguments.preset)
+    if is_folder(arguments):
+        return caption_folder(arguments, preset)
     config, rows, sources = config_of(arguments), [], []
     for clip in arguments.clips:
         with going_on(clip, rows):
@@ -98,6 +113,29 @@ def run_caption(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json(rows[0] if len(rows) == 1 else {"clips": rows}, arguments.json)
     return failed(rows)
+
+
+def caption_folder(arguments: argparse.Namespace, preset: Preset) -> int:
+    """Caption every clip and image of a folder, resumably."""
+    folder, items = items_of(arguments, images=True)
+    if arguments.trainer:
+        warn_for_trainer(items, arguments.trainer)
+    if arguments.dry_run:
+        dry_run(items)
+        return 0
+    model = load_model(arguments)
+    captioning = Captioning(
+        config_of(arguments),
+        preset,
+        Writing(sampling_of(arguments), arguments.max_tokens, arguments.thinking),
+        wording_of(arguments, model.tokenizer),
+        arguments.captions,
+        model_name(arguments),
+    )
+    beside = text_sidecars(arguments.several) if arguments.format == "txt" else None
+    summary, code = run_folder(arguments, folder, items, caption_work(model, captioning, beside))
+    write_captions(arguments, folder, items, summary)
+    return code
 
 
 def run_ask(arguments: argparse.Namespace) -> int:

@@ -94,15 +94,19 @@ def _article(rank: int, judgement: Judgement, picture: bytes | None) -> str:
 
 def judge_csv(judgements: Sequence[Judgement]) -> str:
     """One line for each clip: score, pass fraction, and a column for each question of their rubrics."""
-    names = list(dict.fromkeys(score.question.name for one in judgements for score in one.verdict.scores))
+    return rows_csv([one.to_json() for one in judgements])
+
+
+def rows_csv(rows: Sequence[dict]) -> str:
+    """What :func:`judge_csv` gives, from the JSON of judgements."""
+    names = list(dict.fromkeys(question["name"] for row in rows for question in row["questions"]))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["clip", "rubric", "score", "pass_fraction", *names])
-    for one in judgements:
-        values = {score.question.name: f"{score.value:.6f}" for score in one.verdict.scores}
-        verdict = one.verdict
-        row = [one.name, verdict.rubric.name, f"{verdict.score:.6f}", f"{verdict.pass_fraction:.6f}"]
-        writer.writerow(row + [values.get(name, "") for name in names])
+    for row in rows:
+        values = {question["name"]: f"{question['score']:.6f}" for question in row["questions"]}
+        head = [row["clip"], row["rubric"], f"{row['score']:.6f}", f"{row['pass_fraction']:.6f}"]
+        writer.writerow(head + [values.get(name, "") for name in names])
     return text.getvalue()
 
 

@@ -153,13 +153,17 @@ def measurement_in_words(measurement: Measurement) -> str:
 
 def measurements_csv(measurements: Sequence[Measurement]) -> str:
     """One line for each clip, one column for each metric, the units in the header."""
+    return values_csv([(one.name, {name: number(value) for name, value in one.clip.items()}) for one in measurements])
+
+
+def values_csv(rows: Sequence[tuple[str, dict]]) -> str:
+    """What :func:`measurements_csv` gives, from names and values of clips; None is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["clip", "frames", "seconds", *(f"{metric.name} ({metric.unit})" for metric in METRICS)])
-    for one in measurements:
-        length = one.pts[-1] - one.pts[0]
-        values = [number(one.clip[metric.name]) for metric in METRICS]
-        writer.writerow([one.name, len(one.index), f"{length:.3f}", *("" if v is None else v for v in values)])
+    writer.writerow(["clip", *(f"{metric.name} ({metric.unit})" for metric in METRICS)])
+    for name, values in rows:
+        cells = [values.get(metric.name) for metric in METRICS]
+        writer.writerow([name, *("" if value is None else value for value in cells)])
     return text.getvalue()
 
 

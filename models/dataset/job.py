@@ -1,0 +1,151 @@
+"""A job over a folder: every clip once, resumable after any crash, the next clip prepared while the model works.
+
+What is written for a clip is announced in the journal before it is written and confirmed after: whenever the process
+dies, the next run knows which files are its own. An error of one clip is a row with its sentence; that clip is tried
+again the next time. Between two clips a cancelled job stops at once and leaves what it finished.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InputError
+from ..progress import Progress, no_progress
+from .items import Item
+from .journal import Journal, JournalError, content_hash, fingerprint
+from .sidecars import write_sidecar
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is done with each clip, in two steps, so that the first can run ahead.
+
+    Attributes:
+        kind: 'caption', 'judge' or 'measure'.
+        settings: everything that decides the result, as JSON values.
+        prepare: reads and plans a clip; called in a second thread, without the model.
+        finish: makes the result, a JSON object, of what was prepared.
+        sidecars: the files that a result becomes, path and text each; none for work that keeps its rows alone.
+    """
+
+    kind: str
+    settings: dict
+    prepare: Callable[[Item], object]
+    finish: Callable[[Item, object], dict]
+    sidecars: Callable[[Item, dict], list[tuple[Path, str]]] = lambda item, result: []
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run came to.
+
+    Attributes:
+        done, kept, failed: clips done now, done before with the same settings, and failed.
+        left_alone: files of somebody else's that were not touched.
+        errors: (clip, sentence).
+        rows: the row of every clip, in order; those that failed among them.
+    """
+
+    done: int = 0
+    kept: int = 0
+    failed: int = 0
+    left_alone: list[Path] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+    rows: list[dict] = field(default_factory=list)
+
+    def in_words(self) -> str:
+        parts = [f"{self.done} done", f"{self.kept} done before"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.left_alone:
+            parts.append(f"{len(self.left_alone)} files of others left alone")
+        return ", ".join(parts)
+
+
+def run(
+    items: Sequence[Item],
+    work: Work,
+    journal: Journal,
+    existing: str = "skip",
+    progress: Progress = no_progress,
+    on_row: Callable[[Item, dict], None] = lambda item, row: None,
+) -> Summary:
+    """Do ``work`` for every item that was not done with the same settings.
+
+    Args:
+        existing: what happens to files that somebody else wrote (:func:`.sidecars.write_sidecar`).
+        progress: called with clips done and clips in all.
+        on_row: called with each clip's row when it is finished, kept or failed.
+
+    Raises:
+        InputError: the journal cannot be written, or nothing can be written beside the clips (a full disk, say).
+    """
+    settings, summary, claimed = fingerprint(work.settings | {"kind": work.kind}), Summary(), {}
+    for number, (item, content, prepared) in enumerate(_ahead(items, work, journal, settings)):
+        progress(number, len(items))
+        try:
+            row = _one(item, content, prepared, work, settings, journal, existing, claimed, summary)
+        except JournalError:
+            raise
+        except InputError as error:
+            row = {"name": item.name, "hash": content or "", "settings": settings, "error": str(error)}
+            journal.append(row)
+            summary.failed += 1
+            summary.errors.append((item.name, str(error)))
+        summary.rows.append(row)
+        on_row(item, row)
+    progress(len(items), len(items))
+    return summary
+
+
+def _one(item, content, prepared: Future, work: Work, settings, journal: Journal, existing, claimed, summary) -> dict:
+    began = time.perf_counter()
+    ready = prepared.result()
+    known = journal.done(content, settings, item.name)
+    result = known["result"] if known else journal.result(content, settings)
+    fresh = result is None
+    if fresh:
+        result = work.finish(item, ready)
+    files = work.sidecars(item, result)
+    for path, _ in files:
+        if claimed.setdefault(path, item.name) != item.name:
+            raise InputError(f"{path.name} is the file of {claimed[path]} as well; rename {item.name}")
+    left = [path for path, text in files if not write_sidecar(path, text, journal, existing)]
+    summary.left_alone += left
+    if known and not fresh:
+        summary.kept += 1
+        return known
+    row = {"name": item.name, "hash": content, "settings": settings, "kind": work.kind, "result": result}
+    journal.append(row | {"seconds": round(time.perf_counter() - began, 3)})
+    summary.done += 1
+    return row
+
+
+def _ahead(items: Sequence[Item], work: Work, journal: Journal, settings: str) -> Iterator[tuple[Item, str, Future]]:
+    """Each item with its content hash and what was prepared for it, one item ahead of whoever asks."""
+
+    def prepare(item: Item):
+        content = content_hash(item.path)
+        if journal.result(content, settings) is not None:
+            return content, None
+        return content, work.prepare(item)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(prepare, item) for item in items[:1]]
+        try:
+            for number, item in enumerate(items):
+                future = waiting.pop()
+                if number + 1 < len(items):
+                    waiting.append(pool.submit(prepare, items[number + 1]))
+                content, ready = "", Future()
+                try:
+                    content, found = future.result()
+                    ready.set_result(found)
+                except InputError as error:
+                    ready.set_exception(error)
+                yield item, content, ready
+        finally:
+            for future in waiting:
+                future.cancel()

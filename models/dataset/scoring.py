@@ -1,0 +1,45 @@
+"""Judging and measuring as work for a folder job; results are rows of the journal, with a picture for the page."""
+
+import base64
+
+from ..code.pipeline import CodeConfig, encode_planned, plan_source
+from ..errors import InputError
+from ..judge.judging import judge_code, rubric_reserve
+from ..judge.page import thumbnail_jpeg, worst_frames
+from ..judge.rubric import Rubric
+from ..source.reading import FrameSampling, VideoSource
+from ..video.measurement import measure
+from .captioning import jsonable
+from .items import Item
+from .job import Work
+
+
+def judge_work(model, name: str, config: CodeConfig, rubric: Rubric, fits=None, with_moments: bool = False) -> Work:
+    """The work of judging clips by a rubric, its prompt filled in; ``name`` is what the model is called."""
+    settings = {"model": name, "config": jsonable(config), "rubric": rubric.to_json(), "fits": jsonable(fits or {})}
+
+    def finish(item: Item, planned) -> dict:
+        code = encode_planned(planned, model, config, reserve=rubric_reserve(model.tokenizer, rubric))
+        found = judge_code(code, model, rubric, fits=fits, with_moments=with_moments)
+        frame = worst_frames(found, code.plan.video.source, 1)[0]
+        return found.to_json() | {"clip": item.name, "picture": base64.b64encode(thumbnail_jpeg(frame)).decode("ascii")}
+
+    return Work("judge", settings | {"moments": with_moments}, lambda item: plan_source(clip_of(item), config), finish)
+
+
+def measure_work(sampling: FrameSampling | None = None) -> Work:
+    """The work of measuring clips; a row keeps the values of the clip, not of every frame."""
+    sampling = sampling or FrameSampling.all()
+
+    def finish(item: Item, source: VideoSource) -> dict:
+        found = measure(source, sampling).to_json()
+        return {"clip": item.name} | {key: found[key] for key in ("values", "worst", "drift_curve", "warnings")}
+
+    return Work("measure", {"sampling": jsonable(sampling)}, clip_of, finish)
+
+
+def clip_of(item: Item) -> VideoSource:
+    """The source of a clip. Raises InputError for an image, which has no motion to look at."""
+    if item.kind == "image":
+        raise InputError(f"{item.name} is an image; a video is needed")
+    return VideoSource.open(item.path)
