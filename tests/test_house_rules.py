@@ -18,7 +18,8 @@ LAYERS = (
     {"qwen", "video", "gvc", "synthetic", "weights"},
     {"code"},
     {"drawing"},
-    {"judge", "dataset", "evaluation", "training"},
+    {"judge", "evaluation", "training"},
+    {"dataset"},
     {"commands"},
 )
 """What is in models/, from the bottom up: a layer imports only what is below it."""
