@@ -127,7 +127,7 @@ def caption_folder(arguments: argparse.Namespace, preset: Preset) -> int:
     captioning = Captioning(
         config_of(arguments),
         preset,
-        Writing(sampling_of(arguments), arguments.max_tokens, arguments.thinking),
+        Writing(sampling_of(arguments, model), arguments.max_tokens, arguments.thinking),
         wording_of(arguments, model.tokenizer),
         arguments.captions,
         model_name(arguments),
