@@ -118,10 +118,16 @@ def server(tmp_path_factory):
 
 
 def write_video(path: Path, frames: np.ndarray) -> None:
-    """Lossless FFV1 at 24000/1001 frames per second."""
+    """Lossless FFV1 at 24000/1001 frames per second, and a tone."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=Fraction(24000, 1001))
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "bgr0"
+        track = container.add_stream("pcm_s16le", rate=48000, layout="mono")
+        tone = (20000 * np.sin(np.arange(48000 * len(frames) // 24) / 20)).astype(np.int16)[None]
+        sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+        sound.sample_rate = 48000
+        for packet in [*track.encode(sound), *track.encode()]:
+            container.mux(packet)
         for picture in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")))
         container.mux(stream.encode())
@@ -178,7 +184,11 @@ def test_the_shipped_workflows_encode_and_decode(server, name):
     assert result.progress[encode][-1] == (6, 6)
     assert any(text.startswith(f"about {report['bytes_expected'] / 1000:.1f} kB") for text in result.texts[encode])
     assert report["bytes"] == pytest.approx(report["bytes_expected"], rel=0.15)
-    assert not report["variable_rate"] and not report["sound"]
+    assert not report["variable_rate"] and report["sound"] and report["bytes_sound"] > 500
+    saved = max((server.output / "gvc").glob("decoded*"), key=lambda path: path.stat().st_mtime)
+    with av.open(str(saved)) as container:
+        assert container.streams.video[0].codec.name == "h264" and container.streams.audio
+        assert sum(1 for _ in container.decode(video=0)) == 9
     assert not list((server.output / "gvc_unfinished").iterdir())
 
 

@@ -1,8 +1,8 @@
-"""Streams of version 1 that were written before version 2, and what they decode to: the format's meaning is pinned.
+"""Streams of both versions and what they decode to: the format's meaning is pinned.
 
-Each golden/v1_*.gvcb is 17 frames of support/pixel_flow.py's moving square, 6 steps, GOPs of 9; beside it lie the
-pictures that its encoder's decoder showed. A constant of the codebook, the noise, the step, the tail's coder or the
-sketch that changes makes other pictures of them.
+golden/v1_*.gvcb were written before there was a version 2. Each file is 17 frames (26 in version 2) of
+support/pixel_flow.py's moving square, 6 steps, GOPs of 9; beside it lie the pictures that its writer's decoder showed.
+A constant of the codebook, the noise, the step, the tail's coder or the sketch that changes makes other pictures.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from codeclens.models.gvc.residual import decode_residual, forward_transform, step_size
+from codeclens.models.gvc.sound import decode_sound
 from codeclens.models.gvc.stream import read_stream
 from codeclens.models.gvc.video import decode_video
 from support.pixel_flow import PixelFlow
@@ -20,16 +21,24 @@ GOLDEN_LEVELS = "68d5216a458a3919"
 FOLDER = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("name", ["v1_t2v", "v1_i2v", "v1_flf2v"])
-def test_old_streams_decode_unchanged(name):
-    stream = read_stream((FOLDER / f"{name}.gvcb").read_bytes())
-    expected = np.load(FOLDER / f"{name}.npz")["pictures"]
-    assert stream.header.version == 1 and stream.header.texts["prompt"] == "a square"
-    decoded = list(decode_video(PixelFlow(guides=name == "v1_flf2v"), stream))
+@pytest.mark.parametrize("variant", ["t2v", "i2v", "flf2v"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_old_streams_decode_unchanged(version, variant):
+    stream = read_stream((FOLDER / f"v{version}_{variant}.gvcb").read_bytes())
+    expected = np.load(FOLDER / f"v{version}_{variant}.npz")["pictures"]
+    assert stream.header.version == version and stream.header.texts["prompt"] == "a square"
+    decoded = list(decode_video(PixelFlow(guides=variant == "flf2v"), stream))
     shown = np.concatenate([pictures for pictures, _, _ in decoded]).astype(int)
-    assert shown.shape == expected.shape == (17, 36, 52, 3)
+    assert shown.shape == expected.shape == (17 if version == 1 else 26, 36, 52, 3)
     assert np.abs(shown - expected).max() <= 1 and (shown != expected).mean() < 0.01
     assert all(drift < 0.2 for _, _, drift in decoded)
+
+
+def test_a_stream_of_version_2_holds_times_sound_and_rotation():
+    stream = read_stream((FOLDER / "v2_i2v.gvcb").read_bytes())
+    assert [gop.continues for gop in stream.gops] == [False, True, False]
+    assert np.allclose(np.diff(stream.pts), [1001 / 24000] * 24 + [1 / 9], atol=1e-9)
+    assert stream.header.rotation == 90 and decode_sound(stream.sound, 10).shape == (24000, 1)
 
 
 def test_a_golden_tail_has_the_levels_that_it_was_coded_from():
