@@ -264,8 +264,9 @@ class PlanGOP(io.ComfyNode):
                                     default=2048,
                                     min=1,
                                     max=10000000,
-                                    tooltip="Never spend more visual tokens than this. First gamma rises (at most twice"
-                                    " as high), then whole groups are dropped evenly over time.",
+                                    tooltip="Never spend more prompt tokens than this: visual, times, markers. First"
+                                    " gamma rises (at most twice as high), then whole groups are dropped evenly over"
+                                    " time.",
                                 ),
                                 *gamma_inputs(),
                                 cap_input(),
@@ -307,6 +308,7 @@ class PlanGOP(io.ComfyNode):
             outputs=[
                 PlanSocket.Output("plan", tooltip="The decisions, for Draw Plan, Plan Info and Select Frames."),
                 io.Int.Output("tokens", tooltip="Visual tokens that the plan costs in this mode."),
+                io.Int.Output("prompt_tokens", tooltip="The same with time stamps and markers: what a budget limits."),
             ],
             has_intermediate_output=True,
         )
@@ -321,7 +323,8 @@ class PlanGOP(io.ComfyNode):
             rule["frames"] = whole_numbers(policy["frames"])
         cuts = cuts_of(found.video.source, host.node_progress()).cuts if start_at_cuts else ()
         decided = planning.plan(found, policy["policy"], cuts=cuts, mode=mode, **rule)
-        return io.NodeOutput(decided, int(decided.tokens.sum()), ui={"codeclens_plan": [timeline_data(decided)]})
+        shown = {"codeclens_plan": [timeline_data(decided)]}
+        return io.NodeOutput(decided, int(decided.tokens.sum()), decided.prompt_tokens, ui=shown)
 
 
 def whole_numbers(words: str) -> list[int]:
@@ -342,6 +345,7 @@ def timeline_data(plan: GopPlan) -> dict:
         "pcost": [None if np.isnan(cost) else round(cost) for cost in plan.pcost.tolist()],
         "gamma": None if np.isnan(plan.gamma) else round(plan.gamma),
         "tokens": int(plan.tokens.sum()),
+        "prompt_tokens": plan.prompt_tokens,
         "rgb_per_frame": plan.totals["rgb_per_frame"],
         "rgb_paired": plan.totals["rgb_paired"],
         "warnings": list(plan.warnings),

@@ -123,6 +123,7 @@ class EncodeVideo(io.ComfyNode):
                     "code", tooltip="For Caption Video, Ask Video, Frames from Answer and Draw Code."
                 ),
                 io.Int.Output("tokens", tooltip="Visual tokens of the code."),
+                io.Int.Output("prompt_tokens", tooltip="The same with time stamps and markers."),
             ],
         )
 
@@ -134,7 +135,7 @@ class EncodeVideo(io.ComfyNode):
         ready = model.for_looking(most_patches(plan))
         code = encode_plan(plan, ready, config, reserve=reserve, progress=host.node_progress())
         tensors = tuple(tensor for segment in code for tensor in (segment.embeds, segment.deepstack))
-        return io.NodeOutput(EncodedVideo(code, tensors), code.token_count)
+        return io.NodeOutput(EncodedVideo(code, tensors), code.token_count, code.prompt_tokens)
 
 
 class CaptionVideo(io.ComfyNode):

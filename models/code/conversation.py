@@ -75,6 +75,7 @@ class Answer:
             "frames": code.report(),
             "mode": code.mode,
             "tokens": code.plan.totals,
+            "video_prompt_tokens": code.prompt_tokens,
             "visual_tokens": code.token_count,
             "prompt_tokens": self.prompt_tokens,
             "seconds": {stage: round(spent, 4) for stage, spent in (code.seconds | self.seconds).items()},

@@ -14,6 +14,7 @@ from ..source.reading import Frames
 from ..source.sampling import CELL
 from ..video.gop import GopPlan
 from ..video.primitives import Primitives
+from .layout import shown_tokens
 from .modes import CodeOptions, encoder_of
 from .modes.pictures import BATCH_PATCHES, Encoded, encode_pictures
 from .visual_code import Segment, VisualCode, grid_positions
@@ -52,7 +53,17 @@ def encode_video(
         batch_patches=batch_patches, progress=progress,
     )  # fmt: skip
     seconds = {"vision": encoded.seconds}
-    return VisualCode(tuple(encoded.segments), mode, name, fingerprint, plan, seconds, plan.warnings, encoded.memory)
+    return VisualCode(
+        tuple(encoded.segments),
+        mode,
+        name,
+        fingerprint,
+        plan,
+        seconds,
+        plan.warnings,
+        words_of(encoded.segments, model),
+        encoded.memory,
+    )
 
 
 def extend_code(
@@ -92,7 +103,8 @@ def extend_code(
     digest = hashlib.blake2b((code.fingerprint + fingerprint).encode(), digest_size=16).hexdigest()
     seconds = code.seconds | {"vision": code.seconds.get("vision", 0) + tail.seconds}
     segments = (*code.segments, *tail.segments)
-    return VisualCode(segments, code.mode, code.name, digest, plan, seconds, plan.warnings, tail.memory)
+    words = words_of(segments, model)
+    return VisualCode(segments, code.mode, code.name, digest, plan, seconds, plan.warnings, words, tail.memory)
 
 
 def _encode(frames, plan: GopPlan, model, mode: str, options: CodeOptions, **arguments) -> tuple[Encoded, str]:
@@ -130,7 +142,12 @@ def slice_code(code: VisualCode, start: float, stop: float, picture: Callable[[i
         anchor = replace(still(index, pts, plan.size, embeds[0], deepstack[:, 0]), index=inside[0].index)
         inside[0] = replace(anchor, kind="I" if len(anchor.index) == 1 else "pair", pts=inside[0].pts)
     digest = hashlib.blake2b(f"{code.fingerprint} {start} {stop}".encode(), digest_size=16).hexdigest()
-    return VisualCode(tuple(inside), code.mode, code.name, digest, plan, {}, code.warnings)
+    return VisualCode(tuple(inside), code.mode, code.name, digest, plan, {}, code.warnings, words_of(inside, model))
+
+
+def words_of(segments: Sequence[Segment], model) -> int:
+    """Tokens of the time stamps and markers of ``segments``."""
+    return shown_tokens(segments, model.tokenizer) - sum(map(len, segments))
 
 
 def encode_images(pictures: Sequence[np.ndarray], model, progress: Progress = no_progress) -> list[Segment]:

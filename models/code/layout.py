@@ -10,10 +10,8 @@ from ..progress import Progress
 from ..qwen.generate import Context
 from ..qwen.prompt import Picture, Prompt, asking, lay_out, opening, timestamp
 from ..qwen.tokenizer import Tokenizer
+from ..video.tokens import MARKERS
 from .visual_code import Segment
-
-MARKERS = 2
-"""Tokens around the visual tokens of a segment: vision start and vision end."""
 
 
 class Shown(Protocol):

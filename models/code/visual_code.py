@@ -78,6 +78,7 @@ class VisualCode:
         plan: the plan it was made from.
         seconds: what making it took, by stage ('read', 'plan', 'vision').
         warnings: sentences the user should read.
+        words: tokens of the segments' time stamps and markers, in the vocabulary of the model it was made for.
         memory: what the mode has to know to continue the code (:func:`.encoding.extend_code`).
     """
 
@@ -88,6 +89,7 @@ class VisualCode:
     plan: GopPlan
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    words: int = 0
     memory: object = None
 
     def __post_init__(self):
@@ -104,6 +106,11 @@ class VisualCode:
     def token_count(self) -> int:
         """Visual tokens, without time stamps and vision markers."""
         return sum(len(segment) for segment in self.segments)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Visual tokens, time stamps and markers; not the chat's own words, nor a question."""
+        return self.token_count + self.words
 
     @property
     def starts(self) -> np.ndarray:

@@ -71,7 +71,7 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
         "--budget",
         type=whole(1),
         metavar="TOKENS",
-        help="stay within this many tokens: visual ones, for cells all of the video's",
+        help="stay within so many prompt tokens",
     )
     parser.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
     parser.add_argument("--cap", type=whole(0), default=CAP, help=f"most P frames in a row (default {CAP})")

@@ -41,7 +41,7 @@ def add_commands(commands) -> None:
     plan.add_argument("--costs", metavar="FILE.json", help="plan from a JSON list of prediction costs, not from a clip")
     add_reading_options(plan)
     plan.add_argument("--policy", choices=POLICIES, help="adaptive by default; budget where --budget is given")
-    plan.add_argument("--budget", type=whole(1), metavar="TOKENS", help="stay within this many visual tokens")
+    plan.add_argument("--budget", type=whole(1), metavar="TOKENS", help="stay within so many prompt tokens")
     plan.add_argument(
         "--gamma", default="auto", help="cost above which a frame is I: a number, auto (default) or scaled"
     )
@@ -306,16 +306,15 @@ def plan_in_words(name: str, plan: GopPlan, source: VideoSource | None) -> str:
         frames = "I" + "P" * (stop - start - 1) if plan.keep[start] else f"(dropped, {stop - start} frames)"
         time = clock_text(float(plan.pts[start]), 0.01)
         lines.append(f"  {time:>9}  frame {plan.index[start]:<7} {why:<14} {frames}")
-    totals = plan.totals
+    totals, visual = plan.prompt_totals, plan.totals
     every, pairs = totals["rgb_per_frame"], totals["rgb_paired"]
-    lines += ["", f"  {'visual tokens':<22}{'':>10}   of every frame   of native pairs"]
+    lines += ["", f"  {'tokens':<20}{'visual':>10}{'prompt':>10}   of every frame   of native pairs"]
     names = {"rgb_per_frame": "every frame whole", "rgb_paired": "native frame pairs"}
     for mode, tokens in totals.items():
         mark = " <" if mode == plan.mode else ""
         label = names.get(mode, mode)
-        lines.append(
-            f"  {label:<22}{grouped(tokens):>10} {100 * tokens / every:>14.1f} % {100 * tokens / pairs:>14.1f} %{mark}"
-        )
+        spent = f"{grouped(visual[mode]):>10}{grouped(tokens):>10}"
+        lines.append(f"  {label:<20}{spent} {100 * tokens / every:>14.1f} % {100 * tokens / pairs:>14.1f} %{mark}")
     return "\n".join(lines)
 
 

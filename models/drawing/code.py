@@ -213,7 +213,8 @@ def draw_heading(canvas: Canvas, code: VisualCode) -> None:
         f"{100 * spent / pairs:.0f} % of {grouped(pairs)} (native frame pairs)"
     )
     right = canvas.width - MARGIN
-    canvas.text(right, 22, f"{grouped(spent)} visual tokens", 26, anchor="ra")
+    headline = f"{grouped(spent)} visual tokens, {grouped(code.prompt_tokens)} in the prompt"
+    canvas.text(right, 22, headline, 26, anchor="ra")
     canvas.text(right, 58, caption, 14, MUTED, anchor="ra")
     room = right - MARGIN - text_width(caption, 14) - 30
     kinds = [segment.kind for segment in code]

@@ -121,9 +121,10 @@ def draw_heading(canvas: Canvas, plan: GopPlan, title: str) -> None:
         f"{100 * spent / every:.0f} % of {grouped(every)} (every frame whole), "
         f"{100 * spent / pairs:.0f} % of {grouped(pairs)} (native frame pairs)"
     )
-    canvas.text(canvas.width - RIGHT, 22, f"{grouped(spent)} visual tokens", 26, anchor="ra")
+    headline = f"{grouped(spent)} visual tokens, {grouped(plan.prompt_tokens)} in the prompt"
+    canvas.text(canvas.width - RIGHT, 22, headline, 26, anchor="ra")
     canvas.text(canvas.width - RIGHT, 58, caption, 14, MUTED, anchor="ra")
-    room = canvas.width - RIGHT - LEFT - text_width(caption, 14) - 30
+    room = canvas.width - RIGHT - LEFT - max(text_width(caption, 14), text_width(headline, 26)) - 30
     whole = int(np.sum((plan.kind == I) & plan.keep))
     kept = int(np.sum(plan.keep))
     facts = f"{len(plan.kind)} frames sampled: {whole} I + {kept - whole} P"

@@ -216,7 +216,7 @@ def _outcomes(asked: list[Task], model, mode: str, code: VisualCode, plan: GopPl
     reading.fork().ask(asked[0].question, sampling=GREEDY, max_tokens=1, thinking=False)
     seconds = sum(code.seconds.values()) + time.perf_counter() - began
     whole_at = tuple(round(float(time), 2) for time in plan.pts[plan.i_frames])
-    prompt = shown_tokens(code, model.tokenizer)
+    prompt = code.prompt_tokens
     outcomes = []
     for task in asked:
         chosen, margin = _answer(reading, task)

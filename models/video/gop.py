@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import InputError
 from ..source.sampled import SampledVideo
 from .primitives import Primitives
-from .tokens import MODES, frame_tokens, token_totals
+from .tokens import MODES, frame_tokens, prompt_words, token_totals
 
 P, I = 0, 1  # noqa: E741 - the field's names
 
@@ -74,6 +74,16 @@ class GopPlan:
         """Tokens of the clip in every mode and both baselines (``tokens.token_totals``)."""
         return token_totals(self.kind, self.keep, self.size)
 
+    @property
+    def prompt_totals(self) -> dict[str, int]:
+        """The same with time stamps and markers (``tokens.prompt_words``)."""
+        return token_totals(self.kind, self.keep, self.size, self.pts)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the plan in its mode, with time stamps and markers."""
+        return int(self.tokens.sum() + prompt_words(self.tokens, self.pts, MODES[self.mode].stamps).sum())
+
     def in_mode(self, mode: str) -> "GopPlan":
         """The same decisions with ``tokens`` counted in another mode."""
         return replace(self, mode=mode, tokens=frame_tokens(mode, self.kind, self.keep, self.size))
@@ -123,6 +133,7 @@ class GopPlan:
             "size": list(self.size),
             "source": self.source,
             "tokens": self.totals,
+            "prompt_tokens": self.prompt_totals,
             "tokens_per_frame": self.tokens.tolist(),
             "warnings": list(self.warnings),
         }
@@ -131,7 +142,7 @@ class GopPlan:
     def from_json(data) -> "GopPlan":
         """Read what ``to_json`` wrote: a dict, or JSON text. Raises InputError for anything else.
 
-        ``i_frames``, ``tokens`` and ``tokens_per_frame`` follow from the rest, so they are not read.
+        ``i_frames`` and all counts of tokens follow from the rest, so they are not read.
         """
         if isinstance(data, (str, bytes)):
             try:

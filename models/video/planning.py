@@ -7,6 +7,7 @@ It is AdaCodec's (arXiv 2606.02569, section 3.1): frame 0 is I; a frame whose pr
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ..errors import InputError
 from ..source.sampled import SampledVideo
 from .gop import POLICIES, GopPlan, checked_costs, checked_gamma
 from .primitives import Primitives
-from .tokens import frame_tokens, image_tokens
+from .tokens import MODES, frame_tokens, prompt_words
 
 CAP = 16
 """Most P frames in a GOP (AdaCodec, section 4.3)."""
@@ -152,15 +153,15 @@ def plan_from_costs(
             'streaming': the same decisions without lookahead, so gamma must be a number or 'scaled'.
             'fixed': every ``cap`` + 1 frames.
             'frames': exactly ``frames`` (and frame 0); no cap.
-            'budget': adaptive; when that costs more than ``budget`` tokens in ``mode``, the smallest higher gamma that
-            fits, at most twice the first; when that is not enough, whole GOPs are dropped evenly over the clip; when
-            not even one fits, ``cap`` shrinks first. Each step is named in ``warnings``.
+            'budget': adaptive; when that costs more than ``budget`` prompt tokens in ``mode``, the smallest higher
+            gamma that fits, at most twice the first; when that is not enough, whole GOPs are dropped evenly over the
+            clip; when not even one fits, ``cap`` shrinks first. Each step is named in ``warnings``.
         index: int64 [T] frame numbers in the source; default 0, 1, 2...
         pts: float64 [T] seconds; default two frames a second.
         size: (H, W) in pixels, multiples of 32.
         gamma: a number, 'auto' (``auto_gamma`` over this clip) or 'scaled' (``scaled_gamma``).
         cap: most P frames in a GOP.
-        budget: visual tokens, for the policy 'budget'.
+        budget: prompt tokens (``tokens.prompt_words`` included), for the policy 'budget'.
         frames: positions among the T samples, for the policy 'frames'.
         cuts: source frame numbers that start a new shot; the first sample at or after each becomes I.
         mode: whose tokens to count (``tokens.MODES``).
@@ -190,7 +191,8 @@ def plan_from_costs(
         raise InputError(f"policy {policy!r} is unknown; choose one of {', '.join(POLICIES)}")
     keep = np.ones(count, bool)
     if policy == "budget":
-        gamma, why, keep, warnings = _meet_budget(budget, pcost, gamma, cap, opening, why, mode, size)
+        spent = partial(_prompt_tokens, mode, size, pts)
+        gamma, why, keep, warnings = _meet_budget(budget, pcost, gamma, cap, opening, why, spent)
     kind = _kind_of(why)
     tokens = frame_tokens(mode, kind, keep, size)
     return GopPlan(
@@ -231,27 +233,33 @@ def _first_samples(index: np.ndarray, cuts: Iterable[int]) -> set[int]:
     return set(positions[positions < len(index)].tolist())
 
 
-def _meet_budget(budget, pcost, gamma, cap, cuts, why, mode, size):
-    """(gamma, why, keep, warnings) of the best plan with at most ``budget`` tokens."""
-    if not isinstance(budget, (int, np.integer)) or isinstance(budget, bool) or budget < image_tokens(size):
-        raise InputError(
-            f"budget is {budget!r} tokens; it must hold at least one picture of {image_tokens(size)} tokens"
-        )
+def _meet_budget(budget, pcost, gamma, cap, cuts, why, spent):
+    """(gamma, why, keep, warnings) of the best plan within ``budget`` tokens, which ``spent(why, keep)`` counts."""
     keep = np.ones(len(pcost), bool)
-    if _tokens_of(why, keep, mode, size) <= budget:
+    # The last frame alone: later times have longer stamps.
+    least = spent(["first"] * len(pcost), np.arange(len(pcost)) == len(pcost) - 1)
+    if not isinstance(budget, (int, np.integer)) or isinstance(budget, bool) or budget < least:
+        raise InputError(
+            f"budget is {budget!r} tokens; it must hold at least one picture of {least} tokens with its time stamp"
+        )
+    if spent(why, keep) <= budget:
         return gamma, why, keep, []
     warnings = []
-    raised = _raise_gamma(budget, pcost, gamma, cap, cuts, mode, size)
+    raised = _raise_gamma(budget, pcost, gamma, cap, cuts, spent)
     if raised > gamma:
         warnings.append(f"budget of {budget} tokens: gamma raised from {gamma:.4g} to {raised:.4g}")
         gamma, why = raised, _run_rule(pcost, raised, cap, cuts)
-    keep = _drop_gops(budget, why, mode, size)
+    keep = _drop_gops(budget, why, spent)
     if keep is None:
-        while _tokens_of(["first"] + [""] * cap, np.ones(cap + 1, bool), mode, size) > budget:
-            cap -= 1
+        cap = min(cap, len(pcost) - 1)
+        while keep is None:
+            # A GOP at the end has the longest stamps; where times are rare, how they fall decides by one.
+            cap -= spent(*_last_gop(len(pcost), cap)) <= budget
+            while spent(*_last_gop(len(pcost), cap)) > budget:
+                cap -= 1
+            why = _run_rule(pcost, gamma, cap, cuts)
+            keep = _drop_gops(budget, why, spent)
         warnings.append(f"budget of {budget} tokens: GOPs shortened to {cap} P frames, so that a whole one fits")
-        why = _run_rule(pcost, gamma, cap, cuts)
-        keep = _drop_gops(budget, why, mode, size)
     dropped = sum(bool(reason) and not kept for reason, kept in zip(why, keep, strict=True))
     if dropped:
         gops = sum(map(bool, why))
@@ -259,15 +267,22 @@ def _meet_budget(budget, pcost, gamma, cap, cuts, why, mode, size):
     return gamma, why, keep, warnings
 
 
+def _last_gop(count: int, cap: int) -> tuple[list[str], np.ndarray]:
+    """(why, keep) that keep a GOP of ``cap`` P frames at the end of ``count`` frames."""
+    opening = max(0, count - 1 - cap)
+    return ["user" if t == opening else "" for t in range(count)], np.arange(count) >= opening
+
+
 def _kind_of(why: Iterable[str]) -> np.ndarray:
     return np.array([bool(reason) for reason in why], np.uint8)
 
 
-def _tokens_of(why, keep, mode, size) -> int:
-    return int(frame_tokens(mode, _kind_of(why), keep, size).sum())
+def _prompt_tokens(mode: str, size, pts: np.ndarray, why, keep) -> int:
+    tokens = frame_tokens(mode, _kind_of(why), keep, size)
+    return int(tokens.sum() + prompt_words(tokens, pts, MODES[mode].stamps).sum())
 
 
-def _raise_gamma(budget, pcost, gamma, cap, cuts, mode, size) -> float:
+def _raise_gamma(budget, pcost, gamma, cap, cuts, spent) -> float:
     """The smallest gamma that meets the budget with every GOP kept, or the highest within reason when none does.
 
     More gamma never means more I frames: a stretch of n frames between forced I frames holds ceil(n / (cap + 1)) GOPs,
@@ -280,7 +295,7 @@ def _raise_gamma(budget, pcost, gamma, cap, cuts, mode, size) -> float:
     low, high = 0, len(reach) - 1
     while low < high:
         middle = (low + high) // 2
-        if _tokens_of(_run_rule(pcost, reach[middle], cap, cuts), keep, mode, size) <= budget:
+        if spent(_run_rule(pcost, reach[middle], cap, cuts), keep) <= budget:
             high = middle
         else:
             low = middle + 1
@@ -292,13 +307,13 @@ def spread(m: int, n: int) -> np.ndarray:
     return (2 * np.arange(m) + 1) * n // (2 * m)
 
 
-def _drop_gops(budget, why, mode, size) -> np.ndarray | None:
+def _drop_gops(budget, why, spent) -> np.ndarray | None:
     """bool [T]: the largest evenly spaced choice of whole GOPs within the budget; None when not one fits."""
     gop = np.cumsum([bool(reason) for reason in why]) - 1
     number = int(gop[-1]) + 1
     for m in range(number, 0, -1):
         keep = np.isin(gop, spread(m, number))
-        if _tokens_of(why, keep, mode, size) <= budget:
+        if spent(why, keep) <= budget:
             return keep
     return None
 

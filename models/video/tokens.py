@@ -1,4 +1,4 @@
-"""The modes: what a P frame becomes in each, and what a plan costs in visual tokens."""
+"""The modes: what a P frame becomes in each, and what a plan costs in visual tokens and in the prompt."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +14,9 @@ PTOKEN_TOKENS = 16
 DELTA_TOKENS = 8
 """P frame of CoPE-VideoLM: 4 motion and 4 residual tokens (arXiv 2602.13191)."""
 
+
+MARKERS = 2
+"""Tokens around the visual tokens of each picture in a prompt: vision start and vision end."""
 
 CELL_FRACTION = 6
 """One of so many cells of a pair is sent, on average over a clip."""
@@ -133,12 +136,52 @@ def frame_tokens(mode: str, kind: np.ndarray, keep: np.ndarray, size: tuple[int,
     return tokens
 
 
-def token_totals(kind: np.ndarray, keep: np.ndarray, size: tuple[int, int]) -> dict[str, int]:
+def prompt_words(tokens: np.ndarray, pts: np.ndarray, stamps: str) -> np.ndarray:
+    """int32 [T]: tokens of the markers and of the time stamp that stand before each frame's visual tokens.
+
+    Counted in the vocabulary of Qwen3-VL and Qwen3.5; a code made for a model counts in that model's own.
+
+    Args:
+        tokens: int [T], visual tokens of each frame (:func:`frame_tokens`); frames without any have no words.
+        pts: float64 [T], presentation times in seconds.
+        stamps: 'every', or 'second' for the first frame of each second alone.
+    """
+    shown = np.flatnonzero(tokens)
+    seconds = pts[shown].astype(np.int64)
+    stamped = np.ones(len(shown), bool)
+    if stamps != "every":
+        stamped[1:] = seconds[1:] != seconds[:-1]
+    words = np.zeros(len(tokens), np.int32)
+    words[shown] = MARKERS + np.where(stamped, stamp_tokens(pts[shown]), 0)
+    return words
+
+
+def stamp_tokens(seconds: np.ndarray) -> np.ndarray:
+    """Tokens of ``<3.5 seconds>``, where every digit and sign is a token of its own and the word is one: int64 [n]."""
+    tenths = np.round(np.asarray(seconds, np.float64), 1)
+    digits = 1 + (np.abs(tenths)[..., None] >= 10.0 ** np.arange(1, 18)).sum(-1)
+    return digits + (tenths < 0) + len("<.0") + len((" seconds", ">"))
+
+
+def token_totals(kind: np.ndarray, keep: np.ndarray, size: tuple[int, int], pts: np.ndarray | None = None):
     """Tokens of the clip in every mode, beside what both RGB baselines spend on the same T sampled frames.
 
     ``rgb_per_frame`` (AdaCodec's baseline, a whole picture for each frame) and ``rgb_paired`` (native Qwen3-VL, half of
-    that) read every sampled frame; the others read the frames that the plan keeps.
+    that) read every sampled frame; the others read the frames that the plan keeps. With ``pts`` (float64 [T] seconds)
+    stamps and markers are counted as well.
+
+    Returns:
+        dict of int by the mode's name.
     """
-    whole = image_tokens(size)
-    totals = {"rgb_per_frame": whole * len(kind), "rgb_paired": whole * ((len(kind) + 1) // 2)}
-    return totals | {mode: int(frame_tokens(mode, kind, keep, size).sum()) for mode in MODES if mode != "rgb"}
+    every = np.ones(len(kind), bool)
+    counted = {
+        "rgb_per_frame": (frame_tokens("keyframes", every, every, size), "every"),
+        "rgb_paired": (frame_tokens("rgb", kind, every, size), "every"),
+    }
+    for name, mode in MODES.items():
+        if name != "rgb":
+            counted[name] = frame_tokens(name, kind, keep, size), mode.stamps
+    words = {
+        name: 0 if pts is None else prompt_words(own, pts, stamps).sum() for name, (own, stamps) in counted.items()
+    }
+    return {name: int(own.sum() + words[name]) for name, (own, _) in counted.items()}

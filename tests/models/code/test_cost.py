@@ -155,7 +155,7 @@ def test_a_minute_of_footage(tiny_model):
 
 
 def test_every_frame_is_whole_and_kept():
-    plan = planned(20, budget=200, policy="budget", cap=4)
+    plan = planned(20, budget=220, policy="budget", cap=4)
     assert not plan.keep.all()
     whole = every_frame(plan)
     assert whole.keep.all() and whole.kind.all() and whole.totals["keyframes"] == plan.totals["rgb_per_frame"]

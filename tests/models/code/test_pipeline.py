@@ -79,7 +79,7 @@ def test_a_context_below_one_gop_is_refused(tiny_model, source):
 
 
 def test_a_budget_below_one_picture_is_refused(tiny_model, source):
-    with pytest.raises(InputError, match="budget is 10 tokens; it must hold at least one picture of 24 tokens"):
+    with pytest.raises(InputError, match="budget is 10 tokens; it must hold at least one picture of 32 tokens"):
         watch(source, tiny_model, small(policy="budget", rule={"budget": 10}))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from support.clips import encode, numbered
 
 KEYS = {"kind", "i_frames", "why", "index", "pts", "pcost", "gamma", "tokens", "warnings"}
-TOKENS = {"rgb_per_frame", "rgb_paired", "keyframes", "thumbnail", "ptoken", "delta"}
+TOKENS = {"rgb_per_frame", "rgb_paired", "keyframes", "thumbnail", "cells", "ptoken", "delta"}
 
 
 def run(*words, stdin=""):
@@ -93,7 +93,7 @@ def write_half_size(clip, path):
 
 def test_budget_is_never_exceeded(demo_clip):
     plan = json.loads(run("plan", demo_clip, "--budget", "500", "--json", "-").stdout)
-    assert plan["policy"] == "budget" and plan["tokens"]["thumbnail"] <= 500
+    assert plan["policy"] == "budget" and plan["prompt_tokens"]["thumbnail"] <= 500
 
 
 def test_costs_replace_a_clip_and_the_first_is_ignored(tmp_path):

@@ -105,15 +105,16 @@ def test_a_cut_opens_a_gop_at_the_first_sample_after_it():
 @settings(deadline=None)
 def test_a_budget_is_never_exceeded(costs, cap, mode, budget, size):
     gamma = 10.0 * UNIT
-    if budget < image_tokens(size):
+    seconds = (len(costs) - 1) / 2
+    if budget < image_tokens(size) + 2 + len(f"<{seconds:.1f}>") + 1:
         with pytest.raises(InputError, match="at least one picture"):
             plan_from_costs(costs, "budget", gamma=gamma, cap=cap, mode=mode, budget=budget, size=size)
         return
     met = plan_from_costs(costs, "budget", gamma=gamma, cap=cap, mode=mode, budget=budget, size=size)
     free = plan_from_costs(costs, gamma=gamma, cap=cap, mode=mode, size=size)
-    assert met.tokens.sum() <= budget
+    assert met.prompt_tokens <= budget
     assert met.keep.any()
-    if free.tokens.sum() <= budget:
+    if free.prompt_tokens <= budget:
         assert met.why == free.why and met.keep.all() and not met.warnings
     else:
         assert met.warnings
@@ -127,17 +128,22 @@ def test_a_budget_is_never_exceeded(costs, cap, mode, budget, size):
     assert max(map(len, gaps)) <= math.ceil(number / held)
 
 
+def words(frames, first=0):
+    """Markers and stamps of frames at two a second, from number ``first`` on: a digit more from 10 s on."""
+    return sum(2 + len(f"<{number / 2:.1f}>") + 1 for number in range(first, first + frames))
+
+
 def test_a_budget_raises_gamma_before_it_drops_anything():
     costs = [0] + [12 * UNIT, 15 * UNIT, UNIT, UNIT] * 8
     free = plan_from_costs(costs, gamma=10.0 * UNIT)
     assert len(free.i_frames) == 17
-    met = plan_from_costs(costs, "budget", gamma=10.0 * UNIT, budget=9 * 256 + 24 * 16)
+    met = plan_from_costs(costs, "budget", gamma=10.0 * UNIT, budget=9 * 256 + 24 * 16 + words(33))
     assert met.gamma == 12 * UNIT and len(met.i_frames) == 9 and met.keep.all()
-    tight = plan_from_costs(costs, "budget", gamma=10.0 * UNIT, budget=600)
+    tight = plan_from_costs(costs, "budget", gamma=10.0 * UNIT, budget=512 + words(16, 17))
     assert tight.gamma == 15 * UNIT and kinds_of(tight) == "I" + "P" * 16 + "I" + "P" * 15
     assert [met.keep[0] for met in (tight,)] == [False] and tight.keep[17:].all()
-    assert plan_from_costs(costs, "budget", gamma=7.0 * UNIT, budget=600).gamma == 12 * UNIT
-    single = plan_from_costs([0] + [UNIT] * 9, "budget", gamma=10.0 * UNIT, budget=300)
+    assert plan_from_costs(costs, "budget", gamma=7.0 * UNIT, budget=512 + words(16, 17)).gamma == 12 * UNIT
+    single = plan_from_costs([0] + [UNIT] * 9, "budget", gamma=10.0 * UNIT, budget=288 + words(3))
     assert kinds_of(single) == "IPPIPPIPPI" and single.tokens.sum() == 256 + 32
     assert single.keep.tolist() == [False] * 6 + [True] * 3 + [False]
 
@@ -179,7 +185,7 @@ def test_of_gaps_with_equally_good_gops_auto_gamma_takes_the_widest():
 
 
 def test_a_budget_raises_gamma_to_twice_itself_and_no_further():
-    budget = 256 + 9 * 16
+    budget = 256 + 9 * 16 + words(10)
     for cost, raised in ((2.0, True), (2.001, False)):
         met = plan_from_costs([0, 0, 0, cost * UNIT] + [0] * 6, "budget", gamma=1.0 * UNIT, budget=budget)
         assert (met.gamma, kinds_of(met)) == ((2 * UNIT, "I" + "P" * 9) if raised else (UNIT, "IPPIPPPPPP"))
@@ -202,7 +208,7 @@ def test_a_missing_reference_makes_an_i_frame():
 @given(
     costs=st.lists(st.integers(0, 60).map(float), min_size=2, max_size=60),
     span=st.tuples(st.floats(-1, 31), st.floats(0, 31)),
-    budget=st.integers(256, 4000),
+    budget=st.integers(266, 4000),
 )
 @settings(deadline=None, max_examples=60)
 def test_a_slice_is_anchored_and_keeps_everything_else(costs, span, budget):
@@ -277,7 +283,7 @@ def test_what_is_asked_for_is_checked():
         (dict(cap=2.5), "cap is 2.5"),
         (dict(policy="streaming"), "needs the whole clip"),
         (dict(policy="budget"), "budget is None"),
-        (dict(policy="budget", budget=255), "at least one picture of 256"),
+        (dict(policy="budget", budget=255), "at least one picture of 264 tokens"),
         (dict(mode="fast"), "'fast' is unknown"),
         (dict(size=(500, 512)), "multiples of 32"),
     ]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.video.tokens import MODES, frame_tokens, image_tokens, thumbnail_size, token_totals
+from codeclens.models.video.tokens import MODES, frame_tokens, image_tokens, prompt_words, thumbnail_size, token_totals
 
 KEPT = np.ones(17, bool)
 GOP = np.array([1] + [0] * 16, np.uint8)
@@ -74,6 +74,18 @@ def test_dropped_frames_cost_nothing_and_baselines_read_every_frame():
         "ptoken": 0,
         "delta": 0,
     }
+
+
+def test_words_are_markers_and_stamps_of_what_is_shown():
+    tokens, pts = np.array([4, 0, 4, 4, 4]), np.array([0.5, 0.75, 9.5, 9.96, 123.4])
+    stamps = [len(text) for text in ("<0.5>", "<9.5>", "<10.0>", "<123.4>")]
+    every = [2 + stamp + 1 for stamp in stamps]
+    assert prompt_words(tokens, pts, "every").tolist() == [every[0], 0, *every[1:]]
+    assert prompt_words(tokens, pts, "second").tolist() == [every[0], 0, every[1], 2, every[3]]
+    totals = token_totals(GOP, KEPT, (512, 512), np.arange(17) / 2)
+    assert totals["rgb_per_frame"] == 17 * (256 + 8)
+    assert totals["rgb_paired"] == 9 * (256 + 8)
+    assert totals["cells"] == 256 + 8 * 42 + 9 * 8
 
 
 def test_no_other_size_and_no_other_mode():
