@@ -193,11 +193,11 @@ def model_files() -> list[str]:
     folders += [os.path.join(folder_paths.models_dir, name) for name in ("LLM", "llm")]
     paths = [folder for number, folder in enumerate(folders) if folder not in folders[:number]]
     folder_paths.folder_names_and_paths[MODEL_FOLDERS] = (paths, {".gguf", ".safetensors"})
-    part = re.compile(r"-\d{5}-of-\d{5}\.(gguf|safetensors)$")
+    part = re.compile(r"-\d{5}-of-\d{5}\.(gguf|safetensors)$", re.IGNORECASE)
     whole = [
         name for name in folder_paths.get_filename_list(MODEL_FOLDERS) if not part.search(name) or "-00001-of-" in name
     ]
-    return [name for name in whole if name.endswith(".gguf") or _family(model_path(name))]
+    return [name for name in whole if name.lower().endswith(".gguf") or _family(model_path(name))]
 
 
 def model_path(name: str) -> str:

@@ -15,7 +15,7 @@ from ..qwen.config import read_vision_config
 from ..qwen.families import FAMILIES, read_text_config
 from ..qwen.generate import GREEDY
 from ..qwen.gguf import read_gguf
-from ..qwen.loading import find_mmproj, load_qwen3vl
+from ..qwen.loading import find_mmproj, load_qwen3vl, require_vocabulary
 from ..qwen.model_file import ModelFile
 from ..qwen.placement import cache_bytes
 from ..qwen.preprocessing import resize, smart_resize
@@ -98,7 +98,7 @@ def _read_picture(path: str, most_tokens: int) -> np.ndarray:
 def run_info(arguments) -> None:
     """Print what the file is; a file that will not load is an answer, a file of another format an error."""
     path = Path(arguments.file)
-    describe = _describe_checkpoint if path.is_dir() or path.suffix == ".safetensors" else _describe_gguf
+    describe = _describe_checkpoint if path.is_dir() or path.suffix.lower() == ".safetensors" else _describe_gguf
     try:
         for line in describe(path):
             print(one_line(line))
@@ -165,7 +165,10 @@ def _describe_text(file: ModelFile):
     tokenizer = read_tokenizer(file)
     kind = "Thinking" if tokenizer.reasons_unasked else "thinking on request" if tokenizer.thinks else "Instruct"
     yield f"tokenizer: {tokenizer.size} tokens, {kind} chat template"
+    require_vocabulary(file, config, tokenizer)
     text_tensors(TextModel(config, device="meta"), file)
+    weights = sum(stored.data.nbytes for stored in file.tensors.values())
+    yield f"memory: {weights / (1 << 20):,.1f} MiB of weights, held as they lie in the file"
     try:
         yield f"mmproj: {find_mmproj(file).path.name}"
     except InputError as error:

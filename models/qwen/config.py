@@ -6,6 +6,7 @@ a patch spans, LayerNorm's epsilon 1e-6 (Qwen3-VL technical report, arXiv 2511.2
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,22 @@ from .rope import Scaling
 VISION_ROPE_BASE = 10_000.0
 TEMPORAL_PATCH = 2
 PROJECTOR = "qwen3vl_merger"
+MOST_LAYERS = 512
+FEWEST_TENSORS = 6
+"""Fewer tensors than a layer of any family has; by it the count of layers is judged before any is looked for."""
+
+OWN_HEAD_FROM = 4096
+"""Width from which the published models have a head of their own; smaller ones share the embedding's weight."""
+
+SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?B)(?:[ _-]?(A\d+(?:\.\d+)?B))?(?![\w.])", re.IGNORECASE)
+"""A model's size in its name: 2B, 30B-A3B."""
+
+PARTIAL_FILES = {
+    "adapter": "a LoRA adapter, not a whole model; merge it into its model first",
+    "imatrix": "an importance matrix, which quantising reads, not a model",
+    "vocab": "a tokenizer without a model",
+}
+"""What ``general.type`` names that is no model."""
 NEUTRAL = {
     "attention.causal": (True,),
     "attention.sliding_window": (0,),
@@ -132,6 +149,9 @@ def text_fields(get: "Metadata", layers: int, rotary_dim: int | None = None) -> 
     pairs = rotary_dim // 2
     if len(sections) != 3 or min(sections) < 0 or sum(sections) != pairs:
         raise InputError(f"{file.path} has rope sections {list(sections)}; three that add up to {pairs} are needed")
+    tied = "output.weight" not in file.tensors
+    if tied and hidden_size >= OWN_HEAD_FROM:
+        raise InputError(f"{file.path} lacks 'output.weight', the head that a model of width {hidden_size} has")
     return {
         "layers": layers,
         "hidden_size": hidden_size,
@@ -144,7 +164,7 @@ def text_fields(get: "Metadata", layers: int, rotary_dim: int | None = None) -> 
         "rms_epsilon": get.number("attention.layer_norm_rms_epsilon"),
         "rope_base": get.number("rope.freq_base"),
         "rope_sections": sections,
-        "tied": "output.weight" not in file.tensors,
+        "tied": tied,
         "rope_scaling": rope_scaling(get),
     }
 
@@ -193,13 +213,14 @@ def read_vision_config(file: ModelFile) -> VisionConfig:
         output_size=get.count("projection_dim"),
         deepstack_indexes=tuple(int(index) for index in np.flatnonzero(flags)),
         image_mean=get.colour("image_mean"),
-        image_std=get.colour("image_std"),
+        image_std=get.colour("image_std", least=1e-6),
         epsilon=get.number("attention.layer_norm_epsilon", 1e-6),
     )
 
 
 def require_mmproj(file: ModelFile) -> None:
     """Raise InputError, saying what ``file`` is, unless it is the vision half of a Qwen3-VL model."""
+    require_whole_model(file)
     if file.architecture in ("qwen3vl", "qwen3vlmoe"):
         raise InputError(f"{file.path} is a language model; give its mmproj file ('mmproj-....gguf') as mmproj")
     if file.architecture != "clip":
@@ -223,8 +244,38 @@ def require_pair(text: TextConfig, vision: VisionConfig, text_path, vision_path)
         )
 
 
+def require_same_model(text: ModelFile, tower: ModelFile) -> None:
+    """Raise InputError where both files name a size of their model, and not the same: widths of two may be equal."""
+    sizes = [model_size(file) for file in (text, tower)]
+    if None not in sizes and sizes[0] != sizes[1]:
+        raise InputError(
+            f"{tower.path} names itself the tower of a {sizes[1]} model and {text.path} itself a {sizes[0]}; "
+            "take the mmproj of the same model"
+        )
+
+
+def model_size(file: ModelFile) -> str | None:
+    """The size in the model's name, such as '2B' or '30B-A3B'; None where it names none."""
+    found = SIZE.search(str(file.metadata.get("general.name", "")))
+    return "-".join(part.upper() for part in found.groups() if part) if found else None
+
+
+def require_whole_model(file: ModelFile) -> None:
+    """Raise InputError, saying what ``file`` is, where it is a part of a model or none."""
+    kind = str(file.metadata.get("general.type", "model"))
+    if kind in PARTIAL_FILES:
+        raise InputError(f"{file.path} is {PARTIAL_FILES[kind]}")
+    if any(key.startswith("imatrix.") for key in file.metadata):
+        raise InputError(f"{file.path} is {PARTIAL_FILES['imatrix']}")
+
+
 def require_layers(file: ModelFile, table: str, norm: str, layers: int) -> None:
     """Refuse a file without its table or a whole layer before modules are built for a count that may be absurd."""
+    most = min(MOST_LAYERS, len(file.tensors) // FEWEST_TENSORS)
+    if layers > most:
+        raise InputError(
+            f"{file.path} says it has {layers} layers; its {len(file.tensors)} tensors are those of {most} at most"
+        )
     names = itertools.chain([table], (norm.format(layer) for layer in range(layers)))
     missing = list(itertools.islice((name for name in names if name not in file.tensors), 3))
     if missing:
@@ -289,8 +340,8 @@ class Metadata:
             self.refuse(key, "an array of " + ("numbers" if kinds == "f" else "whole numbers"))
         return value
 
-    def colour(self, key: str) -> tuple[float, float, float]:
+    def colour(self, key: str, least: float = -math.inf) -> tuple[float, float, float]:
         values = self.array(key, "f")
-        if len(values) != 3 or not np.isfinite(values).all():
-            self.refuse(key, "one number for each of red, green and blue")
+        if len(values) != 3 or not np.isfinite(values).all() or min(values) < least:
+            self.refuse(key, "one number for each of red, green and blue" + (" above 0" if least > 0 else ""))
         return tuple(float(value) for value in values)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
-from .config import Metadata, TextConfig
+from .config import Metadata, TextConfig, require_whole_model
 from .generate import REASONING, SamplingParams
 from .model_file import ModelFile
 from .qwen3vl import layers as qwen3vl_layers
@@ -69,6 +69,12 @@ def read_text_config(file: ModelFile) -> TextConfig:
 def require_text_model(file: ModelFile) -> None:
     """Raise InputError, saying what ``file`` is, unless it is a dense language model of one of the families."""
     architecture = file.architecture
+    require_whole_model(file)
+    if architecture != "clip" and any(name.startswith(("v.", "mm.")) for name in file.tensors):
+        raise InputError(
+            f"{file.path} is a file of Ollama's, with the vision inside; take the model and its mmproj as the makers "
+            "publish them"
+        )
     if architecture == "clip":
         raise InputError(f"{file.path} is an mmproj (vision) file; give the language model here and this one as mmproj")
     dense = architecture.removesuffix("moe")

@@ -100,8 +100,11 @@ class Context:
 
     @property
     def logits(self) -> torch.Tensor:
-        """Logits [V] float32 of the token that would follow."""
-        return self.model.logits(self.hidden)[-1].float()
+        """Logits [V] float32 of the token that would follow; raises InputError where they are not numbers."""
+        logits = self.model.logits(self.hidden)[-1].float()
+        if not bool(logits.isfinite().all()):
+            raise InputError("the model computes no numbers (NaN): its files are damaged; take another copy of them")
+        return logits
 
     @torch.no_grad()
     def read(

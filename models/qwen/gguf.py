@@ -28,7 +28,8 @@ MAX_TENSORS = 1 << 16
 MAX_STRINGS = 1 << 22
 MAX_NAME = 1 << 10
 TYPES_AFTER_THE_LIBRARY = {39: "MXFP4", 40: "NVFP4", 41: "Q1_0", 42: "Q2_0"}
-SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf$")
+SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})(?P<end>\.gguf)$", re.IGNORECASE)
+MOST_NESTED = 8
 
 
 def read_gguf(path: str | os.PathLike) -> ModelFile:
@@ -64,7 +65,7 @@ def split_paths(path: Path) -> list[Path]:
     if match is None:
         return [path]
     count = int(match["parts"])
-    paths = [path.with_name(f"{match['stem']}-{part:05d}-of-{count:05d}.gguf") for part in range(1, count + 1)]
+    paths = [path.with_name(f"{match['stem']}-{part:05d}-of-{count:05d}{match['end']}") for part in range(1, count + 1)]
     for part in paths:
         if not part.is_file():
             raise InputError(f"{path} is one of {count} parts, and the part {part.name} is not beside it")
@@ -93,7 +94,8 @@ def architecture_of(path: str | os.PathLike) -> str:
 
 def _open(path: Path) -> tuple["_Cursor", mmap.mmap]:
     if not path.is_file():
-        raise InputError(f"{path} does not exist; give the path of a .gguf file")
+        what = "is a folder or a device" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}; give the path of a .gguf file")
     size = path.stat().st_size
     if size < 24:
         raise InputError(f"{path} is not a GGUF file: it has {size} bytes, and the header alone takes 24")
@@ -210,13 +212,13 @@ class _Cursor:
         layout = "<" + code
         return struct.unpack_from(layout, self.view, self.take(struct.calcsize(layout), what))[0]
 
-    def string(self, what: str, limit: int | None = None) -> str:
+    def string(self, what: str, limit: int | None = None, errors: str = "strict") -> str:
         length = self.scalar("Q", what)
         if limit is not None and length > limit:
             raise InputError(f"{self.path} is damaged: {what} has {length} bytes, more than {limit}")
         start = self.take(length, what)
         try:
-            return str(self.view[start : self.offset], "utf-8")
+            return str(self.view[start : self.offset], "utf-8", errors)
         except UnicodeDecodeError:
             raise InputError(f"{self.path} is damaged: {what} at byte {start} is not UTF-8 text") from None
 
@@ -224,16 +226,21 @@ class _Cursor:
         """A metadata value: a scalar, a string, a list of strings, or a numpy array viewing the file."""
         kind = self.scalar("I", f"the type of {key!r}")
         if kind == STRING:
-            return self.string(f"{key!r}")
+            return self.string(f"{key!r}", errors=_errors(key))
         if kind == ARRAY:
             return self.array(key)
         return self.scalar(self.code(kind, key), f"{key!r}")
 
-    def array(self, key: str):
+    def array(self, key: str, depth: int = 0):
         kind = self.scalar("I", f"the item type of {key!r}")
         count = self.scalar("Q", f"the length of {key!r}")
         if kind == STRING:
             return self.strings(key, count)
+        if kind == ARRAY:
+            # An array takes at least 12 bytes.
+            if depth == MOST_NESTED or count > self.remaining // 12:
+                raise InputError(f"{self.path} is damaged: {key!r} holds {count} arrays, {depth + 1} deep")
+            return [self.array(key, depth + 1) for _ in range(count)]
         dtype = np.dtype(self.code(kind, key)).newbyteorder("<")
         start = self.take(count * dtype.itemsize, f"{key!r}")
         return np.frombuffer(self.view, dtype, count, start)
@@ -243,7 +250,7 @@ class _Cursor:
             raise InputError(
                 f"{self.path} is truncated or damaged: {key!r} says {count} strings, {self.remaining} bytes remain"
             )
-        strings = []
+        strings, errors = [], _errors(key)
         unpack, view, offset, end = struct.Struct("<Q").unpack_from, self.view, self.offset, len(self.view)
         try:
             for _ in range(count):
@@ -251,7 +258,7 @@ class _Cursor:
                 offset = start + unpack(view, offset)[0]
                 if offset > end:
                     raise InputError(f"{self.path} is truncated or damaged: a string of {key!r} ends past the file")
-                strings.append(str(view[start:offset], "utf-8"))
+                strings.append(str(view[start:offset], "utf-8", errors))
         except struct.error:
             raise InputError(f"{self.path} is truncated: {key!r} says {count} strings and ends early") from None
         except UnicodeDecodeError:
@@ -261,6 +268,10 @@ class _Cursor:
 
     def code(self, kind: int, key: str) -> str:
         if kind not in SCALARS:
-            what = "an array inside an array" if kind == ARRAY else f"the unknown value type {kind}"
-            raise InputError(f"{self.path} is damaged: the metadata key {key!r} holds {what}")
+            raise InputError(f"{self.path} is damaged: the metadata key {key!r} holds the unknown value type {kind}")
         return SCALARS[kind]
+
+
+def _errors(key: str) -> str:
+    """How bytes that are not UTF-8 are read: what only describes a model does not keep it from loading."""
+    return "replace" if key.startswith("general.") else "strict"

@@ -1,6 +1,7 @@
 """A model from its files: two of GGUF, or .safetensors; pairing, and the short way to a model that is ready to run."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from ..errors import InputError
 from . import config as configuration
 from .attention import Attention, attention
 from .checkpoint import read_checkpoint
-from .config import Qwen3VLConfig
+from .config import Qwen3VLConfig, TextConfig
 from .families import read_text_config
 from .gguf import SPLIT_NAME, architecture_of, read_gguf
 from .model_file import ModelFile
@@ -20,6 +21,7 @@ from .tokenizer import Tokenizer, read_tokenizer
 from .vision import VisionModel
 from .weights import fill, text_tensors, vision_tensors
 
+PRECISIONS = ("BF16", "F16", "F32", "Q8_0")
 EXACT_SWITCH = "CODECLENS_EXACT"
 """Environment variable: 1 keeps products on the processor in floats."""
 
@@ -76,7 +78,9 @@ def load_qwen3vl(
     if tower is not None:
         vision_config = configuration.read_vision_config(tower)
         configuration.require_pair(text_config, vision_config, file.path, tower.path)
+        configuration.require_same_model(file, tower)
     tokenizer = read_tokenizer(file)
+    require_vocabulary(file, text_config, tokenizer)
     made = {"operations": operations, "device": device, "dtype": dtype}
     text = load_text(file, **made)
     vision = load_vision(tower, **made, attend=attend_vision) if tower is not None else None
@@ -88,7 +92,7 @@ def load_qwen3vl(
 def read_model(path: str | Path, tokenizers: Path | None = None) -> ModelFile:
     """The file at ``path``, or the parts of a split one, in either format; ``tokenizers`` as for a loaded model."""
     path = Path(path)
-    if path.is_dir() or path.suffix == ".safetensors":
+    if path.is_dir() or path.suffix.lower() == ".safetensors":
         return read_checkpoint(path, tokenizers)
     return read_gguf(path)
 
@@ -112,14 +116,15 @@ def load_vision(file: ModelFile, operations=None, device="cpu", dtype=torch.floa
 def find_mmproj(file: ModelFile) -> ModelFile:
     """The vision tower that fits the language model ``file``: its own, or one among the GGUF files of its folder.
 
-    Raises InputError where none fits or several do (they are listed).
+    Of one tower in several precisions the best is taken. Raises InputError where none fits, or several towers do (they
+    are listed).
     """
     if file.tower is not None:
         return file.tower
     text = read_text_config(file)
     folder = file.path.parent
     fitting = []
-    for path in sorted(folder.glob("*.gguf")):
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".gguf"):
         split = SPLIT_NAME.match(path.name)
         if path == file.path or (split and int(split["part"]) > 1):
             continue
@@ -129,15 +134,34 @@ def find_mmproj(file: ModelFile) -> ModelFile:
             tower = read_gguf(path)
             vision = configuration.read_vision_config(tower)
             configuration.require_pair(text, vision, file.path, path)
+            configuration.require_same_model(file, tower)
         except InputError:
             continue
-        fitting.append(tower)
+        fitting.append((vision, str(tower.metadata.get("general.name")), tower))
     if not fitting:
         raise InputError(
             f"no mmproj file in {folder} fits {file.path.name} (projector {configuration.PROJECTOR}, width "
             f"{text.hidden_size}, {text.deepstack_layers} DeepStack layers); put it there or name it"
         )
-    if len(fitting) > 1:
-        names = ", ".join(tower.path.name for tower in fitting)
+    best = min(_rank_of_precision(tower) for _, _, tower in fitting)
+    rivals = [tower for vision, name, tower in fitting if _rank_of_precision(tower) == best]
+    if len(rivals) > 1 or len({(vision, name) for vision, name, _ in fitting}) > 1:
+        names = ", ".join(tower.path.name for _, _, tower in fitting)
         raise InputError(f"{len(fitting)} mmproj files in {folder} fit {file.path.name}: {names}; name one of them")
-    return fitting[0]
+    return rivals[0]
+
+
+def _rank_of_precision(tower: ModelFile) -> int:
+    """First the tower as it was trained, in bfloat16; float32 holds no more of it."""
+    matrices = Counter(stored.type for stored in tower.tensors.values() if len(stored.shape) > 1)
+    kind = matrices.most_common(1)[0][0]
+    return PRECISIONS.index(kind) if kind in PRECISIONS else len(PRECISIONS)
+
+
+def require_vocabulary(file: ModelFile, config: TextConfig, tokenizer: Tokenizer) -> None:
+    """Raise InputError where a token of ``file`` has no row in its embedding."""
+    used = tokenizer.core.get_vocab_size(with_added_tokens=True)
+    if config.vocabulary < used:
+        raise InputError(
+            f"{file.path} has embeddings of {config.vocabulary} tokens, and {used} tokens; it is damaged, take another"
+        )

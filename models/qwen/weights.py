@@ -120,6 +120,8 @@ def dense(stored: StoredTensor, dtype: torch.dtype = torch.float32) -> torch.Ten
 def _resolve(
     model, file: ModelFile, names: dict[str, str], derived: dict[str, StoredTensor]
 ) -> dict[str, StoredTensor]:
+    for stored in file.tensors.values():
+        _require_readable(file, stored)
     available = {**file.tensors, **derived}
     needed = set(names.values())
     missing = [name for name in names.values() if name not in available]

@@ -1,6 +1,7 @@
 """Loading: values, variants of files that must load alike, pairs, and everything that is refused."""
 
 import struct
+import time
 from dataclasses import replace
 
 import gguf
@@ -9,9 +10,22 @@ import pytest
 import torch
 from codeclens.models.errors import InputError
 from codeclens.models.qwen import config, load_qwen3vl, load_text, load_vision
+from codeclens.models.qwen.cache import Cache
+from codeclens.models.qwen.generate import Context, generate
 from codeclens.models.qwen.gguf import architecture_of, read_gguf
+from codeclens.models.qwen.loading import find_mmproj
 from codeclens.models.qwen.weights import dense
-from support.gguf_files import SHAPES, TINY, q4_k_m, text_shapes, vision_shapes, write_mmproj, write_pair, write_text
+from support.gguf_files import (
+    SHAPES,
+    TINY,
+    q4_k_m,
+    text_shapes,
+    tokenizer_metadata,
+    vision_shapes,
+    write_mmproj,
+    write_pair,
+    write_text,
+)
 
 UNTIED = replace(TINY, tied=False)
 
@@ -243,7 +257,7 @@ def test_missing_and_unknown_tensors_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("qwen3vl.block_count", 1 << 19, "it lacks 'blk.2.attn_norm.weight', 'blk.3.attn_norm.weight', 'blk.4."),
+        ("qwen3vl.block_count", 1 << 19, "its 24 tensors are those of 4 at most"),
         ("qwen3vl.embedding_length", 0, "a whole number from 1"),
         ("qwen3vl.embedding_length", 1 << 31, "a whole number from 1"),
         ("qwen3vl.attention.head_count", "four", "a whole number from 1"),
@@ -314,7 +328,7 @@ def text(word: bytes) -> list[tuple]:
         ),
         (
             header(("I", 3), ("Q", 0), ("Q", 1), *text(b"k"), ("I", 9), *[("I", 9), ("Q", 1)] * 500),
-            "an array inside an array",
+            "holds 1 arrays, 9 deep",
         ),
         (header(("I", 3), ("Q", 0), ("Q", 1), *text(b"k"), ("I", 77)) + bytes(64), "unknown value type 77"),
         (header(("I", 3), ("Q", 0), ("Q", 1), *text(b"\xff\xfe"), ("I", 4)) + bytes(64), "not UTF-8"),
@@ -354,8 +368,8 @@ def test_a_hostile_header_is_refused_in_one_sentence(tmp_path, content, message)
 
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path):
-    for path in (tmp_path, tmp_path / "none.gguf"):
-        with pytest.raises(InputError, match="does not exist"):
+    for path, words in ((tmp_path, "is a folder"), (tmp_path / "none.gguf", "does not exist")):
+        with pytest.raises(InputError, match=words):
             read_gguf(path)
 
 
@@ -364,3 +378,92 @@ def test_official_shapes_have_the_published_sizes(tmp_path):
     assert [len(list(text_shapes(SHAPES[name]))) for name in ("2B", "4B", "8B")] == [310, 398, 399]
     assert len(list(vision_shapes(SHAPES["2B"]))) == 316
     assert config.VISION_ROPE_BASE == 10_000
+
+
+def test_of_one_tower_in_several_precisions_the_best_is_taken(tmp_path):
+    """As they lie beside the published models: F32 holds no more than BF16, and twice the bytes."""
+    text = write_text(tmp_path / "Model.GGUF", TINY)
+    named = {"general.name": "Qwen3 VL 2B Instruct"}
+    for kind in ("Q8_0", "F32", "F16", "BF16"):
+        write_mmproj(tmp_path / f"mmproj-{kind}.GGUF", TINY, kind, metadata=named)
+        assert find_mmproj(read_gguf(text)).path.name == f"mmproj-{kind}.GGUF"
+    write_mmproj(tmp_path / "mmproj-other.gguf", TINY, metadata={"general.name": "Another 2B"})
+    with pytest.raises(InputError, match="5 mmproj files .* name one of them"):
+        find_mmproj(read_gguf(text))
+
+
+def test_a_tower_of_another_model_of_the_same_width_is_refused(tmp_path):
+    """The published 30B-A3B has the width of the 2B, and its tower fits but for what it means."""
+    text = write_text(tmp_path / "m.gguf", TINY, metadata={"general.name": "Qwen3-VL-2B-Instruct"})
+    tower = write_mmproj(tmp_path / "t.gguf", TINY, metadata={"general.name": "Qwen3 VL 30B A3B Instruct"})
+    with pytest.raises(InputError, match="the tower of a 30B-A3B model and .* itself a 2B; take the mmproj"):
+        load_qwen3vl(text, tower)
+    with pytest.raises(InputError, match="no mmproj file"):
+        load_qwen3vl(text)
+
+
+def test_parts_of_a_split_file_in_capitals_are_joined(tmp_path):
+    for path in [write_text(tmp_path / "m.gguf", TINY, parts=2), tmp_path / "m-00002-of-00002.gguf"]:
+        path.rename(path.with_suffix(".GGUF"))
+    assert len(read_gguf(tmp_path / "m-00001-of-00002.GGUF").tensors) == 24
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"general.type": "adapter"}, "is a LoRA adapter, not a whole model"),
+        ({"general.type": "imatrix"}, "is an importance matrix"),
+        ({"imatrix.chunk_count": 8}, "is an importance matrix"),
+    ],
+)
+def test_what_is_no_model_is_named(tmp_path, metadata, words):
+    with pytest.raises(InputError, match=words):
+        load_qwen3vl(write_text(tmp_path / "m.gguf", TINY, metadata=metadata), None)
+
+
+def test_a_file_with_the_vision_inside_is_named(tmp_path, monkeypatch):
+    from support import gguf_files
+
+    both = [*gguf_files.text_shapes(TINY), *gguf_files.vision_shapes(TINY)]
+    monkeypatch.setattr(gguf_files, "text_shapes", lambda shape, fused: both)
+    with pytest.raises(InputError, match="is a file of Ollama's, with the vision inside"):
+        load_qwen3vl(write_text(tmp_path / "m.gguf", TINY), None)
+
+
+def test_fewer_embeddings_than_tokens_and_a_missing_head_are_refused(tmp_path):
+    rows = write_text(tmp_path / "rows.gguf", replace(TINY, vocabulary=300), metadata=tokenizer_metadata(512))
+    with pytest.raises(InputError, match="has embeddings of 300 tokens, and 512 tokens"):
+        load_qwen3vl(rows, None)
+    headless = write_text(tmp_path / "head.gguf", replace(TINY, hidden=4096, tied=False), without=["output.weight"])
+    with pytest.raises(InputError, match="lacks 'output.weight', the head that a model of width 4096 has"):
+        load_qwen3vl(headless, None)
+
+
+def test_what_only_describes_a_model_does_not_damage_it(tmp_path):
+    path = write_text(tmp_path / "m.gguf", TINY, metadata={"general.author": "ABCDE"})
+    path.write_bytes(path.read_bytes().replace(b"ABCDE", b"AB\xff\xfeE"))
+    assert read_gguf(path).metadata["general.author"] == "AB\ufffd\ufffdE"
+    nested = [("I", 3), ("Q", 0), ("Q", 1), *text(b"general.tags"), ("I", 9), ("I", 9), ("Q", 2)]
+    (tmp_path / "n.gguf").write_bytes(header(*nested, *[("I", 4), ("Q", 1), ("I", 7)] * 2))
+    assert [list(part) for part in read_gguf(tmp_path / "n.gguf").metadata["general.tags"]] == [[7], [7]]
+
+
+def test_layers_that_are_claimed_and_not_there_are_refused_at_once(tmp_path):
+    """60,000 claimed layers once held info for five minutes."""
+    path = write_text(tmp_path / "m.gguf", TINY, metadata={"qwen3vl.block_count": 60000})
+    began = time.process_time()
+    with pytest.raises(InputError, match="says it has 60000 layers; its 24 tensors are those of 4 at most"):
+        load_qwen3vl(path, None)
+    assert time.process_time() - began < 2
+
+
+def test_weights_that_are_no_numbers_are_one_sentence(tmp_path):
+    path, tower = write_pair(tmp_path, TINY)
+    stored = read_gguf(path).tensors["output_norm.weight"].data.numpy().tobytes()
+    path.write_bytes(path.read_bytes().replace(stored, stored[:4] + b"\0\0\xc0\x7f" + stored[8:]))
+    context = Context(load_qwen3vl(path, None).text, Cache(TINY.layers))
+    context.read_ids([1, 2])
+    with pytest.raises(InputError, match="computes no numbers"):
+        generate(context, lambda ids: "", (), max_tokens=3)
+    with pytest.raises(InputError, match="image_std = .* above 0 is needed"):
+        load_qwen3vl(path, write_mmproj(tmp_path / "t.gguf", TINY, metadata={"clip.vision.image_std": [0.0, 0.5, 0.5]}))
