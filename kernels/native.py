@@ -121,7 +121,6 @@ class Processor:
             raise OSError(f"the processor does not report what {wanted} needs")
         library = self.opened(fitting[-1])
         self.poll = POLL(self.asked)  # kept: the library calls it for as long as it computes
-        library.set_poll(self.poll)
         atexit.register(library.set_poll, None)  # a daemon thread that computes must not enter Python after its end
         self.library, self.target = library, fitting[-1]
 
@@ -147,6 +146,8 @@ class Processor:
 
         Raises MemoryError, what `watch` raised, or KeyboardInterrupt where Python was interrupted.
         """
+        # Another processor of the same library, gone by now, may have left its own callback there.
+        self.library.set_poll(self.poll)
         threads = ctypes.c_int32(torch.get_num_threads())
         result = getattr(self.library, name)(*packed(FUNCTIONS[name], arguments), threads)
         if result == NO_MEMORY:

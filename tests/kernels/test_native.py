@@ -1,5 +1,6 @@
 """The native library: built from its sources, chosen by the processor, unpacked whole, called on parked threads."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -97,6 +98,23 @@ def test_the_environment_chooses(monkeypatch, choice, words):
         assert torch.equal(
             block_match(frames(1), frames(2), 3, 1.0)[0], eager.block_match(frames(1), frames(2), 3, 1.0)[0]
         )
+
+
+def test_a_processor_that_is_gone_leaves_no_callback():
+    """Of two with one library, the first computes past the 50 ms between callbacks after the second is deleted."""
+    kept, gone = native.Processor(""), native.Processor("")
+    called = []
+    kept.watch = lambda: called.append(1)
+    assert kept.unavailable() is None and gone.unavailable() is None
+    with on_processor(kept):
+        block_match(frames(1, 4, 480, 640), frames(2, 4, 480, 640), 16, 1.0)
+        del gone
+        gc.collect()
+        replaced = [native.POLL(lambda go_on: None) for _ in range(50)]
+        called.clear()
+        while not called:
+            block_match(frames(1, 16, 480, 640), frames(2, 16, 480, 640), 16, 1.0)
+    assert replaced
 
 
 def test_unpacking_replaces_what_is_damaged_and_leaves_no_parts(tmp_path):
