@@ -29,6 +29,9 @@ PUBLISHED_LEVELS = 40.0
 SMALLEST_LEVELS = 1.0
 """Auto gamma never goes below this error per colour sample: under it the differences are noise."""
 
+FLOOR = 1.25
+"""Auto gamma is at least so many times the median cost: below it what differs is noise."""
+
 BUDGET_RAISE = 2.0
 """The budget policy raises gamma at most by this factor; beyond it predictions are worth less than dropped GOPs."""
 
@@ -83,7 +86,8 @@ def auto_gamma(clips: Sequence[Sequence[float]], size: tuple[int, int], cap: int
     frames, take the one with the largest ratio between its two ends, the first of equals: there a small change of the
     costs (another search, another decoder) moves no I frame. Gamma is the geometric mean of the ends. Costs below 1
     grey level per sample are noise and count as 1; the gap above the highest cost ends at ``scaled_gamma`` or at the
-    highest cost, whichever is more.
+    highest cost, whichever is more. Gamma is never below ``FLOOR`` times the median cost: in a scene whose costs are
+    all alike no frame is worse predicted than the others, and the cap alone starts GOPs.
 
     Fewer frames than two such GOPs (18) say nothing about a median; then gamma is ``scaled_gamma(size)``.
     """
@@ -99,7 +103,7 @@ def auto_gamma(clips: Sequence[Sequence[float]], size: tuple[int, int], cap: int
         rank = (abs(_median_gop(clips, low, cap) - TARGET), -high / low)
         if rank < best:
             best, gamma = rank, math.sqrt(low * high)
-    return gamma
+    return max(gamma, FLOOR * float(np.nanmedian(known))) if np.isfinite(known).any() else gamma
 
 
 def _median_gop(clips: list[np.ndarray], gamma: float, cap: int) -> float:

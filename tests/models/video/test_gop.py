@@ -166,6 +166,10 @@ def test_auto_gamma_brings_the_median_gop_nearest_to_eight(clips, cap):
         return abs(np.median([n for clip in clips for n in gop_lengths(rule(clip, gamma, cap))]) - 8)
 
     known = [cost for clip in clips for cost in clip[1:] if cost >= unit]
+    floor = 1.25 * np.median([cost for clip in clips for cost in clip[1:]] or [0.0])
+    if gamma == pytest.approx(floor):
+        return
+    assert gamma > floor
     assert distance(gamma) == min(distance(other) for other in [unit, *known])
     assert gamma >= unit
 
@@ -175,6 +179,14 @@ def test_auto_gamma_takes_the_middle_of_the_widest_gap():
     costs = [0] + ([quiet, busy] * 4 + [cut]) * 5
     assert auto_gamma([costs], (512, 512)) == pytest.approx(9 * UNIT)
     assert gop_lengths(kinds_of(plan_from_costs(costs))) == [8] * 5 + [0]
+
+
+def test_a_scene_of_equal_costs_gets_no_i_frames_but_by_the_cap():
+    """A still scene with noise: costs within 0.8 % of each other, in which a gap of any size can be found."""
+    noise = np.random.default_rng(0).uniform(11.0, 11.09, 60) * UNIT
+    noise[30] = 11.2 * UNIT
+    made = plan_from_costs(noise)
+    assert set(made.why) == {"first", "cap", ""} and made.gamma == pytest.approx(1.25 * np.median(noise[1:]))
 
 
 def test_of_gaps_with_equally_good_gops_auto_gamma_takes_the_widest():
