@@ -39,7 +39,8 @@ class EvaluateModes(io.ComfyNode):
                 io.String.Input(
                     "tasks",
                     default="tasks.jsonl",
-                    tooltip="A .jsonl file, by its full path or its name in the input folder. One line for each video:"
+                    tooltip="A .jsonl file in the input folder. It and its videos must lie in input, output or models."
+                    " One line for each video:"
                     ' {"clip": "a.mp4", "questions": [{"question": "...", "answer": "...", "choices": ["...", "..."]}]}'
                     " with the clip's path beside the file. Without choices the written answer must match.",
                 ),
@@ -96,6 +97,8 @@ class EvaluateModes(io.ComfyNode):
         require_vision(model)
         path = _tasks_path(tasks)
         asked = read_tasks(path, limit or None)
+        for clip in {task.clip for task in asked}:
+            host.inside(clip, f"a clip of {path.name}")
         config = CodeConfig(sampling=FrameSampling.by_fps(fps) if fps else FrameSampling.all(), area=side**2)
         ready = model.for_both(max(BATCH_PATCHES, side**2 // 256), TOKENS)
         found = evaluate(asked, ready, modes, config, host.node_progress())
@@ -107,12 +110,10 @@ class EvaluateModes(io.ComfyNode):
 
 
 def _tasks_path(tasks: str) -> Path:
-    """The path of a tasks file, given in full or by its name in the input folder."""
-    path = host.input_folder() / tasks.strip()
+    """The path of a tasks file, by its name in the input folder, or in full where the host may read it."""
+    path = host.inside(host.input_folder() / tasks.strip(), "tasks")
     if not path.is_file():
-        raise InputError(
-            f"{path} does not exist; give the full path of a .jsonl file, or its name in the input folder."
-        )
+        raise InputError(f"{path} does not exist; give the name of a .jsonl file in the input folder.")
     return path
 
 

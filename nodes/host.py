@@ -17,7 +17,7 @@ from comfy_api.latest import InputImpl, Types
 from comfy_execution.graph import ExecutionBlocker
 from server import PromptServer
 
-from ..models.errors import InputError
+from ..models.errors import InputError, one_line
 from ..models.gvc.sound import read_sound, sound_of
 from ..models.qwen.checkpoint import family_of
 from ..models.source.reading import VideoSource
@@ -137,6 +137,25 @@ def input_folder() -> Path:
     return Path(folder_paths.get_input_directory())
 
 
+def inside(path: str | os.PathLike, what: str) -> Path:
+    """``path``, where it lies in a folder that the host reads and writes; raises InputError elsewhere.
+
+    These are input, output, temp, models, and the configured folders of models. A workflow may come
+    from anyone: what it names outside of them is not even looked for. Links that the user made there are followed.
+    """
+    path = Path(os.path.abspath(path))
+    roots = [folder_paths.get_input_directory(), folder_paths.get_output_directory(), folder_paths.models_dir]
+    roots += [folder_paths.get_temp_directory()]
+    known = folder_paths.folder_names_and_paths
+    roots += [root for name, (paths, _) in known.items() if name != "custom_nodes" for root in paths]
+    if "\0" in str(path) or not any(path.is_relative_to(os.path.abspath(root)) for root in roots):
+        raise InputError(
+            f"{what} is {one_line(str(path))[:120]}, outside of the folders of this ComfyUI; give one in its input, "
+            "output or models folder"
+        )
+    return path
+
+
 def output_folder() -> Path:
     """Where nodes that save put their files."""
     return Path(folder_paths.get_output_directory())
@@ -144,13 +163,21 @@ def output_folder() -> Path:
 
 def next_output(prefix: str, *extensions: str) -> list[Path]:
     """The next free name under the output folder for ``prefix`` (folder and start of the name), by extension."""
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+        inside(Path(folder) / name, "filename_prefix")
+    except InputError:
+        raise
+    except Exception as error:
+        # The host raises plain exceptions for a prefix that leads out of its output folder.
+        reason = one_line(getattr(error, "strerror", None) or "it leads out of the output folder")
+        raise InputError(f"filename_prefix is {prefix[:60]!r}: {reason}; give a name under the output folder") from None
     return [Path(folder) / f"{name}_{counter:05}_{extension}" for extension in extensions]
 
 
 def chosen_file(name: str) -> Path:
     """The path of a file that :func:`files_ending` lists."""
-    return Path(folder_paths.get_annotated_filepath(name))
+    return inside(folder_paths.get_annotated_filepath(name), "the file")
 
 
 def files_ending(extension: str) -> list[str]:
