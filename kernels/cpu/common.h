@@ -32,3 +32,7 @@ int parallel(Work work, void *context, int64_t items, int64_t chunk, int threads
 // Memory that starts at a multiple of 64 bytes, or NULL; `release` takes what `allocate` gave, or NULL.
 void *allocate(size_t bytes);
 void release(void *memory);
+
+// The same, for working space: one piece is kept from call to call, for fresh memory costs as much as a search.
+void *borrow(size_t bytes);
+void give_back(void *memory);

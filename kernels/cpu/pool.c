@@ -225,3 +225,22 @@ void *allocate(size_t bytes) {
 }
 void release(void *memory) { free(memory); }
 #endif
+
+enum { HEADER = 64 };  // in front of borrowed memory: its size
+
+static _Atomic(size_t *) kept;
+
+void *borrow(size_t bytes) {
+    size_t *piece = atomic_exchange(&kept, NULL);
+    if (!piece || *piece < bytes) {
+        release(piece);
+        piece = allocate(bytes + HEADER);
+        if (!piece) return NULL;
+        *piece = bytes;
+    }
+    return (char *)piece + HEADER;
+}
+
+void give_back(void *memory) {
+    if (memory) release(atomic_exchange(&kept, (size_t *)((char *)memory - HEADER)));
+}
