@@ -27,7 +27,7 @@ def extract(
     Args:
         vectors: 'search' finds motion in the pixels and holds ``CHUNK`` frames at a time; 'bitstream' takes the
             vectors that the encoder wrote and holds all sampled frames.
-        radius: search window in pixels to each side (16, 32 or 64); not used by 'bitstream'.
+        radius: search window in pixels to each side, 1 to 128; not used by 'bitstream'.
         frames: the frames of ``video`` in chunks, where they are read elsewhere; read here if not given.
         progress: called for every decoded frame.
 

@@ -65,7 +65,7 @@ def primitives(
 
     Args:
         chunks: consecutive ``Frames`` of one clip, all of one size with sides multiples of 16.
-        radius: search window in pixels to each side, one of ``motion.RADII``.
+        radius: search window in pixels to each side, 1 to ``motion.MAX_RADIUS``.
         penalty: cost of one pixel of |dx| + |dy| (``motion.search``).
         progress: called with (frames done, frames in all) after every chunk.
         total: how many frames to expect, when known.

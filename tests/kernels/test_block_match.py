@@ -3,9 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from codeclens.kernels import block_match
+from codeclens.kernels import block_match, native
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.native import instruction_sets, on_processor
+
+PROCESSORS = [native.Processor(instructions) for instructions in (*instruction_sets(), "0")]
+"""Every instruction set that this machine runs, and the eager twin alone."""
+
+
+def on_every_processor(*arguments, **options):
+    """What block_match returns, from each of PROCESSORS."""
+    for processor in PROCESSORS:
+        with on_processor(processor):
+            yield block_match(*arguments, **options)
 
 
 def noise(*shape: int, seed: int = 0, levels: int = 256) -> torch.Tensor:
@@ -56,14 +67,36 @@ def test_equals_brute_force_bit_for_bit(pairs, rows, columns, radius, penalty, l
     """With one or two grey levels nearly everything ties, so the order of preference decides."""
     shape = (pairs, 16 * rows, 16 * columns, 3)
     current, reference = noise(*shape, seed=seed, levels=levels), noise(*shape, seed=seed + 1, levels=levels)
-    found = block_match(current, reference, radius, penalty, energy=True)
-    assert_equal(found, brute_force(current.numpy(), reference.numpy(), radius, penalty))
+    wanted = brute_force(current.numpy(), reference.numpy(), radius, penalty)
+    for found in on_every_processor(current, reference, radius, penalty, energy=True):
+        assert_equal(found, wanted)
 
 
 def test_window_beyond_a_block_and_beyond_the_frame():
     current, reference = noise(1, 48, 64, 3, seed=1), noise(1, 48, 64, 3, seed=2)
-    found = block_match(current, reference, 40, 4.0, energy=True)
-    assert_equal(found, brute_force(current.numpy(), reference.numpy(), 40, 4.0))
+    wanted = brute_force(current.numpy(), reference.numpy(), 40, 4.0)
+    for found in on_every_processor(current, reference, 40, 4.0, energy=True):
+        assert_equal(found, wanted)
+
+
+@pytest.mark.parametrize("penalty", [0.7, 1e6])
+@pytest.mark.parametrize("levels", [2, 256])
+def test_the_widest_window_of_frames_with_opposite_colours(penalty, levels):
+    """Costs up to the largest SAD there is, 195840: sums of 16 bits saturate on the way."""
+    current = noise(2, 32, 160, 3, seed=4, levels=levels) * (255 // (levels - 1))
+    reference = torch.stack([255 - current[0], torch.roll(current[1], (7, -61), (0, 1))])
+    *found, wanted = on_every_processor(current, reference, 128, penalty, energy=True)
+    for fields in found:
+        for ours, theirs in zip(fields, wanted, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_more_pairs_than_have_tables_at_once():
+    frames = noise(5, 384, 512, 3, seed=5)
+    found = block_match(frames[1:], frames[:-1], 1, 4.0)
+    for pair in range(4):
+        one = block_match(frames[pair + 1 : pair + 2], frames[pair : pair + 1], 1, 4.0)
+        assert all(torch.equal(whole[pair : pair + 1], part) for whole, part in zip(found[:3], one[:3], strict=True))
 
 
 @pytest.mark.parametrize("dx, dy", [(0, 0), (5, -3), (-32, 32), (31, 7)])

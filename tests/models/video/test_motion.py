@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.video.motion import _halved, predict, residual, search
+from codeclens.models.video.motion import predict, residual, search
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.block_search import exhaustive
@@ -44,20 +44,14 @@ def test_a_translation_comes_back_exactly(vector, smooth):
     assert (cost[1][known] == 4 * (abs(vector[0]) + abs(vector[1]))).all()
 
 
-@pytest.mark.parametrize("radius", [16, 32, 64])
+@pytest.mark.parametrize("radius", [16, 32, 64, 128])
 def test_the_window_reaches_to_its_edge_and_no_further(radius):
-    scene = texture(192, 288)
+    scene = texture(192, 352)
     for step in (radius, radius + 1):
         mv, _, sad = search(np.stack([scene[:, :192], scene[:, step : step + 192]]), radius)
         known = inside((192, 192), step, 0)
         assert (np.abs(mv) <= radius).all()
         assert (sad[1][known] == 0).all() == (step == radius)
-
-
-def test_a_picture_is_halved_to_rounded_means():
-    image = texture(32, 48, smooth=0)
-    means = image.reshape(16, 2, 24, 2, 3).mean((1, 3))
-    assert np.array_equal(_halved(image), np.floor(means + 0.5))
 
 
 def test_independent_objects_have_their_own_motion():
@@ -101,25 +95,29 @@ def test_a_zoom_is_right_within_a_pixel(zoom):
 
 
 @given(
-    seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 4), columns=st.integers(1, 5), radius=st.sampled_from([16, 32])
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 4),
+    columns=st.integers(1, 4),
+    radius=st.sampled_from([1, 15, 16, 17, 32, 64, 127, 128]),
+    levels=st.sampled_from([2, 20, 256]),
 )
 @settings(max_examples=25, deadline=None)
-def test_costs_are_those_of_the_vectors_and_never_below_the_optimum(seed, rows, columns, radius):
+def test_every_block_has_the_best_of_all_displacements(seed, rows, columns, radius, levels):
+    """Windows inside the frame and far beyond its borders; few grey levels, so that many displacements tie."""
     rng = np.random.default_rng(seed)
     base = texture(16 * rows + 40, 16 * columns + 40, seed, smooth=int(rng.integers(0, 5)))
+    base = (base.astype(int) * (levels - 1) // 255 * (255 // (levels - 1))).astype(np.uint8)
     dy, dx = rng.integers(0, 40, 2)
     reference = base[20 : 20 + 16 * rows, 20 : 20 + 16 * columns]
     moved = base[dy : dy + 16 * rows, dx : dx + 16 * columns].astype(int)
-    current = np.clip(moved + rng.integers(-6, 7, moved.shape), 0, 255).astype(np.uint8)
+    current = np.clip(moved + rng.integers(-6, 7, moved.shape) * (levels == 256), 0, 255).astype(np.uint8)
     mv, cost, sad = (field[1] for field in search(np.stack([reference, current]), radius))
+    best_mv, best_cost, best_sad = exhaustive(current, reference, radius)
+    assert (mv.reshape(-1, 2) == best_mv).all()
+    assert (cost.ravel() == best_cost).all() and (sad.ravel() == best_sad).all()
     left = residual(current, reference, mv)
     assert (np.abs(left).reshape(rows, 16, columns, 16, 3).sum(axis=(1, 3, 4)) == sad).all()
-    assert (cost == sad + 4 * np.abs(mv).sum(axis=2)).all()
     assert (predict(reference, mv) + left == current).all()
-    _, best, _ = exhaustive(current, reference, radius)
-    stay = np.abs(current.astype(int) - reference).reshape(rows, 16, columns, 16, 3).sum(axis=(1, 3, 4))
-    assert (cost.ravel() >= best).all()
-    assert (cost <= stay).all()
 
 
 def test_among_equal_costs_the_shortest_vector_wins_then_raster_order():
@@ -141,7 +139,7 @@ CLIPS = ["cogvideo_2_suv", "moviepy_chaplin", "sam2_juggle", "vace_cats_boxing",
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_real_clips_cost_at_most_one_percent_more_than_brute_force(clips, name):
+def test_real_clips_cost_what_brute_force_finds(clips, name):
     """96 blocks drawn from whole frames half a second apart, so that the search sees the frame as it does in use."""
     av = pytest.importorskip("av")
     with av.open(str(clips / f"{name}.mp4")) as container:
@@ -149,12 +147,11 @@ def test_real_clips_cost_at_most_one_percent_more_than_brute_force(clips, name):
         step = round(float(stream.average_rate) / 2)
         decoded = (frame for i, frame in enumerate(container.decode(stream)) if i in (2 * step, 3 * step))
         frames = np.stack([frame.reformat(640, 384, "rgb24").to_ndarray() for frame in decoded])
-    _, cost, _ = search(frames)
+    mv, cost, _ = search(frames)
     picks = np.random.default_rng(0).permutation(24 * 40)[:96]
-    _, best, _ = exhaustive(frames[1], frames[0], blocks=[divmod(int(pick), 40) for pick in picks])
-    found = cost[1].ravel()[picks]
-    assert (found >= best).all()
-    assert found.sum() <= 1.01 * best.sum()
+    best_mv, best, _ = exhaustive(frames[1], frames[0], blocks=[divmod(int(pick), 40) for pick in picks])
+    assert (cost[1].ravel()[picks] == best).all()
+    assert (mv[1].reshape(-1, 2)[picks] == best_mv).all()
 
 
 def test_chunks_and_single_frames_give_what_the_whole_clip_gives():
@@ -177,8 +174,8 @@ def test_wrong_input_is_refused_in_one_sentence():
     ]:
         with pytest.raises(InputError, match=words):
             search(frames)
-    with pytest.raises(InputError, match="radius is 20"):
-        search(good, radius=20)
+    with pytest.raises(InputError, match="radius is 129"):
+        search(good, radius=129)
     with pytest.raises(InputError, match="penalty is -1"):
         search(good, penalty=-1)
     with pytest.raises(InputError, match="32, 48, 3"):
