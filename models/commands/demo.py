@@ -28,6 +28,7 @@ from .video import save_picture
 
 RENDERED = (256, 256)
 QUESTIONS = 3
+MODE = "cells"
 
 
 def add_commands(commands) -> None:
@@ -55,15 +56,20 @@ def run_demo(arguments: argparse.Namespace) -> int:
     write_clip(path, clip, RENDERED, TerminalProgress(f"rendering {path.name}"))
     model = load_placed(*embedded_pair())
     source = VideoSource.open(path)
-    code = watch(source, model, CodeConfig(sampling=FrameSampling.by_fps(FPS), area=SIDE**2))
+    code, native = (watch(source, model, config_for(mode)) for mode in (MODE, "rgb"))
     picture = folder / "demo_plan.png"
     save_picture(timeline_view(code.plan, source, cuts_of(source)), picture)
     print(f"clip     {path}, {clip.frames / clip.fps:.1f} s, never seen in training; --seed {number} makes it again")
-    print(_plan_line(code))
+    print(_plan_line(code, native))
     print(f"picture  {picture}\n")
-    talk(converse(model, code), caption, questions)
+    talk(converse(model, code), converse(model, native), caption, questions)
     print(f"\n{NAME} answered. It knows only clips like this one; for your own, give caption and ask a --model.")
     return 0
+
+
+def config_for(mode: str) -> CodeConfig:
+    """How the embedded model is shown a clip."""
+    return CodeConfig(mode=mode, sampling=FrameSampling.by_fps(FPS), area=SIDE**2)
 
 
 def fresh_clip(seed: int) -> tuple[Clip, list[Question], str]:
@@ -79,27 +85,35 @@ def fresh_clip(seed: int) -> tuple[Clip, list[Question], str]:
     return clip, list(kinds.values())[:QUESTIONS], write_caption(clip, truth)
 
 
-def _plan_line(code: VisualCode) -> str:
-    totals, whole = code.plan.totals, int(code.plan.kind.sum())
-    every, pairs = totals["rgb_per_frame"], totals["rgb_paired"]
-    few, fewer = (100 - 100 * code.token_count / baseline for baseline in (every, pairs))
+def _plan_line(code: VisualCode, native: VisualCode) -> str:
+    whole = int(code.plan.kind.sum())
+    spent = f"{100 * code.prompt_tokens / native.prompt_tokens:.0f} % of native pairs' {native.prompt_tokens}"
+    visual = f"{code.token_count} and {native.token_count} of them visual"
     return (
         f"plan     {len(code.plan)} frames: {whole} whole, {len(code.plan) - whole} predicted\n"
-        f"tokens   {code.token_count}, {few:.0f} % fewer than every frame whole ({every}), {fewer:.0f} % fewer than"
-        f" native pairs ({pairs})"
+        f"tokens   {code.prompt_tokens} in the prompt, {spent}; {visual}"
     )
 
 
-def talk(reading: Conversation, caption: str, questions: list[Question]) -> None:
-    """Print the model's caption and answers beside the true ones."""
+def talk(reading: Conversation, native: Conversation, caption: str, questions: list[Question]) -> None:
+    """Print the model's caption and answers beside the true ones, and what it says from native pairs."""
     reading.read()
-    said = reading.fork().ask(DESCRIBE[0], sampling=GREEDY, max_tokens=160).text
-    print(f"caption  {said}\ntruth    {caption}\n")
+    native.read()
+    for name, one in ((MODE, reading), ("pairs", native)):
+        print(f"{name:<8} {answer_to(one, DESCRIBE[0], 160)}")
+    print(f"truth    {caption}\n")
     width = max(len(question.question) for question in questions)
+    print(f"{'':<{width}}  {'from ' + MODE:<24} {'':<8} from native pairs")
     for question in questions:
-        answer = reading.fork().ask(question.question, sampling=GREEDY, max_tokens=40).text
-        mark = "right" if plain(answer) == plain(question.answer) else f"wrong: {question.answer}"
-        print(f"{question.question:<{width}}  {answer:<24} {mark}")
+        found = [answer_to(one, question.question) for one in (reading, native)]
+        marks = ["right" if plain(answer) == plain(question.answer) else "wrong" for answer in found]
+        truth = "" if marks == ["right"] * 2 else f"   truth: {question.answer}"
+        print(f"{question.question:<{width}}  {found[0]:<24} {marks[0]:<8} {found[1]:<24} {marks[1]}{truth}")
+
+
+def answer_to(reading: Conversation, question: str, max_tokens: int = 40) -> str:
+    """The likeliest answer; the conversation stays as it is."""
+    return reading.fork().ask(question, sampling=GREEDY, max_tokens=max_tokens).text
 
 
 def _measure_painted(folder: Path) -> int:
