@@ -390,7 +390,7 @@ class EncodeVideoGVC(io.ComfyNode):
             sound=opus_of(video, source, sound_kilobits),
         )  # fmt: skip
         progress = GopProgress(cls.hidden.unique_id, len(planned.spans), planned.header.step_count)
-        progress.show(f"{planned.budget.sentence()}; {len(planned.spans)} GOPs, {planned.steps} model calls")
+        progress.show(planned.sentence())
         encoding = Encoding(planned, source, progress)
         encoding.run(model)
         report = {

@@ -46,6 +46,16 @@ class EncodingPlan:
         """Model calls of the encoder, and of the decoder."""
         return len(self.spans) * self.header.step_count
 
+    def sentence(self) -> str:
+        """What the encoding will take, for people: bytes, model calls, and memory for one GOP's pictures as float32."""
+        frames = max(span.source_frames for span in self.spans)
+        pictures = 12 * frames * self.size[0] * self.size[1] / 1e9
+        latent = 4 * self.header.frame_length * self.header.latent_frames / 1e6
+        return (
+            f"{self.budget.sentence()}; {len(self.spans)} GOPs x {self.header.step_count} steps; a GOP's pictures take "
+            f"{pictures:.2f} GB of memory and its latent {latent:.1f} MB"
+        )
+
 
 def plan_encoding(
     model: VideoModel,

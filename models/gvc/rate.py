@@ -16,14 +16,16 @@ SHIFTS = ((0.26, 5.0), (0.4, 3.0), (0.8, 2.0), (1.6, 1.5), (3.2, 1.0))
 """Bits per latent value, and the shift that leaves least error there; measured by tests/bench/gvc_rate.py."""
 
 
-def best_shift(value_bits: float) -> float:
+def best_shift(value_bits: float, steps: int = 20) -> float:
     """The shift of the sigma schedule for a rate in bits per latent value, between those of SHIFTS by its logarithm.
 
     Few bits have to choose what the picture is of, at high noise; many bits draw detail, at low noise. A shift too
-    small for its rate leaves the first steps without a choice and paints something else, so it never falls early.
+    small for its rate leaves the first steps without a choice and paints something else. Fewer steps make fewer
+    choices, so that below 20 the shift goes back to 5, which it has at 12 and fewer.
     """
     bits, shifts = zip(*SHIFTS, strict=True)
-    return float(np.interp(np.log2(max(value_bits, 1e-9)), np.log2(bits), shifts))
+    shift = float(np.interp(np.log2(max(value_bits, 1e-9)), np.log2(bits), shifts))
+    return shift + (shifts[0] - shift) * min(max((20 - steps) / 8, 0.0), 1.0)
 
 
 def plan_schedule(

@@ -23,8 +23,8 @@ NOMINAL_GREY_LEVELS = 64.0
 """Grey levels of a latent unit where a stream does not say it: latents have about unit variance."""
 
 MOST_FRAME_VALUES = 1 << 24
-MOST_GOP_VALUES = 1 << 28
-MOST_GOP_SAMPLES = 1 << 33
+MOST_GOP_VALUES = 1 << 26
+MOST_GOP_SAMPLES = 1 << 32
 MOST_TEXT = 1 << 22
 MOST_TEMPORAL, MOST_PADDING = 8, 4
 SPATIAL_CANDIDATES = (1, 2, 4, 8, 16, 32)

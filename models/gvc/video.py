@@ -154,7 +154,7 @@ def make_header(
     if settings.sigmas is not None:
         sigmas = snap_sigmas(settings.sigmas)
     else:
-        shift = settings.shift or best_shift(settings.frame_bits / length)
+        shift = settings.shift or best_shift(settings.frame_bits / length, settings.steps)
         sigmas = shifted_sigmas(settings.steps, round(100 * shift))
     if not 1 <= settings.deterministic < len(sigmas):
         raise InputError(

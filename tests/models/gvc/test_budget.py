@@ -97,7 +97,10 @@ def test_the_shift_falls_with_the_rate():
     assert [best_shift(bits) for bits, _ in SHIFTS] == [shift for _, shift in SHIFTS]
     found = [best_shift(bits) for bits in np.geomspace(0.2, 4, 50)]
     assert found == sorted(found, reverse=True)
-    settings = Settings("T2V", 3.2 * 48 * 140, 10)
+    assert (
+        best_shift(3.2, 12) == best_shift(3.2, 4) == 5.0 and best_shift(3.2, 16) == 3.0 and best_shift(3.2, 50) == 1.0
+    )
+    settings = Settings("T2V", 3.2 * 48 * 140, 20)
     spans = plan_gops(33, 17, 4, False)
     levels = [
         [step.sigma for step in make_header(MODEL, chosen, spans, (36, 52), Fraction(24)).steps]

@@ -67,6 +67,9 @@ def test_the_size_may_be_another_and_cuts_are_counted_from_the_window():
     planned, stream = encode(source, size=(40, 60), cuts=[5])
     assert (stream.header.height, stream.header.width) == (40, 60)
     assert [gop.frames for gop in stream.gops] == [5, 7] and not stream.gops[1].continues
+    assert planned.sentence().endswith(
+        "; 2 GOPs x 4 steps; a GOP's pictures take 0.00 GB of memory and its latent 0.1 MB"
+    )
 
 
 def test_shapes_of_published_models():
