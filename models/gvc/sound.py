@@ -81,7 +81,8 @@ def encode_sound(samples: Iterable[np.ndarray], kilobits: float) -> bytes:
     if "libopus" not in av.codecs_available:
         raise InputError("this FFmpeg cannot write Opus sound; install PyAV's own wheel, or set the sound to 0 kbit/s")
     packed, stream, at = io.BytesIO(), None, 0
-    with av.open(packed, "w", format="ogg") as container:
+    # Without the flag Ogg numbers its stream at random, and equal inputs would make other files.
+    with av.open(packed, "w", format="ogg", options={"fflags": "+bitexact"}) as container:
         for part in samples:
             layout = "mono" if part.shape[1] == 1 else "stereo"
             if stream is None:

@@ -42,6 +42,7 @@ def test_opus_keeps_the_sound_at_its_rate():
     assert np.corrcoef(found[middle, 0], TONES[middle, 0])[0, 1] > 0.98
     assert sizes[0] < 24 and sizes[0] < sizes[1] < 90
     assert encode_sound(iter(()), 16) == b""
+    assert encode_sound(parts(TONES), 64) == sound
 
 
 def test_mono_stays_mono_and_other_rates_are_resampled():
