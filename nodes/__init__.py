@@ -2,17 +2,19 @@
 
 from comfy_api.latest import ComfyExtension
 
-from . import evaluation, gvc, judge, measure, qwen, video, visual_code
+from . import direct, evaluation, folders, gvc, judge, measure, qwen, video, visual_code
 
 
 class CodecLensExtension(ComfyExtension):
     async def get_node_list(self):
         return [
+            *direct.NODES,
             *video.NODES,
             *measure.NODES,
             *qwen.NODES,
             *visual_code.NODES,
             *judge.NODES,
+            *folders.NODES,
             *evaluation.NODES,
             *gvc.NODES,
         ]

@@ -161,6 +161,26 @@ def output_folder() -> Path:
     return Path(folder_paths.get_output_directory())
 
 
+def dataset_folder(name: str) -> Path:
+    """The folder that a workflow names as 'input/...', 'output/...' or 'datasets/...'; links out of these do not count.
+
+    Raises InputError for any other folder: workflows come from strangers.
+    """
+    roots = {"input": [input_folder()], "output": [output_folder()]}
+    configured, _ = folder_paths.folder_names_and_paths.get("datasets", ([], set()))
+    roots["datasets"] = [Path(folder) for folder in configured]
+    first, _, rest = name.strip().replace("\\", "/").strip("/").partition("/")
+    for root in roots.get(first, ()):
+        try:
+            folder = (root / rest).resolve()
+        except (OSError, ValueError):
+            break
+        if folder.is_relative_to(root.resolve()) and folder.is_dir():
+            return folder
+    known = ", ".join(f"{root}/..." for root, folders in roots.items() if folders)
+    raise InputError(f"the folder {name!r} is not there or not allowed; it must be one of {known}")
+
+
 def next_output(prefix: str, *extensions: str) -> list[Path]:
     """The next free name under the output folder for ``prefix`` (folder and start of the name), by extension."""
     try:

@@ -1,0 +1,189 @@
+"""One node from VIDEO to text or score, everything between at good defaults."""
+
+import functools
+import json
+
+from comfy_api.latest import io
+
+from ..models.code.captions import Writing, caption_code, caption_reserve
+from ..models.code.pipeline import CodeConfig, encode_planned, most_patches, plan_prompt_tokens, plan_source
+from ..models.code.presets import list_presets, read_preset
+from ..models.code.visual_code import VisualCode
+from ..models.judge.judging import judge_code, rubric_reserve
+from ..models.judge.page import judgement_view
+from ..models.judge.rubric import find_rubric, list_rubrics
+from ..models.judge.scoring import expand
+from ..models.qwen.generate import GREEDY
+from ..models.source.reading import FrameSampling
+from ..models.weights import FPS, NAME, SIDE, embedded_pair
+from . import host
+from .model_placement import HostedQwen3VL
+from .qwen import Qwen3VLSocket, require_vision
+
+EMBEDDED_NOTE = f"{NAME} comes with the pack and knows only clips drawn by CodecLens; connect Load Qwen3-VL for others."
+
+
+def optional_model():
+    """A model's socket that need not be connected."""
+    return Qwen3VLSocket.Input(
+        "model",
+        optional=True,
+        tooltip=f"From Load Qwen3-VL. Not connected: {EMBEDDED_NOTE}",
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def embedded_model() -> HostedQwen3VL:
+    """The embedded model, loaded once; the host moves and frees its weights like any other's."""
+    return HostedQwen3VL(*map(str, embedded_pair()))
+
+
+def is_embedded(model: HostedQwen3VL) -> bool:
+    return model.name == embedded_pair()[0].name
+
+
+def config_for(model: HostedQwen3VL, mode: str = "") -> CodeConfig:
+    """Sampling and size that suit the model: what the embedded one was trained on, Qwen's own for others."""
+    fps, side = (FPS, SIDE) if is_embedded(model) else (2.0, 512)
+    return CodeConfig(**({"mode": mode} if mode else {}), sampling=FrameSampling.by_fps(fps), area=side**2)
+
+
+def encode(video, model: HostedQwen3VL, config: CodeConfig, reserve: int) -> VisualCode:
+    """The code of a VIDEO; the model's text half is loaded with room for it and ``reserve`` more tokens."""
+    require_vision(model)
+    source, _ = host.video_source(video)
+    progress = host.node_progress()
+    planned = plan_source(source, config, progress)
+    ready = model.for_looking(most_patches(planned.plan))
+    code = encode_planned(planned, ready, config, reserve=reserve, progress=progress)
+    model.for_reading(plan_prompt_tokens(code.plan, ready, config) + reserve)
+    return code
+
+
+def about(model: HostedQwen3VL, code: VisualCode) -> str:
+    """A line on what the model was shown, and a word of warning where it is the embedded one."""
+    plan = code.plan
+    line = f"{len(plan)} frames at {plan.size[1]}x{plan.size[0]}, {code.mode}, {code.token_count} visual tokens"
+    return f"{line}\n{EMBEDDED_NOTE}" if is_embedded(model) else line
+
+
+class CaptionAVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensCaptionAVideo",
+            display_name="Caption a Video",
+            category="CodecLens",
+            description="From a video to a caption, or to a prompt for a video model, in one node: which frames, which plan"
+            " and which tokens are chosen to suit the model. The text appears while it is written.",
+            search_aliases=[
+                "caption", "video caption", "describe video", "qwen", "vlm", "prompt from video", "video to text",
+                "image to prompt", "codec lens",
+            ],
+            has_intermediate_output=True,
+            inputs=[
+                io.Video.Input("video", tooltip="The video to caption. A trim set before is honoured."),
+                optional_model(),
+                io.Combo.Input(
+                    "preset",
+                    options=list(list_presets(host.user_folder("presets"))),
+                    default="plain",
+                    tooltip="What to write: a plain or dense caption, a prompt for Wan, LTX or HunyuanVideo, tags. Put"
+                    " your own presets into the user folder codeclens/presets. The embedded model knows only plain.",
+                ),
+                io.Int.Input(
+                    "max_tokens",
+                    default=512,
+                    min=1,
+                    max=32768,
+                    advanced=True,
+                    tooltip="Length of the caption at most; a token is about three quarters of an English word.",
+                ),
+                io.String.Input(
+                    "instructions",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Added to the preset's text: a style, a language, words to use or to avoid.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("text", tooltip="The caption."),
+                io.String.Output("report", tooltip="JSON: pictures shown, tokens, seconds, what was left out."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, preset, **others):
+        return list_presets(host.user_folder("presets"))[preset].read_text(encoding="utf-8")
+
+    @classmethod
+    def execute(cls, video, preset, max_tokens, model=None, instructions="") -> io.NodeOutput:
+        model = model or embedded_model()
+        chosen = read_preset(list_presets(host.user_folder("presets"))[preset])
+        writing = Writing(GREEDY, max_tokens, False, instructions)
+        code = encode(video, model, config_for(model), caption_reserve(model.model.tokenizer, chosen, writing))
+        live = host.LiveText(cls.hidden.unique_id)
+        found = caption_code(code, model.model, chosen, writing, on_text=live, progress=live.progress)
+        live.show(found.answer.tokens_per_second)
+        report = json.dumps(found.answer.report(code), indent=1)
+        return io.NodeOutput(found.text, report, ui={"text": (f"{found.text}\n\n{about(model, code)}",)})
+
+
+class JudgeAVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensJudgeAVideo",
+            display_name="Judge a Video",
+            category="CodecLens",
+            description="From a video to a score in one node: frames, plan and tokens are chosen to suit the model, and a"
+            " rubric of questions is scored from the probabilities of the replies.",
+            search_aliases=["judge", "score", "rate", "video quality", "rank", "reward", "codec lens"],
+            has_intermediate_output=True,
+            inputs=[
+                io.Video.Input("video", tooltip="The video to judge. A trim set before is honoured."),
+                optional_model(),
+                io.Combo.Input(
+                    "rubric",
+                    options=list(list_rubrics(host.user_folder("rubrics"))),
+                    default="checklist",
+                    tooltip="What is asked; see Judge Video. Your own are files in the user folder codeclens/rubrics.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="What the video was made from, for vqascore, unifiedreward and prompt_adherence.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output("score", tooltip="0 to 1, the weighted mean of the questions."),
+                io.String.Output("report", tooltip="One line for each question, the lowest marked."),
+                io.Image.Output("picture", tooltip="The scores as bars."),
+                io.String.Output("json", tooltip="Scores, probabilities and off-list mass of every question."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, rubric, **others):
+        return list_rubrics(host.user_folder("rubrics"))[rubric].read_text(encoding="utf-8")
+
+    @classmethod
+    def execute(cls, video, rubric, model=None, prompt="") -> io.NodeOutput:
+        model = model or embedded_model()
+        asked = expand(model.for_reading(512), find_rubric(rubric, host.user_folder("rubrics")), prompt)
+        code = encode(video, model, config_for(model), rubric_reserve(model.model.tokenizer, asked))
+        found = judge_code(code, model.model, asked, progress=host.node_progress())
+        words = found.verdict.in_words()
+        picture = host.image(judgement_view(found, code.plan.video.source))
+        shown = f"{words}\n\n{about(model, code)}"
+        return io.NodeOutput(
+            found.verdict.score, words, picture, json.dumps(found.to_json(), indent=1), ui={"text": (shown,)}
+        )
+
+
+NODES = [CaptionAVideo, JudgeAVideo]

@@ -1,0 +1,100 @@
+"""Folders in the real host: captioned, judged, measured, resumed; a stranger's paths refused; one node to a caption."""
+
+import json
+
+import pytest
+from codeclens.models.synthetic.clip_files import write_clips
+
+
+@pytest.fixture(scope="module")
+def folder(comfyui):
+    """input/set with two clips and a broken one."""
+    path = comfyui.base / "input" / "set"
+    write_clips(path, range(2), (64, 64), seconds=1.0, fps=8)
+    (path / "broken.mp4").write_text("no video")
+    return path
+
+
+def text_of(result, node):
+    return "".join(result.outputs[node]["text"])
+
+
+def caption(**inputs):
+    given = {"folder": "input/set", "preset": "plain", "existing": "skip", "trigger": "zzk", "max_tokens": 24, **inputs}
+    return {"job": {"class_type": "CodecLensCaptionFolder", "inputs": given}}
+
+
+def test_a_folder_is_captioned_once(comfyui, folder):
+    for outcome in ("2 done, 0 done before, 1 failed", "0 done, 2 done before, 1 failed"):
+        result = comfyui.run(caption())
+        assert result.error is None and outcome in text_of(result, "job")
+    assert (folder / "train_000000.txt").read_text().startswith("zzk, ")
+    assert result.progress["job"][-1] == (3, 3)
+
+
+def test_a_folder_is_judged_and_measured(comfyui, folder):
+    prompt = {
+        "judge": {"class_type": "CodecLensJudgeFolder", "inputs": {"folder": "input/set", "rubric": "artefacts"}},
+        "measure": {"class_type": "CodecLensMeasureFolder", "inputs": {"folder": "input/set", "fps": 4.0}},
+    }
+    result = comfyui.run(prompt)
+    assert result.error is None
+    assert text_of(result, "judge").count("train_00000") == 2 and "2 done" in text_of(result, "measure")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "..", "input/../..", "input/set/../../..", "models", "C:\\", "input/\0", "//host/share", "output/none"],
+)
+def test_a_strangers_folder_is_refused_before_any_work(comfyui, folder, path):
+    error = comfyui.run(caption(folder=path)).error
+    assert "not there or not allowed" in error
+
+
+def test_a_link_out_of_the_folders_is_refused(comfyui, folder, tmp_path):
+    link = comfyui.base / "input" / "link"
+    link.symlink_to(tmp_path)
+    try:
+        assert "not allowed" in comfyui.run(caption(folder="input/link")).error
+    finally:
+        link.unlink()
+
+
+def test_a_caption_is_kept_beside_its_clip(comfyui, folder):
+    (folder / "train_000001.txt").unlink(missing_ok=True)
+
+    def save(text, **inputs):
+        given = {"text": ["text", 0], "clip": "input/set/train_000001.mp4", "existing": "skip", **inputs}
+        prompt = {
+            "text": {"class_type": "PrimitiveString", "inputs": {"value": text}},
+            "save": {"class_type": "CodecLensSaveCaption", "inputs": given},
+        }
+        return comfyui.run(prompt)
+
+    path = folder / "train_000001.txt"
+    assert save("a fox").error is None and path.read_text() == "a fox\n"
+    assert save("two foxes").error is None and path.read_text() == "two foxes\n", "our own file is replaced"
+    path.write_text("by hand")
+    assert "left alone" in text_of(save("three"), "save") and path.read_text() == "by hand"
+    assert "not a file" in save("x", clip="input/set/none.mp4").error
+
+
+def test_one_node_leads_from_a_video_to_a_caption_and_one_to_a_score(comfyui, folder):
+    clip = comfyui.put_input(folder / "train_000000.mp4")
+    prompt = {
+        "video": {"class_type": "LoadVideo", "inputs": {"file": clip}},
+        "caption": {
+            "class_type": "CodecLensCaptionAVideo",
+            "inputs": {"video": ["video", 0], "preset": "plain", "max_tokens": 32},
+        },
+        "judge": {
+            "class_type": "CodecLensJudgeAVideo",
+            "inputs": {"video": ["video", 0], "rubric": "artefacts"},
+        },
+        "report": {"class_type": "PreviewAny", "inputs": {"source": ["caption", 1]}},
+    }
+    result = comfyui.run(prompt)
+    assert result.error is None
+    assert "at 128x128" in text_of(result, "caption") and "knows only clips drawn" in text_of(result, "caption")
+    assert "flicker" in text_of(result, "judge")
+    assert json.loads(text_of(result, "report"))["visual_tokens"] > 0
