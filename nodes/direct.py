@@ -74,13 +74,13 @@ class CaptionAVideo(io.ComfyNode):
             node_id="CodecLensCaptionAVideo",
             display_name="Caption a Video",
             category="CodecLens",
-            description="From a video to a caption, or to a prompt for a video model, in one node: which frames, which plan"
-            " and which tokens are chosen to suit the model. The text appears while it is written.",
+            description="From a video to a caption, or to a prompt for a video model, in one node: which frames, which"
+            " plan and which tokens are chosen to suit the model. The text appears while it is written.",
             search_aliases=[
                 "caption", "video caption", "describe video", "qwen", "vlm", "prompt from video", "video to text",
                 "image to prompt", "codec lens",
             ],
-            has_intermediate_output=True,
+            is_output_node=True,
             inputs=[
                 io.Video.Input("video", tooltip="The video to caption. A trim set before is honoured."),
                 optional_model(),
@@ -139,10 +139,10 @@ class JudgeAVideo(io.ComfyNode):
             node_id="CodecLensJudgeAVideo",
             display_name="Judge a Video",
             category="CodecLens",
-            description="From a video to a score in one node: frames, plan and tokens are chosen to suit the model, and a"
-            " rubric of questions is scored from the probabilities of the replies.",
+            description="From a video to a score in one node: frames, plan and tokens are chosen to suit the model, and"
+            " a rubric of questions is scored from the probabilities of the replies.",
             search_aliases=["judge", "score", "rate", "video quality", "rank", "reward", "codec lens"],
-            has_intermediate_output=True,
+            is_output_node=True,
             inputs=[
                 io.Video.Input("video", tooltip="The video to judge. A trim set before is honoured."),
                 optional_model(),

@@ -205,8 +205,8 @@ class MeasureFolder(io.ComfyNode):
             node_id="CodecLensMeasureFolder",
             display_name="Measure Folder",
             category=CATEGORY,
-            description="Measures every clip of a folder without a model: flicker, freezes, jitter, motion and the rest of"
-            " Measure Video. Resumable like Caption Folder.",
+            description="Measures every clip of a folder without a model: flicker, freezes, jitter, motion and the rest"
+            " of Measure Video. Resumable like Caption Folder.",
             search_aliases=["metrics", "quality", "dataset filter", "folder", "motion score", "codec lens"],
             is_output_node=True,
             inputs=[
@@ -248,8 +248,8 @@ class SaveCaption(io.ComfyNode):
             node_id="CodecLensSaveCaption",
             display_name="Save Caption",
             category=CATEGORY,
-            description="Writes a caption beside its clip, as trainers read it: clip.txt for clip.mp4. Files of others are"
-            " left alone unless you say otherwise.",
+            description="Writes a caption beside its clip, as trainers read it: clip.txt for clip.mp4. Files of others"
+            " are left alone unless you say otherwise.",
             search_aliases=["save text", "caption file", "txt", "dataset", "codec lens"],
             is_output_node=True,
             inputs=[

@@ -50,7 +50,7 @@ class JudgeVideo(io.ComfyNode):
             description="Scores an encoded video by a rubric of questions. Scores are read from the probabilities of"
             " the replies, so they are the same every time; the video is read once for the whole rubric.",
             search_aliases=["judge", "score", "rate video", "video quality", "reward", "vqascore", "codec lens"],
-            has_intermediate_output=True,
+            is_output_node=True,
             inputs=[
                 model_input(),
                 code_input(),
@@ -129,7 +129,7 @@ class CompareVideos(io.ComfyNode):
             description="Asks which of two encoded videos is better, in both orders, so that a liking for the first one"
             " cancels. Says how far the two orders disagree.",
             search_aliases=["judge", "a or b", "preference", "which is better", "pairwise", "codec lens"],
-            has_intermediate_output=True,
+            is_output_node=True,
             inputs=[
                 model_input(),
                 code_input("code_a"),
@@ -176,7 +176,7 @@ class RankVideos(io.ComfyNode):
             " intervals), or by a winners' tournament. For an order by a rubric's score use Best of N.",
             search_aliases=["rank", "sort videos", "best video", "tournament", "bradley terry", "codec lens"],
             is_input_list=True,
-            has_intermediate_output=True,
+            is_output_node=True,
             inputs=[
                 model_input(),
                 code_input(),
@@ -234,7 +234,7 @@ class BestOfN(io.ComfyNode):
             " batch, a list or a loop. Says why the others were left out.",
             search_aliases=["best of n", "pick best", "select best video", "choose", "rank", "codec lens"],
             is_input_list=True,
-            has_intermediate_output=True,
+            is_output_node=True,
             inputs=[
                 io.Video.Input("videos", tooltip="The list of videos."),
                 io.Float.Input(

@@ -28,7 +28,7 @@ class MeasureVideo(io.ComfyNode):
                 "sharpness",
                 "codec lens",
             ],
-            has_intermediate_output=True,
+            is_output_node=True,
             inputs=[
                 io.Video.Input("video", tooltip="The video to measure. A trim set before (Trim Video) is honoured."),
                 io.Float.Input(
@@ -54,7 +54,8 @@ class MeasureVideo(io.ComfyNode):
         sampling = FrameSampling.by_fps(fps) if fps else FrameSampling.all()
         measurement = measure(source, sampling, host.node_progress())
         picture = host.image(metrics_view(measurement, source, host.node_progress()))
-        return io.NodeOutput(measurement_in_words(measurement), picture, json.dumps(measurement.to_json()))
+        words = measurement_in_words(measurement)
+        return io.NodeOutput(words, picture, json.dumps(measurement.to_json()), ui={"text": (words,)})
 
 
 NODES = [MeasureVideo]
