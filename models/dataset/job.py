@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..progress import Progress, no_progress
 from .items import Item
 from .journal import Journal, JournalError, content_hash, fingerprint
-from .sidecars import write_sidecar
+from .sidecars import remove_leftovers, write_sidecar
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ def run(
     Raises:
         InputError: the journal cannot be written, or nothing can be written beside the clips (a full disk, say).
     """
+    remove_leftovers(journal)
     settings, summary, claimed = fingerprint(work.settings | {"kind": work.kind}), Summary(), {}
     for number, (item, content, prepared) in enumerate(_ahead(items, work, journal, settings)):
         progress(number, len(items))

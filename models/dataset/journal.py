@@ -81,6 +81,10 @@ class Journal:
         digest = text_hash(text)
         return next((row for row in reversed(self._files.get(self._name(path), ())) if row["sha256"] == digest), None)
 
+    def announced(self) -> list[Path]:
+        """All files that were announced, each once."""
+        return [self.path.parent / name for name in self._files]
+
     def announce(self, path: Path, text: str, original: str | None, joined: str) -> None:
         """Say that ``text`` will be at ``path``; ``original`` is what somebody else wrote there, ``joined`` how."""
         row = {"file": self._name(path), "sha256": text_hash(text)}

@@ -4,6 +4,8 @@ A file is ours where the journal announced exactly the text that lies there. Any
 somebody else, and is left alone unless the user says what to do with it.
 """
 
+import contextlib
+import glob
 from pathlib import Path
 
 from ..errors import InputError
@@ -35,6 +37,15 @@ def write_sidecar(path: Path, text: str, journal: Journal, existing: str = "skip
         journal.announce(path, text, original, how)
         write_text(path, text)
     return True
+
+
+def remove_leftovers(journal: Journal) -> None:
+    """Remove the temporary files of announced writes that a killed job did not finish."""
+    for path in journal.announced():
+        # models/files.py cuts long names at 40 characters.
+        for leftover in path.parent.glob(f".{glob.escape(path.name[:40])}.*.part"):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
 
 
 def held(path: Path) -> str | None:
