@@ -25,36 +25,32 @@ import numpy as np
 
 from ..progress import Progress, no_progress
 from ..source.reading import FrameSampling, VideoSource
-
-THUMBNAIL = (36, 64)
-"""Height and width at which pictures are compared."""
+from .resemblance import LUMA, READ, Pictures, band_pass
 
 STANDS_OUT = 1.5
-"""A step counts when it is this many times the third largest of its neighbours..."""
+"""A step counts when it is this many times the larger ones around it, single ones aside..."""
 
-NEIGHBOURS = 4
-"""...among so many steps on each side."""
+NEIGHBOURHOOD, MOST_NEIGHBOURS = 1 / 6, 4
+"""...among those within so many seconds on each side, so many at most."""
+
+ISOLATED = 2.5
+"""A step also counts when it is this many times both of those next to it, as in shots of two frames."""
 
 SMALLEST_STEP = 2.5
 """Mean change of a colour value (0..255) below which nothing is a cut: the noise of dark footage, averaged."""
 
 RETURNS_WITHIN = 1 / 3
-"""Seconds in which a picture from before a flash comes back. A shot shorter than this between two others is missed."""
+"""Seconds in which a picture from before a flash comes back."""
 
-EXPLAINED = 0.5
-"""Share of the picture that has to be explained by an earlier one for both to be the same shot."""
+EXPLAINED, FAR_EXPLAINED = 0.5, 0.18
+"""Share of the picture that has to be explained by an earlier one for both to be the same shot, and that for frames so
+far apart that everything may have moved."""
 
-CELL = (6, 8)
-"""Height and width of the cells for which it is asked whether they are explained."""
+SAME_PALETTE, LITTLE_EXPLAINED = 0.92, 0.2
+"""Colours in common from which so small a share will do where something moves: a face that turns, a crowd."""
 
-TEXTURE = 2.5
-"""Standard deviation of band-passed brightness from which a cell has something to correlate."""
-
-SAME_STRUCTURE = 0.5
-"""Correlation from which two textured cells show the same."""
-
-SAME_COLOUR = 10.0
-"""Difference of mean colour, in the channel where it is largest, up to which two plain cells show the same."""
+STILL = 20
+"""A step so many times those before it, or those behind it, is seen from a picture in which nothing moves."""
 
 LONGEST_SPAN = 192
 """Frames of the longest fade or dissolve that is looked for."""
@@ -72,9 +68,6 @@ STILL_GOING = 0.25
 
 PLAIN = 6.0
 """Standard deviation of a picture up to which a fade begins or ends there, if a quarter of the other end's at most."""
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Rec. ITU-R BT.601."""
 
 WINDOW = 1024
 OVERLAP = 2 * (LONGEST_SPAN + 64)
@@ -126,9 +119,8 @@ def cuts_of(source: VideoSource, progress: Progress = no_progress) -> Cuts:
 def find_cuts(source: VideoSource, progress: Progress = no_progress) -> Cuts:
     """Cuts, fades and dissolves in the trim window of ``source``. Raises InputError as reading does."""
     cuts, spans = [], []
-    patience = max(2, round(RETURNS_WITHIN * source.info.fps))
-    for numbers, thumbnails, decided in _windows(source, progress):
-        window = _Window(thumbnails, patience)
+    for numbers, pts, thumbnails, decided in _windows(source, progress):
+        window = _Window(thumbnails, pts)
         found = [span for span in window.spans() if decided[0] <= (span.first + span.last) // 2 < decided[1]]
         for at in window.cuts():
             if decided[0] <= at < decided[1] and not any(span.first <= at <= span.last for span in found):
@@ -137,63 +129,92 @@ def find_cuts(source: VideoSource, progress: Progress = no_progress) -> Cuts:
     return Cuts(tuple(cuts), tuple(spans))
 
 
-def _windows(source, progress) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[int, int]]]:
-    """Yield (frame numbers, thumbnails, the part in which to decide); these parts cover each frame once."""
-    numbers, thumbnails = np.empty(0, np.int64), np.empty((0, *THUMBNAIL, 3), np.uint8)
+def _windows(source, progress) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]]:
+    """Yield (frame numbers, times, thumbnails, the part in which to decide); these parts cover each frame once."""
+    numbers, pts, thumbnails = np.empty(0, np.int64), np.empty(0), np.empty((0, *READ, 3), np.uint8)
     begin = 0
-    for part in source.frames(FrameSampling.all(), THUMBNAIL, chunk=OVERLAP, progress=progress):
-        numbers = np.concatenate([numbers, part.index])
+    for part in source.frames(FrameSampling.all(), READ, chunk=OVERLAP, progress=progress):
+        numbers, pts = np.concatenate([numbers, part.index]), np.concatenate([pts, part.pts])
         thumbnails = np.concatenate([thumbnails, part.rgb])
         if len(numbers) >= WINDOW:
             end = len(numbers) - OVERLAP // 2
-            yield numbers, thumbnails, (begin, end)
-            numbers, thumbnails = numbers[-OVERLAP:], thumbnails[-OVERLAP:]
+            yield numbers, pts, thumbnails, (begin, end)
+            numbers, pts, thumbnails = numbers[-OVERLAP:], pts[-OVERLAP:], thumbnails[-OVERLAP:]
             begin = OVERLAP // 2
-    yield numbers, thumbnails, (begin, len(numbers))
+    yield numbers, pts, thumbnails, (begin, len(numbers))
 
 
 class _Window:
-    """The changes of shot among consecutive thumbnails, uint8 [N, 36, 64, 3]; positions count from its first."""
+    """The changes of shot among consecutive frames, uint8 [N, 72, 128, 3], at ``pts`` seconds; positions from 0."""
 
-    def __init__(self, thumbnails: np.ndarray, patience: int):
-        self.pictures = thumbnails.astype(np.float32)
-        self.patience = patience
-        self.views: dict[int, _View] = {}
-
-    def view(self, at: int) -> "_View":
-        if at not in self.views:
-            self.views[at] = _View(self.pictures[at])
-        return self.views[at]
+    def __init__(self, thumbnails: np.ndarray, pts: np.ndarray):
+        self.pictures = Pictures(thumbnails)
+        self.pts = pts
+        interval = max(float(np.median(np.diff(pts))), 1e-6) if len(pts) > 1 else 1.0
+        self.reach = min(MOST_NEIGHBOURS, int(NEIGHBOURHOOD / interval + 0.25))
 
     def cuts(self) -> list[int]:
         """Positions of the frames that start a new shot."""
-        steps = np.abs(np.diff(self.pictures, axis=0)).mean(axis=(1, 2, 3))
+        steps = self.pictures.steps
         found: list[int] = []
-        for at in np.flatnonzero(_stands_out(steps)) + 1:
-            if found and at - found[-1] <= 2 and steps[at - 1] <= steps[found[-1] - 1]:
+        for at in np.flatnonzero(_stands_out(steps, self.reach)) + 1:
+            doubled = found and at - found[-1] == 1 and self.pts[at] - self.pts[found[-1]] < NEIGHBOURHOOD
+            if doubled and steps[at - 1] <= steps[found[-1] - 1]:
                 continue
-            if not self.same(at - 1, at) and not self.returns(at):
-                if found and at - found[-1] <= 2:
+            if steps[at - 1] * self.pictures.gain(at - 1, at) < SMALLEST_STEP:
+                continue
+            if not self.goes_on(at) and not self.returns(at):
+                if doubled:
                     found.pop()
                 found.append(int(at))
         return found
 
+    def goes_on(self, at: int) -> bool:
+        """True when the shot of the frame before ``at`` goes on there."""
+        steps, near = self.pictures.steps, max(1, self.reach)
+        before, behind = steps[max(0, at - 1 - near) : at - 1], steps[at : at + near]
+        still = any(STILL * max(some) < steps[at - 1] for some in (before, behind) if len(some))
+        share = self.pictures.explained(at - 1, at, still)
+        if share >= (EXPLAINED if still or self.reach else FAR_EXPLAINED):
+            return True
+        return not still and share >= LITTLE_EXPLAINED and self.pictures.palette(at - 1, at) >= SAME_PALETTE
+
     def same(self, a: int, b: int) -> bool:
-        return explained(self.view(a), self.view(b)) >= EXPLAINED
+        return self.pictures.explained(a, b) >= EXPLAINED
 
     def returns(self, at: int) -> bool:
-        """True when what ends before ``at`` comes back soon, or what begins at ``at`` was there shortly before."""
-        last = len(self.pictures) - 1
-        later = range(at + 1, min(at + self.patience, last) + 1)
-        before = range(at - 2, max(at - 2 - self.patience, -1), -1)
-        return any(self.same(at - 1, b) for b in later) or any(self.same(a, at) for a in before)
+        """True when what ends before ``at`` comes back soon, or what begins at ``at`` was there shortly before.
+
+        In between are single frames, plain ones, or the same in another light; anything else is a short shot.
+        """
+        for after in range(at + 1, len(self.pts)):
+            if self.pts[after] - self.pts[at] > RETURNS_WITHIN or not self.passing(at - 1, at, after):
+                break
+            if self.same(at - 1, after):
+                return True
+        for before in range(at - 2, -1, -1):
+            if self.pts[at] - self.pts[before + 1] > RETURNS_WITHIN or not self.passing(at, before + 1, at):
+                break
+            if self.same(before, at):
+                return True
+        return False
+
+    def passing(self, lasting: int, first: int, end: int) -> bool:
+        """True when the frames first..end - 1 may come and go within the shot of frame ``lasting``."""
+        return end - first == 1 or all(self.fades(lasting, each) for each in range(first, end))
+
+    def fades(self, lasting: int, other: int) -> bool:
+        shot, passing = self.pictures.pair(lasting, other)
+        plain = passing.contrast <= max(PLAIN / self.pictures.gain(lasting, other), shot.contrast / 4)
+        return plain or self.pictures.explained(lasting, other, any_light=True) >= EXPLAINED
 
     def spans(self) -> list[Span]:
         """Fades and dissolves, first and last as positions."""
-        power = (_band_pass(self.pictures @ LUMA) ** 2).mean(axis=(1, 2))
+        small = self.pictures.small
+        power = (band_pass(small @ LUMA) ** 2).mean(axis=(1, 2))
         found: list[Span] = []
         for rows, columns, error, fading in ((18, 32, STILL_ERROR, None), (4, 8, MOVING_ERROR, power)):
-            blocks = self.pictures.reshape(-1, rows, 36 // rows, columns, 64 // columns, 3).mean(axis=(2, 4))
+            blocks = small.reshape(-1, rows, 36 // rows, columns, 64 // columns, 3).mean(axis=(2, 4))
             vectors = blocks.reshape(len(blocks), -1)
             mixtures = _Mixtures(vectors - vectors.mean(axis=0), error, fading)
             for a, b in mixtures.candidates():
@@ -205,78 +226,25 @@ class _Window:
         return sorted(found, key=lambda span: span.first)
 
     def kind(self, a: int, b: int) -> str | None:
-        contrast_a, contrast_b = (self.pictures[at].std(axis=(0, 1)).max() for at in (a, b))
+        contrast_a, contrast_b = (self.pictures.small[at].std(axis=(0, 1)).max() for at in (a, b))
         if contrast_a <= min(PLAIN, contrast_b / 4):
             return "fade_in"
         if contrast_b <= min(PLAIN, contrast_a / 4):
             return "fade_out"
-        same = explained(self.view(a), self.view(b), any_light=True) >= EXPLAINED
-        return None if same else "dissolve"
+        return None if self.pictures.explained(a, b, any_light=True) >= EXPLAINED else "dissolve"
 
 
-def _stands_out(steps: np.ndarray) -> np.ndarray:
-    """bool [N - 1]: steps that are large, and larger than all but two of their neighbours by a factor."""
-    padded = np.pad(steps, NEIGHBOURS)
-    around = np.stack([padded[i : i + len(steps)] for i in range(2 * NEIGHBOURS + 1) if i != NEIGHBOURS])
-    third = np.sort(around, axis=0)[-3]
-    return (steps >= SMALLEST_STEP) & (steps > STANDS_OUT * third)
+def _stands_out(steps: np.ndarray, reach: int) -> np.ndarray:
+    """bool [N - 1]: steps larger by a factor than most of the ``reach`` on each side, or than both next to them.
 
-
-class _View:
-    """A thumbnail prepared for comparison."""
-
-    def __init__(self, rgb: np.ndarray):
-        self.rgb = rgb
-        self.detail = _band_pass(rgb @ LUMA)
-        self.spectrum = np.fft.rfft2(self.detail, (2 * THUMBNAIL[0], 2 * THUMBNAIL[1]))
-
-
-def explained(a: _View, b: _View, any_light: bool = False) -> float:
-    """Share of the cells of ``b`` that ``a`` explains, standing still or moved as a whole.
-
-    A change of light never matters where there is texture; with ``any_light`` plain cells may have become brighter or
-    darker too, all by the same factor and without a change of hue.
+    With a reach of 0, where frames are far apart, every step counts.
     """
-    surface = np.fft.irfft2(np.conj(a.spectrum) * b.spectrum, (2 * THUMBNAIL[0], 2 * THUMBNAIL[1]))
-    down, right = np.unravel_index(int(surface.argmax()), surface.shape)
-    down -= 2 * THUMBNAIL[0] * (down >= THUMBNAIL[0])
-    right -= 2 * THUMBNAIL[1] * (right >= THUMBNAIL[1])
-    still = _explained_at(a, b, 0, 0, any_light)
-    if abs(down) > THUMBNAIL[0] // 2 or abs(right) > THUMBNAIL[1] // 2:
-        return still
-    return max(still, _explained_at(a, b, int(down), int(right), any_light))
-
-
-def _explained_at(a: _View, b: _View, down: int, right: int, any_light: bool) -> float:
-    rows, columns = THUMBNAIL
-    inside_b = slice(max(0, down), rows + min(0, down)), slice(max(0, right), columns + min(0, right))
-    inside_a = slice(max(0, -down), rows - max(0, down)), slice(max(0, -right), columns - max(0, right))
-    detail_a, detail_b = _cells(a.detail[inside_a]), _cells(b.detail[inside_b])
-    colour_a, colour_b = _cells(a.rgb[inside_a]).mean(axis=2), _cells(b.rgb[inside_b]).mean(axis=2)
-    if any_light:
-        colour_a = colour_a * np.median((colour_b.mean(axis=2) + 1) / (colour_a.mean(axis=2) + 1))
-    difference = np.abs(colour_a - colour_b).max(axis=2)
-    power_a, power_b = (detail_a**2).mean(axis=2), (detail_b**2).mean(axis=2)
-    correlation = (detail_a * detail_b).mean(axis=2) / np.sqrt(power_a * power_b + 1e-6)
-    textured = np.maximum(power_a, power_b) > TEXTURE**2
-    return float(np.where(textured, correlation > SAME_STRUCTURE, difference < SAME_COLOUR).mean())
-
-
-def _cells(picture: np.ndarray) -> np.ndarray:
-    """[rows, columns, pixels, ...] of the whole cells of ``picture`` [H, W, ...]."""
-    rows, columns = picture.shape[0] // CELL[0], picture.shape[1] // CELL[1]
-    cut = picture[: rows * CELL[0], : columns * CELL[1]]
-    cells = cut.reshape(rows, CELL[0], columns, CELL[1], *picture.shape[2:]).swapaxes(1, 2)
-    return cells.reshape(rows, columns, CELL[0] * CELL[1], *picture.shape[2:])
-
-
-def _band_pass(brightness: np.ndarray, radius: int = 4) -> np.ndarray:
-    """``brightness`` [..., H, W] less its mean over (2 * radius + 1) squared pixels."""
-    mean = np.pad(brightness, [(0, 0)] * (brightness.ndim - 2) + [(radius, radius)] * 2, mode="reflect")
-    for axis in (-2, -1):
-        windows = np.lib.stride_tricks.sliding_window_view(mean, 2 * radius + 1, axis=axis)
-        mean = windows.mean(axis=-1)
-    return brightness - mean
+    count = len(steps)
+    padded = np.pad(steps, reach)
+    around = np.stack([np.zeros(count), *(padded[i : i + count] for i in range(2 * reach + 1) if i != reach)])
+    larger = np.sort(around, axis=0)[-min(3, max(1, reach))]
+    beside = np.maximum(np.pad(steps, 1)[:-2], np.pad(steps, 1)[2:])
+    return (steps > STANDS_OUT * larger) | (steps > ISOLATED * beside)
 
 
 class _Mixtures:
