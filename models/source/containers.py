@@ -110,7 +110,7 @@ class ContainerReader:
                 continue
             expected = self.table.number[feed]
             expected = expected[(expected >= first) & (expected <= last)]
-            if quick and not run.damaged and decodes[expected].all():
+            if quick and decodes[expected].all():
                 return
             if not quick:
                 break
@@ -175,14 +175,13 @@ class _Pass:
     Quick: on several threads and up to the first sign of damage. Otherwise everything on one thread.
 
     Attributes:
-        damaged: True after an error of the decoder, or a frame that it marks as damaged.
         misplaced: True where the decoder gives frames in another order than their times say; the run ends there.
     """
 
     def __init__(self, reader: "ContainerReader", feed: np.ndarray, last: int, quick: bool, options: dict | None):
         self.reader, self.table, self.feed, self.last, self.quick = reader, reader.table, feed, last, quick
         self.options = options or {}
-        self.damaged = self.misplaced = False
+        self.misplaced = False
 
     def __iter__(self) -> Iterator[tuple]:
         """Yield (frame number, av.VideoFrame), ascending."""
@@ -222,7 +221,6 @@ class _Pass:
         begun = gap = False
         for packet in read_packets(container, stream):
             if position == len(self.table) or packet.size != self.table.size[position]:
-                self.damaged = True
                 break
             if self.feed[position]:
                 if begun and gap:
@@ -245,7 +243,6 @@ class _Pass:
         count, previous = 0, -1
         for frames in decoded(decoder, self._packets(container, stream, begin)):
             if isinstance(frames, Exception):
-                self.damaged = True
                 if self.quick:
                     return
                 count += 1
@@ -261,10 +258,8 @@ class _Pass:
                 previous = number
                 if number > self.last:
                     return
-                if frame.is_corrupt:
-                    self.damaged = True
-                    if self.quick:
-                        return
+                if frame.is_corrupt and self.quick:
+                    return
                 yield number, frame
 
 

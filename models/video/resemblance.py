@@ -9,6 +9,9 @@ READ = (72, 128)
 THUMBNAIL = (36, 64)
 """Height and width to which the active picture, the part between bars, is brought to be compared."""
 
+EXPLAINED = 0.5
+"""Share of the picture that has to be explained by an earlier one for both to be the same shot."""
+
 CELL = (6, 8)
 """Height and width of the cells for which it is asked whether they are explained."""
 
@@ -127,7 +130,7 @@ def active_pictures(frames: np.ndarray) -> np.ndarray:
     count, height, width = frames.shape[:3]
     rectangles = np.empty((count, 4), np.int64)
     for number, frame in enumerate(frames.astype(np.int16)):
-        deviation = float(np.clip(BAR * frame.std(), SHARPEST_BAR, COARSEST_BAR))
+        deviation = float(np.clip(BAR * frame[::4, ::4].std(), SHARPEST_BAR, COARSEST_BAR))
         top, bottom = _bars(frame, deviation)
         inner = frame[top : height - bottom].swapaxes(0, 1)
         left, right = _bars(inner, deviation) if top + bottom < height else (0, 0)
@@ -142,7 +145,11 @@ def _bars(frame: np.ndarray, deviation: float) -> tuple[int, int]:
     """Rows of one colour at the beginning and at the end of ``frame``, int16 [H, W, 3]."""
     found = []
     for rows in (frame, frame[::-1]):
-        plain = np.abs(rows - rows[0].mean(axis=0)).mean(axis=1).max(axis=1) < deviation
+        colour = rows[0].mean(axis=0)
+        if np.abs(rows[0] - colour).mean(axis=0).max() >= deviation:
+            found.append(0)
+            continue
+        plain = np.abs(rows - colour).mean(axis=1).max(axis=1) < deviation
         found.append(len(plain) if plain.all() else int(np.argmin(plain)))
     return found[0], found[1]
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from codeclens.models.source.reading import Sampling, VideoSource
 from codeclens.models.video.cuts import find_cuts
 from support.clips import encode
-from support.joined_clips import KINDS, Takes, joined_clip
+from support.joined_clips import KINDS, Takes, joined_clip, matches
 from support.machine import describe_machine
 
 
@@ -57,17 +57,6 @@ def scene_detect(name: str):
         return [start.frame_num for start, _ in scenes[1:]]
 
     return find
-
-
-def matches(found: list[int], truth: tuple[int, ...]) -> int:
-    """How many of ``truth`` are found within one frame, each found cut used once."""
-    left, count = sorted(found), 0
-    for cut in truth:
-        near = next((each for each in left if abs(each - cut) <= 1), None)
-        if near is not None:
-            left.remove(near)
-            count += 1
-    return count
 
 
 def main() -> None:

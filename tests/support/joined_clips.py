@@ -186,3 +186,14 @@ def joined_clip(kind: str, takes: Takes, seed: int) -> Joined:
     """The video of ``kind`` and ``seed``."""
     made = KINDS[kind](takes, np.random.default_rng([seed, *kind.encode()]))
     return Joined(kind, made.rgb, made.fps, made.cuts)
+
+
+def matches(found: list[int], truth: tuple[int, ...]) -> int:
+    """How many of ``truth`` are found within one frame, each found cut used once."""
+    left, count = sorted(found), 0
+    for cut in truth:
+        near = next((each for each in left if abs(each - cut) <= 1), None)
+        if near is not None:
+            left.remove(near)
+            count += 1
+    return count

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from codeclens.models.source.reading import VideoSource
-from codeclens.models.video.cuts import Cuts, Span, cuts_of, find_cuts
+from codeclens.models.video import cuts as cuts_module
+from codeclens.models.video.cuts import Cuts, Span, cuts_of, find_cuts, shortest_shot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.clips import encode, scene
+from support.joined_clips import KINDS, Takes, card, joined_clip, matches, still, with_bars
 
 HEIGHT, WIDTH = 90, 160
 
@@ -183,6 +185,30 @@ def test_dissolve_with_doubled_frames():
     assert found.cuts == () and len(found.spans) == 1
 
 
+def wipe(a, b, frames, shape) -> tuple[np.ndarray, tuple[int, int]]:
+    """``b`` laid over ``a`` in ``frames`` steps, and the first and last frame of that."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    order = {
+        "right": x / WIDTH,
+        "down": y / HEIGHT,
+        "diagonal": (x / WIDTH + y / HEIGHT) / 2,
+        "iris": np.hypot(x / WIDTH - 0.5, y / HEIGHT - 0.5) / 0.708,
+        "clock": (np.arctan2(y - HEIGHT / 2, x - WIDTH / 2) + np.pi) / (2 * np.pi),
+    }[shape]
+    share = np.linspace(0, 1.001, frames + 1)[1:, None, None]
+    mixed = np.where((order < share)[..., None], b[:frames], a[-frames:])
+    return np.concatenate([a[:-frames], mixed, b[frames:]]), (len(a) - frames, len(a) - 1)
+
+
+@pytest.mark.parametrize("shape", ["right", "down", "diagonal", "iris", "clock"])
+@pytest.mark.parametrize("frames, speed", [(8, 0), (20, 0), (36, 0), (10, 0.3)])
+def test_wipe_is_one_span(shape, frames, speed):
+    footage, (first, last) = wipe(shot(60, 17, speed=speed), shot(60, 18, speed=speed), frames, shape)
+    found = look(footage)
+    assert found.cuts == () and [span.kind for span in found.spans] == ["wipe"]
+    assert abs(found.spans[0].first - first) <= 5 and abs(found.spans[0].last - last) <= 5
+
+
 def test_pan_and_zoom_are_no_dissolves():
     for speed in (0.3, 0.7, 1.5, 3, 5, 9):
         assert look(shot(70, 24, speed=speed)) == Cuts((), ())
@@ -226,3 +252,109 @@ def test_cuts_are_looked_for_once_for_as_long_as_the_source_is_held(monkeypatch)
     one, other = (VideoSource.from_images(np.zeros((3, 36, 64, 3), np.uint8), 4.0) for _ in range(2))
     assert cuts_of(one) is cuts_of(one) is not cuts_of(other)
     assert looked == [id(one), id(other)]
+
+
+def three_shots(seed, length=25) -> np.ndarray:
+    return np.concatenate([shot(length, seed + 5 * number) for number in range(3)]).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "rows, columns", [(0.06, 0), (0.125, 0), (0.2, 0), (0.3, 0), (0, 0.06), (0, 0.125), (0, 0.34), (0.2, 0.2)]
+)
+@pytest.mark.parametrize("fill", [(0, 0, 0), (255, 255, 255), (40, 60, 90), None])
+def test_cuts_are_found_behind_bars(rows, columns, fill):
+    assert look(with_bars(three_shots(40), rows, columns, fill)) == Cuts((25, 50), ())
+
+
+@pytest.mark.parametrize("rows, columns", [(0.125, 0), (0, 0.2), (0, 0.34)])
+def test_bars_that_come_and_go_are_no_cuts(rows, columns):
+    footage = shot(60, 41).clip(0, 255).astype(np.uint8)
+    footage[20:40] = with_bars(footage[20:40], rows, columns, (0, 0, 0))
+    assert look(footage) == Cuts((), ())
+
+
+@pytest.mark.parametrize("light", [0.05, 0.08, 0.2])
+def test_cuts_between_dark_shots(light):
+    assert look((three_shots(42) * light).round()) == Cuts((25, 50), ())
+
+
+@pytest.mark.parametrize(
+    "fps, length", [(1, 1), (1, 2), (1, 5), (2, 1), (2, 3), (5, 2), (5, 8), (12, 2), (24, 2), (30, 3)]
+)
+def test_cuts_at_every_rate_down_to_the_shortest_shot(fps, length):
+    assert length / fps >= shortest_shot(fps)
+    footage = np.concatenate([shot(length, 100 + number) for number in range(8)])
+    assert look(footage, fps) == Cuts(tuple(range(length, 8 * length, length)), ())
+
+
+def test_two_scenes_in_turn_a_second_each():
+    one, other = shot(1, 50), shot(1, 51)
+    assert look(np.concatenate([one, other] * 5), 1).cuts == tuple(range(1, 10))
+    assert look(np.concatenate([one, other] * 5), 25).cuts == ()  # a strobe
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("fps, length", [(24, 30), (1, 3)])
+def test_cards_on_which_only_the_text_changes(dark, fps, length):
+    random = np.random.default_rng(4)
+    cards = [still(card(random, words, dark), length) for words in (4, 12, 7, 16, 5, 9)]
+    assert look(np.concatenate(cards), fps) == Cuts(tuple(range(length, 6 * length, length)), ())
+
+
+def test_a_line_that_is_added_to_a_slide_is_no_cut():
+    slide = card(np.random.default_rng(5), 16, False)
+    shorter = slide.copy()
+    shorter[96:] = shorter[2, 2]
+    assert look(np.concatenate([still(shorter, 20), still(slide, 20)])) == Cuts((), ())
+
+
+def test_a_mixed_frame_between_two_shots_makes_one_cut():
+    one, other = shot(20, 60), shot(20, 61)
+    found = look(np.concatenate([one, (one[-1:] + other[:1]) / 2, other])).cuts
+    assert len(found) == 1 and found[0] in (20, 21)
+
+
+def test_a_mixture_that_leaps_is_no_dissolve():
+    one, other = (np.repeat(shot(1, seed), 30, axis=0) for seed in (62, 63))
+    share = np.array([0.08, 0.16, 0.24, 0.32, 0.8, 0.86, 0.92])[:, None, None, None]
+    assert look(np.concatenate([one, one[:7] * (1 - share) + other[:7] * share, other])).spans == ()
+
+
+@pytest.mark.parametrize("first, last, cuts", [(30, 40, ()), (20, 30, ()), (31, 40, (30,)), (20, 29, (30,))])
+def test_a_cut_within_a_span_is_part_of_it(monkeypatch, first, last, cuts):
+    span = Span("dissolve", first, last)
+    monkeypatch.setattr(cuts_module, "find_spans", lambda pictures: [span])
+    assert look(np.concatenate([shot(30, 64), shot(30, 65)])) == Cuts(cuts, (span,))
+
+
+@pytest.mark.parametrize("count", [1, 1023, 1024, 1025, 1536, 2600])
+def test_windows_decide_on_every_frame_once(count):
+    source = VideoSource.from_images(np.zeros((count, 4, 4, 3), np.uint8), 25)
+    parts = list(cuts_module._windows(source, lambda done, total: None))
+    assert np.concatenate([numbers[slice(*part)] for numbers, _, _, part in parts]).tolist() == list(range(count))
+    for numbers, pts, frames, _ in parts:
+        assert np.allclose(pts, numbers / 25) and len(frames) == len(numbers)
+
+
+@pytest.mark.slow
+def test_joined_real_clips(clips):
+    takes = Takes(clips)
+    right = cuts = wrong = 0
+    for kind in KINDS:
+        made = joined_clip(kind, takes, 5000)
+        found = look(made.rgb, made.fps).cuts
+        right, cuts = right + matches(found, made.cuts), cuts + len(made.cuts)
+        wrong += len(found) - matches(found, made.cuts)
+    assert right / cuts > 0.95 and right / (right + wrong) > 0.95, (right, cuts, wrong)
+
+
+@pytest.mark.parametrize("name, truth", [
+    ("09_cuts_letterbox/letterbox239_3shots.mp4", (40, 80)),
+    ("09_cuts_letterbox/pillar_3shots.mp4", (40, 80)),
+    ("09_cuts_letterbox/real_916in169.mp4", (48, 96, 144, 192)),
+    ("10_cut_missed_small_overlap/real_cut24.mp4", (24,)),
+    ("11_cuts_low_fps/slides_1fps_2s.mp4", tuple(range(2, 20, 2))),
+    ("11_cuts_low_fps/ab_1fps.mp4", tuple(range(1, 10))),
+])  # fmt: skip
+def test_cuts_that_were_missed_once(faults, name, truth):
+    assert find_cuts(VideoSource.open(faults / "video" / name)) == Cuts(truth, ())
