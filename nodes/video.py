@@ -371,8 +371,8 @@ class DrawPlan(io.ComfyNode):
                 io.Boolean.Input(
                     "cuts",
                     default=True,
-                    tooltip="Also mark cuts, fades and dissolves. They are found at the video's own frame rate, so this"
-                    " decodes all of it once more; switch it off for very long videos.",
+                    tooltip="Also mark cuts, fades, dissolves and wipes. They are found at the video's own frame rate,"
+                    " so this decodes all of it once more; switch it off for very long videos.",
                 ),
             ],
             outputs=[io.Image.Output("image", tooltip="The picture.")],
@@ -542,13 +542,14 @@ class SplitAtCuts(io.ComfyNode):
                 io.Boolean.Input(
                     "at_fades",
                     default=False,
-                    tooltip="Also split in the middle of each fade and dissolve, not only at hard cuts.",
+                    tooltip="Also split in the middle of each fade, dissolve and wipe, not only at hard cuts.",
                 ),
             ],
             outputs=[
                 io.Video.Output("shots", is_output_list=True, tooltip="One video for each shot, in order."),
                 io.String.Output(
-                    "report", tooltip="JSON: frame numbers that start a new shot, and the spans of fades and dissolves."
+                    "report",
+                    tooltip="JSON: frame numbers that start a new shot, and the spans of fades, dissolves and wipes.",
                 ),
             ],
         )

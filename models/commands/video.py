@@ -19,7 +19,7 @@ from ..progress import TerminalProgress
 from ..source.reading import FrameSampling, VideoSource, fit_size
 from ..source.sampled import SampledVideo
 from ..video import planning
-from ..video.cuts import Cuts, cuts_of
+from ..video.cuts import Cuts, cuts_of, shortest_shot
 from ..video.extraction import VECTORS, extract
 from ..video.gop import POLICIES, GopPlan
 from ..video.planning import CAP, auto_gamma, plan_from_costs
@@ -67,7 +67,7 @@ def add_commands(commands) -> None:
     add_reading_options(motion)
     motion.set_defaults(run=run_motion)
 
-    cuts = commands.add_parser("cuts", help="find hard cuts, fades and dissolves at the clip's own frame rate")
+    cuts = commands.add_parser("cuts", help="find hard cuts, fades, dissolves and wipes at the clip's own frame rate")
     cuts.add_argument("clips", nargs="+", metavar="CLIP")
     cuts.add_argument("--json", metavar="F", help="write them as JSON; - for standard output")
     cuts.set_defaults(run=run_cuts)
@@ -243,7 +243,8 @@ def cuts_in_words(source: VideoSource, found: Cuts) -> str:
     rows = [(seconds, number, "cut") for seconds, number in zip(times, found.cuts, strict=True)]
     for (kind, first, last), span in zip(spans, found.spans, strict=True):
         rows.append((first, span.first, f"{kind} until {clock_text(last, 0.01)}, frame {span.last}"))
-    lines = [f"{source.info.name}: {len(times)} hard cuts, {len(spans)} fades or dissolves"]
+    shortest = f"shots from {shortest_shot(source.info.fps):.2g} s on"
+    lines = [f"{source.info.name}: {len(times)} hard cuts, {len(spans)} fades, dissolves or wipes ({shortest})"]
     lines += [f"  {clock_text(seconds, 0.01):>9}  frame {number:<7} {words}" for seconds, number, words in sorted(rows)]
     return "\n".join(lines)
 

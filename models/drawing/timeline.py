@@ -305,7 +305,7 @@ def draw_legend(canvas: Canvas, plan: GopPlan, with_cuts: bool, with_spans: bool
     if with_cuts:
         entries.append((CUT, "cut"))
     if with_spans:
-        entries.append((SPAN, "fade or dissolve"))
+        entries.append((SPAN, "fade, dissolve or wipe"))
     for colour, label in entries:
         canvas.rectangle(x, y, x + 14, y + 14, fill=colour, radius=3)
         canvas.text(x + 22, y + 7, label, 13, TEXT, anchor="lm")

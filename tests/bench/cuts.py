@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.video.cuts import find_cuts
 from support.clips import encode
 from support.joined_clips import KINDS, Takes, joined_clip, matches
@@ -39,7 +39,7 @@ class TransNet:
         self.torch, self.model = torch, TransNetV2(device="cpu")
 
     def __call__(self, path: Path) -> list[int]:
-        rgb = VideoSource.open(path).read(Sampling.all(), size=(27, 48)).rgb
+        rgb = VideoSource.open(path).read(FrameSampling.all(), size=(27, 48)).rgb
         single, _ = self.model.predict_frames(self.torch.from_numpy(rgb), quiet=True)
         likely = single.numpy() > 0.5
         runs = np.split(np.flatnonzero(likely), np.flatnonzero(np.diff(np.flatnonzero(likely)) > 1) + 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from codeclens.models.source.reading import Sampling, VideoSource
+from codeclens.models.source.reading import FrameSampling, VideoSource
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from .clips import scene
@@ -49,7 +49,7 @@ class Takes:
             source = VideoSource.open(folder / clip["file"])
             first, _ = source.window()
             chunks, count = [], 0
-            for part in source.frames(Sampling.all(), SIZE):
+            for part in source.frames(FrameSampling.all(), SIZE):
                 chunks.append(part.rgb)
                 count += len(part)
                 if count >= LONGEST:

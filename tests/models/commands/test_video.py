@@ -169,8 +169,8 @@ def test_cuts_goes_on_behind_a_bad_clip(one_frame, tmp_path):
     bad.write_bytes(b"no video")
     done = run("cuts", one_frame[0], bad, tmp_path / "gone.mp4", one_frame[1])
     assert done.returncode == 2 and done.stdout.splitlines() == [
-        "6.mp4: 0 hard cuts, 0 fades or dissolves",
-        "1.mp4: 0 hard cuts, 0 fades or dissolves",
+        "6.mp4: 0 hard cuts, 0 fades, dissolves or wipes (shots from 0.08 s on)",
+        "1.mp4: 0 hard cuts, 0 fades, dissolves or wipes (shots from 0.08 s on)",
     ]
     assert [line.split(" ")[:2] for line in done.stderr.splitlines()] == [
         ["codeclens:", "bad.mp4"],
