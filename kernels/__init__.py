@@ -16,6 +16,7 @@ __all__ = [
     "block_shape",
     "codebook_compose",
     "codebook_select",
+    "delta_step",
     "dequantize",
     "gather_patches",
     "ops",
@@ -60,6 +61,13 @@ def codebook_select(residual: Tensor, first: Tensor, second: Tensor, atoms: int,
 def codebook_compose(index: Tensor, sign: Tensor, first: Tensor, second: Tensor, bits: int, length: int) -> Tensor:
     """The exact sum of signed atoms, int32 [length]: see :func:`.eager.codebook.codebook_compose`."""
     return torch.ops.codeclens.codebook_compose(index, sign, first, second, bits, length)
+
+
+def delta_step(
+    query: Tensor, key: Tensor, value: Tensor, decay: Tensor, strength: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One row of the gated delta rule: see :func:`.eager.delta.delta_step`. Returns o [H, V] and the state after it."""
+    return torch.ops.codeclens.delta_step(query, key, value, decay, strength, state)
 
 
 def warm(device: torch.device) -> None:

@@ -104,6 +104,21 @@ def quantized_linear(x: Tensor, blocks: Tensor, qtype: str, bias: Tensor | None 
     return y.view(*x.shape[:-1], outputs)
 
 
+def delta_step(
+    query: Tensor, key: Tensor, value: Tensor, decay: Tensor, strength: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See :func:`codeclens.kernels.delta_step`."""
+    eager.check_delta("delta_step", query, key, value, decay, strength, state)
+    registry, device = current(), state.device
+    if registry.refusal("delta_step", device, {"state": state}):
+        return eager.delta_step(query, key, value, decay, strength, state)
+    heads, keys, values = state.shape
+    row = [part.contiguous() for part in (query, key, value, decay, strength, state)]
+    output, after = torch.empty_like(row[2]), torch.empty_like(row[5])
+    registry.run("delta_step", device, (heads, -(-values // 32)), 32, (*row, output, after, keys, values))
+    return output, after
+
+
 def gather_patches(patches: Tensor, energy: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """See :func:`codeclens.kernels.gather_patches`."""
     eager.check_patches("gather_patches", patches, energy, k)

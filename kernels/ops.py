@@ -14,6 +14,8 @@ SCHEMAS = {
     " -> (Tensor mv, Tensor cost, Tensor sad, Tensor energy)",
     "dequantize": "(Tensor blocks, str qtype, ScalarType dtype=float) -> Tensor",
     "quantized_linear": "(Tensor x, Tensor blocks, str qtype, Tensor? bias=None, bool int8=False) -> Tensor",
+    "delta_step": "(Tensor query, Tensor key, Tensor value, Tensor decay, Tensor strength, Tensor state)"
+    " -> (Tensor output, Tensor after)",
     "gather_patches": "(Tensor patches, Tensor energy, int k) -> (Tensor packed, Tensor index)",
     "codebook_select": "(Tensor residual, Tensor first, Tensor second, int atoms, int bits)"
     " -> (Tensor index, Tensor sign)",
@@ -45,6 +47,12 @@ def quantized_linear_shapes(x, blocks, qtype, bias=None, int8=False):
     """What quantized_linear returns, without values."""
     eager.check_linear("quantized_linear", x, blocks, qtype, bias)
     return x.new_empty((*x.shape[:-1], blocks.shape[0]))
+
+
+def delta_step_shapes(query, key, value, decay, strength, state):
+    """What delta_step returns, without values."""
+    eager.check_delta("delta_step", query, key, value, decay, strength, state)
+    return torch.empty_like(value), torch.empty_like(state)
 
 
 def gather_patches_shapes(patches, energy, k):
@@ -92,6 +100,7 @@ SHAPES = {
     "block_match": block_match_shapes,
     "dequantize": dequantize_shapes,
     "quantized_linear": quantized_linear_shapes,
+    "delta_step": delta_step_shapes,
     "gather_patches": gather_patches_shapes,
     "codebook_select": codebook_select_shapes,
     "codebook_compose": codebook_compose_shapes,

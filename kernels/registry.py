@@ -99,6 +99,17 @@ OPS = {
             ),
         ),
         Op(
+            "delta_step",
+            "delta",
+            (
+                TURING,
+                DtypeIn("state", (torch.float32,)),
+                SizeBetween("state", 1, 1, 1 << 16),
+                SizeBetween("state", 2, 1, 1 << 16),
+                SizeBetween("state", 0, 1, 1 << 14),
+            ),
+        ),
+        Op(
             "gather_patches",
             "patches",
             (
@@ -118,6 +129,7 @@ OPS = {
 
 KERNELS = {
     "block_match": ("motion", "ppppppiiiif"),
+    "delta_step": ("delta", "ppppppppii"),
     "gather_patches": ("patches", "ppppiiqii"),
     "quantize_rows": ("linear", "pppqi"),
     "codebook_low_residual": ("codebook", "pppqii"),

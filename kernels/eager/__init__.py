@@ -2,6 +2,7 @@
 
 from .blocks import block_shape, check_blocks, dequantize
 from .codebook import check_codebook, codebook_compose, codebook_select, hadamard
+from .delta import check_delta, delta_step
 from .linear import TILE_WEIGHTS, check_linear, quantized_linear, rounded_to_int8
 from .motion import block_match, check_frames
 from .patches import check_patches, gather_patches
@@ -12,11 +13,13 @@ __all__ = [
     "block_shape",
     "check_blocks",
     "check_codebook",
+    "check_delta",
     "check_frames",
     "check_linear",
     "check_patches",
     "codebook_compose",
     "codebook_select",
+    "delta_step",
     "dequantize",
     "gather_patches",
     "hadamard",

@@ -126,6 +126,24 @@ def check_block_match(device="cpu") -> None:
         assert torch.equal(without[0].cpu(), mv) and without[3].numel() == 0
 
 
+def check_delta(device="cpu") -> None:
+    """Against the definition in float64: one head and several, columns that do not fill a warp, fast and slow decay."""
+    for heads, keys, values in ((1, 1, 1), (3, 7, 33), (2, 128, 128), (16, 64, 40)):
+        generator = torch.Generator().manual_seed(heads)
+        query, key = torch.nn.functional.normalize(torch.randn(2, heads, keys, generator=generator), dim=-1)
+        value = torch.randn(heads, values, generator=generator)
+        decay = -torch.exp(3 * torch.randn(heads, generator=generator))
+        strength = torch.rand(heads, generator=generator)
+        state = torch.randn(heads, keys, values, generator=generator)
+        output, after = fused.delta_step(*on(device, query, key, value, decay, strength, state))
+        faded = state.double() * decay.double().exp()[:, None, None]
+        error = strength.double()[:, None] * (value.double() - torch.einsum("hk,hkv->hv", key.double(), faded))
+        wanted = faded + key.double()[:, :, None] * error[:, None]
+        torch.testing.assert_close(after.cpu().double(), wanted, rtol=1e-5, atol=1e-6)
+        read = torch.einsum("hk,hkv->hv", query.double(), wanted)
+        torch.testing.assert_close(output.cpu().double(), read, rtol=1e-5, atol=1e-5)
+
+
 def check_gather(device="cpu") -> None:
     """Energies with many ties, both zeros, both dtypes, rows of every copying width."""
     for dtype, count, k, row in (
@@ -231,6 +249,7 @@ def check_family(family: str, device="cpu", qtypes=tuple(registry.BLOCK_ALIGNMEN
         "dequantize": lambda: [check_dequantize(qtype, device) for qtype in qtypes],
         "linear": lambda: [check_linear(qtype, device) for qtype in qtypes],
         "motion": lambda: check_block_match(device),
+        "delta": lambda: check_delta(device),
         "patches": lambda: check_gather(device),
         "codebook": lambda: check_codebook(device),
     }

@@ -12,6 +12,8 @@ first row, all float32, and return o [n, H, V] and the state after the last row;
 import torch
 import torch.nn.functional as F
 
+from .... import kernels
+
 CHUNK = 64
 """Rows that are solved for together."""
 
@@ -34,11 +36,9 @@ def delta_rule(query, key, value, decay, strength, state) -> tuple[torch.Tensor,
 def recurrent(query, key, value, decay, strength, state) -> tuple[torch.Tensor, torch.Tensor]:
     """By definition, one row after the other."""
     outputs = []
-    for q, k, v, g, b in zip(query, key, value, decay.exp(), strength, strict=True):
-        faded = state * g[:, None, None]
-        error = (v - (k[:, None] @ faded)[:, 0]) * b[:, None]
-        state = torch.baddbmm(faded, k[:, :, None], error[:, None])
-        outputs.append((q[:, None] @ state)[:, 0])
+    for row in zip(query, key, value, decay, strength, strict=True):
+        output, state = kernels.delta_step(*row, state)
+        outputs.append(output)
     return torch.stack(outputs), state
 
 

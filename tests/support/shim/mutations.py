@@ -51,6 +51,12 @@ MUTATIONS = {
     "block minimum read before all warps have written theirs": (
         "motion", "common.cuh", "    __syncthreads();\n    for (int warp = 0", "    for (int warp = 0",
     ),
+    "the error is that of a state that has not faded": (
+        "delta", "delta.cu", "(before[(int64)i * values] * left);", "before[(int64)i * values];",
+    ),
+    "a state is read before its correction": (
+        "delta", "delta.cu", "read += query[i] * cell", "read += query[i] * before[(int64)i * values] * left",
+    ),
     "a patch counts itself among those before it": (
         "patches", "patches.cu", "other < patch)", "other <= patch)",
     ),
