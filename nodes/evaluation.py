@@ -113,7 +113,7 @@ def _tasks_path(tasks: str) -> Path:
     """The path of a tasks file, by its name in the input folder, or in full where the host may read it."""
     path = host.inside(host.input_folder() / tasks.strip(), "tasks")
     if not path.is_file():
-        raise InputError(f"{path} does not exist; give the name of a .jsonl file in the input folder.")
+        raise InputError(f"{path} does not exist; give the name of a .jsonl file in the input folder")
     return path
 
 

@@ -72,7 +72,7 @@ class HostModel:
         self.temporal = vae.temporal_compression_decode() or latent_format.temporal_downscale_ratio
         if vae.latent_channels != self.channels:
             raise InputError(
-                f"the VAE makes latents of {vae.latent_channels} channels; {self.name} takes {self.channels}: load the "
+                f"the VAE makes latents of {vae.latent_channels} channels; {self.name} takes {self.channels}; load the "
                 "VAE that belongs to the model"
             )
         self.family = next((family for family in FAMILIES if isinstance(latent_format, family.latent_format)), Family)
@@ -92,7 +92,7 @@ class HostModel:
             )
         if variant != "T2V" and not self.family.takes_image(self.model):
             raise InputError(
-                f"this {self.name} checkpoint takes no image, so {variant} would ignore its pictures: load the "
+                f"this {self.name} checkpoint takes no image, so {variant} would ignore its pictures; load the "
                 "image-to-video checkpoint of the model, or use T2V"
             )
 

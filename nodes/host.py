@@ -60,7 +60,7 @@ def video_source(video) -> tuple[VideoSource, torch.Tensor | None]:
         return source, components.images
     file = video.get_stream_source()
     if isinstance(file, str) and os.path.isdir(file):
-        raise InputError("no video is chosen: pick or upload one on Load Video")
+        raise InputError("no video is chosen; pick or upload one on Load Video")
     start, duration = video.get_active_trim_window()
     return VideoSource.open(file, start=start, duration=duration), None
 

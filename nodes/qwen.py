@@ -110,7 +110,7 @@ def writing_outputs() -> list:
 def require_vision(model: HostedQwen3VL) -> None:
     """Raise where ``model`` cannot see."""
     if model.vision is None:
-        raise InputError("The model was loaded without its mmproj file and cannot see; choose one in its loader.")
+        raise InputError("the model was loaded without its mmproj file and cannot see; choose one in its loader")
 
 
 class LoadQwen3VL(io.ComfyNode):

@@ -160,7 +160,7 @@ class SampleVideo(io.ComfyNode):
     @classmethod
     def execute(cls, images_fps, sampling, side, video=None, images=None) -> io.NodeOutput:
         if (video is None) == (images is None):
-            raise InputError("Sample Video takes either a video or images: connect exactly one of the two")
+            raise InputError("Sample Video takes either a video or images; connect exactly one of the two")
         if images is None:
             source, images = host.video_source(video)
         else:
@@ -489,7 +489,7 @@ class SelectFrames(io.ComfyNode):
     @classmethod
     def execute(cls, which, full_size, frames: SampledImages | None = None, plan=None) -> io.NodeOutput:
         if frames is None and (plan is None or plan.video is None):
-            raise InputError("Select Frames has neither a sampled video nor a plan made from one: connect either")
+            raise InputError("Select Frames has neither a sampled video nor a plan made from one; connect either")
         video = plan.video if frames is None else frames.video
         sampling = FrameSampling.at_times(selected_times(video, which, plan))
         taken = video.source.read(sampling, None if full_size else video.size, host.node_progress())
@@ -514,7 +514,7 @@ def selected_times(video: SampledVideo, which: dict, plan: GopPlan | None) -> li
             raise InputError(f"position {wrong[0]} is not a sampled frame; give positions from 0 to {len(sampled) - 1}")
         return sampled[chosen].tolist()
     if plan is None:
-        raise InputError(f"selecting {which['which']} needs a plan: connect Plan GOP")
+        raise InputError(f"selecting {which['which']} needs a plan; connect Plan GOP")
     chosen = plan.keep & (plan.kind == 1) if which["which"] == "I frames" else plan.keep
     return plan.pts[chosen].tolist()
 

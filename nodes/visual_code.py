@@ -342,7 +342,7 @@ class FramesFromAnswer(io.ComfyNode):
     def execute(cls, code, answer, full_size, frames=None) -> io.NodeOutput:
         mentions = find_mentions(answer, code.code)
         if not mentions:
-            raise InputError("The answer names no time or frame within the video; ask 'when' or for times.")
+            raise InputError("the answer names no time or frame within the video; ask 'when' or for times")
         named = {index for mention in mentions for index in mention.frames}
         times = {index: pts for s in code.code for index, pts in zip(s.index, s.pts, strict=True)}
         sampling = FrameSampling.at_times(sorted(times[index] for index in named))
@@ -413,7 +413,7 @@ def _list_asker(cls, seed, sampling, max_tokens, thinking) -> _Asker:
 def _lines(questions: list[str]) -> list[str]:
     lines = [line.strip() for text in questions for line in text.splitlines() if line.strip()]
     if not lines:
-        raise InputError("There is no question; write one a line.")
+        raise InputError("there is no question; write one a line")
     return lines
 
 

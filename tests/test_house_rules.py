@@ -121,3 +121,37 @@ def test_the_pack_imports_itself_relatively(path):
     absolute = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     absolute += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
     assert not [name for name in absolute if name.split(".")[0] == "codeclens"]
+
+
+WORDS = {
+    "told", "untold", "sitting", "sittings", "lesson", "lessons", "course", "courses", "pace", "look", "looked",
+    "sight",
+}  # fmt: skip
+"""No words of the field; target, run, example, mixture, learning rate, sample and vision are."""
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.relative_to(ROOT).parts[0] in PACKAGES], ids=relative)
+def test_names_are_the_words_of_the_field(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    names |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert not {name for name in names if WORDS & set(name.lower().strip("_").split("_"))}
+
+
+def error_messages(path: Path):
+    """(line, text with {} for each value) of every InputError."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InputError" and node.args:
+            words = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
+            if isinstance(words[0], (ast.Constant, ast.FormattedValue)):
+                yield node.lineno, "".join(one.value if isinstance(one, ast.Constant) else "{}" for one in words)
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.relative_to(ROOT).parts[0] in PACKAGES], ids=relative)
+def test_errors_are_one_sentence_without_a_period(path):
+    """File or input first, the value, a semicolon and what would be right."""
+    for line, text in error_messages(path):
+        assert not text.endswith("."), f"line {line}: {text}"
+        assert not re.match(r"(The|There|A|An|This|No|Please)\b", text), f"line {line}: {text}"
+        assert not re.search(r": (give|load|connect|pick|use|choose|install) ", text), f"line {line}: {text}"

@@ -69,7 +69,7 @@ def calibrate(model, clock: Callable[[], float] = time.perf_counter, progress: P
         progress: called with stages, before every run.
     """
     stages = {
-        "vision": (VISION, lambda *size: _look(model, *size), _vision_terms),
+        "vision": (VISION, lambda *size: _encode(model, *size), _vision_terms),
         "prefill": (PREFILL, lambda *size: _read_rows(model, *size), cost.prefill_terms),
         "decode": (DECODE, lambda *size: _write(model, *size), _decode_terms),
         "search": (SEARCH, _search, lambda side: cost.search_terms(SEARCHED, (side, side))),
@@ -128,7 +128,7 @@ def _time_stage(sizes, prepare, terms, patience: float, clock, watch) -> tuple[f
     return fit(rows, seconds)
 
 
-def _look(model, pictures: int, side: int) -> Callable[[], object]:
+def _encode(model, pictures: int, side: int) -> Callable[[], object]:
     rgb = np.random.default_rng(0).integers(0, 256, (pictures, 1, side, side, 3), np.uint8)
     return lambda: encode_pictures(model, rgb)
 

@@ -199,8 +199,8 @@ class Conversation:
         prompt = lay_out_segments(parts, self.model.tokenizer, self.snapshot.position)
         if len(prompt.ids) + reserve > self.room:
             raise InputError(
-                f"The prompt has {self.snapshot.cache.length + len(prompt.ids)} tokens and the answer may have "
-                f"{reserve}; the model's context holds {self.model.config.text.context_length}."
+                f"the prompt has {self.snapshot.cache.length + len(prompt.ids)} tokens and the answer may have "
+                f"{reserve}; the model's context holds {self.model.config.text.context_length}"
             )
         began = time.perf_counter()
         context = self.snapshot.fork()
@@ -224,6 +224,6 @@ def converse(model, code: VisualCode, **options) -> Conversation:
     if width != model.config.text.hidden_size:
         raise InputError(
             f"{code.name}: its code is {width} wide, the model reads {model.config.text.hidden_size}; "
-            "encode the video with the model that is to read it."
+            "encode the video with the model that is to read it"
         )
     return Conversation(model, list(code.segments), **options)

@@ -90,11 +90,9 @@ def extend_code(
     """
     known = len(code.plan)
     if len(plan) <= known or not np.array_equal(plan.index[:known], code.plan.index):
-        raise InputError(f"{code.name}: the plan of {len(plan)} frames does not continue the code's {known} frames.")
+        raise InputError(f"{code.name}: the plan of {len(plan)} frames does not continue the code's {known} frames")
     if not np.array_equal(plan.kind[:known], code.plan.kind):
-        raise InputError(
-            f"{code.name}: the plan decides otherwise on frames that are encoded already; use 'streaming'."
-        )
+        raise InputError(f"{code.name}: the plan decides otherwise on frames that are encoded already; use 'streaming'")
     arrays = {name: getattr(plan, name)[known:] for name in ("kind", "why", "keep", "pcost", "index", "pts", "tokens")}
     tail, fingerprint = _encode(
         frames, replace(plan, **arrays), model, code.mode, CodeOptions(**options), name=code.name,
@@ -128,7 +126,7 @@ def slice_code(code: VisualCode, start: float, stop: float, picture: Callable[[i
     """
     plan = code.plan.slice(start, stop)
     if not plan.keep.any():
-        raise InputError(f"{code.name}: the plan keeps no frame within {start:g} to {stop:g} s.")
+        raise InputError(f"{code.name}: the plan keeps no frame within {start:g} to {stop:g} s")
     first = np.argmax(plan.keep)
     index, pts = int(plan.index[first]), float(plan.pts[first])
     inside = [segment for segment in code.segments if start <= segment.pts[0] < stop]

@@ -143,7 +143,7 @@ def fit_plan(plan: GopPlan, model, config: CodeConfig, reserve: int, name: str) 
             return replace(thinner, warnings=(*plan.warnings, dropped))
     raise InputError(
         f"{name}: a single GOP does not fit the model's context of {context} tokens beside {reserve} for question and "
-        "answer; lower the area or the cap."
+        "answer; lower the area or the cap"
     )
 
 

@@ -46,9 +46,9 @@ def read_preset(path: Path) -> Preset:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a preset, {error}; it must be a JSON object with a prompt.") from error
+        raise InputError(f"{path}: not a preset, {error}; it must be a JSON object with a prompt") from error
     if not isinstance(data, dict):
-        raise InputError(f"{path}: not a preset, a JSON {type(data).__name__}; it must be a JSON object with a prompt.")
+        raise InputError(f"{path}: not a preset, a JSON {type(data).__name__}; it must be a JSON object with a prompt")
     values = {"title": path.stem, "prompt": None, "max_tokens": 512, "schema": None} | data
     for key, kinds, wanted in (
         ("title", (str,), "a string"),
@@ -57,5 +57,5 @@ def read_preset(path: Path) -> Preset:
         ("schema", (dict, type(None)), "an object"),
     ):
         if type(values[key]) not in kinds:
-            raise InputError(f"{path}: '{key}' is {values[key]!r}; a preset needs {wanted} there.")
+            raise InputError(f"{path}: '{key}' is {values[key]!r}; a preset needs {wanted} there")
     return Preset(path.stem, values["title"], values["prompt"], values["max_tokens"], values["schema"])

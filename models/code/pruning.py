@@ -22,7 +22,7 @@ def prune(segments: list[Segment], drop: float) -> list[Segment]:
         InputError: ``drop`` is not within 0..1 (1 excluded).
     """
     if not 0 <= drop < 1:
-        raise InputError(f"The fraction of visual tokens to drop is {drop}; it must be at least 0 and below 1.")
+        raise InputError(f"the fraction of visual tokens to drop is {drop}; it must be at least 0 and below 1")
     if drop == 0:
         return segments
     scores = [

@@ -94,10 +94,10 @@ class VisualCode:
 
     def __post_init__(self):
         if not self.segments:
-            raise InputError(f"{self.name}: the code is empty; at least one frame must be kept.")
+            raise InputError(f"{self.name}: the code is empty; at least one frame must be kept")
         times = [segment.pts[0] for segment in self.segments]
         if any(later < earlier for earlier, later in zip(times, times[1:], strict=False)):
-            raise InputError(f"{self.name}: the segments of a code must be in order of time.")
+            raise InputError(f"{self.name}: the segments of a code must be in order of time")
 
     def __iter__(self) -> Iterator[Segment]:
         return iter(self.segments)
@@ -124,7 +124,7 @@ class VisualCode:
             InputError: the span is empty or lies outside the code.
         """
         if not 0 <= first <= last < self.token_count:
-            raise InputError(f"{self.name}: tokens {first}..{last} are not within 0..{self.token_count - 1}.")
+            raise InputError(f"{self.name}: tokens {first}..{last} are not within 0..{self.token_count - 1}")
         begin, end = np.searchsorted(self.starts, (first, last), side="right") - 1
         segments = self.segments[begin : end + 1]
         return tuple(i for segment in segments for i in segment.index), (segments[0].pts[0], segments[-1].pts[-1])
@@ -135,7 +135,7 @@ class VisualCode:
         if not chosen:
             raise InputError(
                 f"{self.name}: no frame of the code lies within {start:.2f}..{end:.2f} s; "
-                f"it spans {self.segments[0].pts[0]:.2f}..{self.segments[-1].pts[-1]:.2f} s."
+                f"it spans {self.segments[0].pts[0]:.2f}..{self.segments[-1].pts[-1]:.2f} s"
             )
         return int(self.starts[chosen[0]]), int(self.starts[chosen[-1] + 1])
 

@@ -170,7 +170,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
 def _preset(name: str) -> Preset:
     presets = list_presets()
     if name not in presets and not Path(name).is_file():
-        raise InputError(f"preset '{name}' is neither a file nor one of {', '.join(presets)}.")
+        raise InputError(f"preset '{name}' is neither a file nor one of {', '.join(presets)}")
     return read_preset(presets.get(name) or Path(name))
 
 

@@ -92,11 +92,11 @@ def run_plan(arguments: argparse.Namespace) -> int:
     if bool(arguments.clips) == bool(arguments.costs):
         raise InputError("give plan either clips or --costs FILE.json")
     if arguments.costs and arguments.png:
-        raise InputError("--png draws frames, which a list of costs does not have: give a clip")
+        raise InputError("--png draws frames, which a list of costs does not have; give a clip")
     if arguments.costs and arguments.cuts:
         raise InputError("--cuts needs frames, which a list of costs does not have; give a clip")
     if arguments.model and not arguments.cost:
-        raise InputError("--model says whose time and memory to predict: give --cost as well")
+        raise InputError("--model says whose time and memory to predict; give --cost as well")
     check_folders(arguments.json, arguments.png)
     # The embedded model reads smaller and more frames than others; without --cost no model is meant.
     arguments.side = side_of(arguments) if arguments.cost else 512 if arguments.side is None else arguments.side

@@ -314,7 +314,7 @@ def draw_pictures(canvas: Canvas, layout: Layout, frames: Iterable[Frames]) -> N
     if waiting:
         name = layout.code.name
         raise InputError(
-            f"frame {min(waiting)} of the code of {name} is not in this video: connect the one that was encoded"
+            f"frame {min(waiting)} of the code of {name} is not in this video; connect the one that was encoded"
         )
 
 

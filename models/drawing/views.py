@@ -88,7 +88,7 @@ def motion_view(
         )
     if not 0 <= position < len(primitives) or primitives.ref[position] < 0:
         raise InputError(
-            f"frame {position} has no reference to show motion from: give a position from 1 to {len(primitives) - 1}"
+            f"frame {position} has no reference to show motion from; give a position from 1 to {len(primitives) - 1}"
         )
     pair = [primitives.ref[position], position]
     frames = read_again(source, primitives.pts[pair], primitives.index[pair], primitives.size, progress)

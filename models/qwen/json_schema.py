@@ -58,7 +58,7 @@ class JsonConstraint:
 
     def __init__(self, tokenizer_json: str, stop_token: int, vocabulary: int, schema: dict | bool, max_tokens: int):
         if importlib.util.find_spec("llguidance") is None:
-            raise InputError("A JSON answer needs the Python package 'llguidance'; install it, or ask for plain text.")
+            raise InputError("a JSON answer needs the Python package 'llguidance'; install it, or ask for plain text")
         from llguidance import LLTokenizer
 
         self.stop_token = stop_token
@@ -77,16 +77,16 @@ class JsonConstraint:
         self.matcher = self._matcher(schema)
         if self.matcher.is_error():
             reason = " ".join(self.matcher.get_error().split("\n")[0].split())[:200]
-            raise InputError(f"The JSON schema cannot be followed: {reason}")
+            raise InputError(f"the JSON schema cannot be followed: {reason}")
         shortest = self._way_out(self.matcher, LONGEST_WAY_OUT)
         if shortest is None:
             raise InputError(
-                f"The JSON schema cannot be followed: no answer of up to {LONGEST_WAY_OUT} tokens was found for it; "
+                f"the JSON schema cannot be followed: no answer of up to {LONGEST_WAY_OUT} tokens was found for it; "
                 "make recursive parts optional, and begin patterns with ^ and end them with $"
             )
         if len(shortest) > max_tokens:
             raise InputError(
-                f"max_tokens is {max_tokens}; the shortest answer of this schema has {len(shortest)} tokens."
+                f"max_tokens is {max_tokens}; the shortest answer of this schema has {len(shortest)} tokens"
             )
         parts = (self._way_out(self._matcher(part), LONGEST_WAY_OUT) for part in _parts(schema))
         self.margin = 4 + max((len(part) for part in parts if part), default=len(shortest))
@@ -98,7 +98,7 @@ class JsonConstraint:
         try:
             grammar = LLMatcher.grammar_from_json_schema(written, overrides=COMPACT)
         except ValueError as error:
-            raise InputError(f"The JSON schema cannot be followed: {str(error)[:80]}") from None
+            raise InputError(f"the JSON schema cannot be followed: {str(error)[:80]}") from None
         return LLMatcher(self.tokenizer, grammar, log_level=0)
 
     def _way_out(self, matcher, longest: int) -> list[int] | None:
@@ -169,10 +169,10 @@ def _written(schema: dict) -> str:
     try:
         written = json.dumps(schema, allow_nan=False)
     except (RecursionError, TypeError, ValueError) as error:
-        raise InputError(f"The JSON schema cannot be followed: it is no JSON ({str(error)[:80]})") from None
+        raise InputError(f"the JSON schema cannot be followed: it is no JSON ({str(error)[:80]})") from None
     if not isinstance(schema, dict) or len(written) > MOST_BYTES:
         raise InputError(
-            f"The JSON schema cannot be followed: it is {written[:20]}, {len(written)} characters long; an object of "
+            f"the JSON schema cannot be followed: it is {written[:20]}, {len(written)} characters long; an object of "
             f"up to {MOST_BYTES} characters is needed"
         )
     return written

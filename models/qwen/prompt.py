@@ -75,7 +75,7 @@ def lay_out(parts: Sequence[str | Picture], tokenizer: Tokenizer, start: int = 0
     """
     for part in parts:
         if isinstance(part, str) and ("<|image_pad|>" in part or "<|video_pad|>" in part):
-            raise InputError("The text writes out a picture's token, <|image_pad|> or <|video_pad|>; leave it out.")
+            raise InputError("the text writes out a picture's token, <|image_pad|> or <|video_pad|>; leave it out")
     pictures = iter([part for part in parts if isinstance(part, Picture)])
     text = "".join(part if isinstance(part, str) else _marked(part) for part in parts)
     pads = {tokenizer.image_pad, tokenizer.video_pad}

@@ -67,7 +67,7 @@ class ContainerReader:
             with self.open() as container, self._bytes() as file:
                 scanned = scan(container, container.streams[self.stream], file, progress)
             if scanned is None:
-                raise InputError(f"{self.name} holds no frame in its video stream: give a file that is not empty")
+                raise InputError(f"{self.name} holds no frame in its video stream; give a file that is not empty")
             self.table, self._timeline = scanned
         return self._timeline
 

@@ -98,7 +98,7 @@ class VideoSource:
             InputError: the file is not there, has no video stream, or no frame of it decodes.
         """
         if not (0 <= start < np.inf and 0 <= duration < np.inf):
-            raise InputError(f"the trim window starts at {start:g} s and lasts {duration:g} s: give 0 or more for both")
+            raise InputError(f"the trim window starts at {start:g} s and lasts {duration:g} s; give 0 or more for both")
         if isinstance(source, io.BytesIO):
             source = source.getvalue()
         if isinstance(source, bytes):
@@ -210,9 +210,9 @@ class ImageReader:
     def __init__(self, rgb, fps: float, name: str):
         shape = tuple(rgb.shape)
         if len(shape) != 4 or shape[3] != 3 or 0 in shape:
-            raise InputError(f"{name} have the shape {list(shape)}: give pictures as [frames, height, width, 3]")
+            raise InputError(f"{name} have the shape {list(shape)}; give pictures as [frames, height, width, 3]")
         if not 0 < fps < float("inf"):
-            raise InputError(f"{name} are given at {fps:g} frames per second: give a rate above 0")
+            raise InputError(f"{name} are given at {fps:g} frames per second; give a rate above 0")
         self.rgb = rgb
         count, height, width = shape[:3]
         self._timeline = Timeline(np.arange(count) / fps, 0, True, 1 / fps, count / fps)

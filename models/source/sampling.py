@@ -34,21 +34,21 @@ class FrameSampling:
         the samples are then further apart.
         """
         if not 0 < fps < float("inf"):
-            raise InputError(f"sampling at {fps:g} frames per second is not possible: give a rate above 0")
+            raise InputError(f"sampling at {fps:g} frames per second is not possible; give a rate above 0")
         return cls("fps", float(fps))
 
     @classmethod
     def by_count(cls, count: int) -> "FrameSampling":
         """``count`` frames spread evenly over the frame numbers, first and last included; all if there are fewer."""
         if count < 1:
-            raise InputError(f"sampling {count} frames is not possible: give a count of at least 1")
+            raise InputError(f"sampling {count} frames is not possible; give a count of at least 1")
         return cls("count", int(count))
 
     @classmethod
     def every(cls, step: int) -> "FrameSampling":
         """Frames 0, step, 2 * step, ..."""
         if step < 1:
-            raise InputError(f"sampling every {step} frames is not possible: give a step of at least 1")
+            raise InputError(f"sampling every {step} frames is not possible; give a step of at least 1")
         return cls("every", int(step))
 
     @classmethod
@@ -90,7 +90,7 @@ def fit_size(width: int, height: int, area: int = 512 * 512, multiple: int = CEL
     InputError for an area below 1.
     """
     if area < 1:
-        raise InputError(f"frames of {area} pixels are not possible: give an area of at least 1, such as 512 x 512")
+        raise InputError(f"frames of {area} pixels are not possible; give an area of at least 1, such as 512 x 512")
     scale = (area / (width * height)) ** 0.5
     columns, rows = width * scale / multiple, height * scale / multiple
     around = [(max(1, int(rows) + i), max(1, int(columns) + j)) for i in (0, 1) for j in (0, 1)]

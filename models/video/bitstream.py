@@ -117,7 +117,7 @@ def check_codec(source: VideoSource) -> None:
     if not isinstance(source.reader, ContainerReader) or source.info.codec not in CODECS:
         raise InputError(
             f"{source.info.name} is {source.info.codec}, whose motion vectors cannot be read from the bitstream "
-            "(those of H.264, MPEG-4 part 2 and MPEG-2 can): search for motion instead"
+            "(those of H.264, MPEG-4 part 2 and MPEG-2 can); search for motion instead"
         )
 
 

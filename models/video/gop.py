@@ -193,7 +193,9 @@ def _choice(data: dict, name: str, choices: tuple[str, ...]) -> str:
 
 def _read_plan(data) -> GopPlan:
     if not isinstance(data, dict):
-        raise InputError(f"the plan is a JSON {type(data).__name__}; it must be an object with 'kind', 'why', 'pts'...")
+        raise InputError(
+            f"the plan is a JSON {type(data).__name__}; it must be an object with 'kind', 'why', 'pts' and so on"
+        )
     letters = _field(data, "kind", str)
     count = len(letters)
     if not letters.startswith("I") or set(letters) - {"I", "P"}:

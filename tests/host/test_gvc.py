@@ -74,7 +74,7 @@ def test_a_wrong_lora_or_prompt_shows_as_drift(runs, wrong):
     assert max(runs[1][wrong]["drift"]) > SAME_DRIFT
 
 
-def test_models_that_cannot_be_used_are_told_why(runs):
+def test_models_that_cannot_be_used_are_refused(runs):
     refused = runs[1]["refusals"]
     assert "takes no image, so I2V would ignore its pictures" in refused["t2v checkpoint for I2V"]
     assert "latents of 48 channels; WAN21 takes 16" in refused["other VAE"]

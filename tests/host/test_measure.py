@@ -6,7 +6,7 @@ import json
 from PIL import Image
 
 
-def test_a_clip_is_measured_drawn_and_told_in_words(comfyui, demo_clip):
+def test_a_clip_is_measured_drawn_and_described(comfyui, demo_clip):
     prompt = {
         "video": {"class_type": "LoadVideo", "inputs": {"file": comfyui.put_input(demo_clip)}},
         "measure": {"class_type": "CodecLensMeasureVideo", "inputs": {"video": ["video", 0], "fps": 6.0}},

@@ -114,7 +114,7 @@ def test_groups_start_at_cuts_where_asked(comfyui, demo):
     assert plan["why"][plan["index"].index(CUT)] == "cut"
 
 
-def test_cuts_are_looked_for_once_a_source(comfyui, demo):
+def test_cuts_are_found_once_a_source(comfyui, demo):
     prompt = chain(demo, {"sampling": "fps", "sampling.fps": 1.0})
     inputs = {"primitives": ["extract", 0], "start_at_cuts": True, "policy": "fixed", "mode": "thumbnail"}
     ran = []

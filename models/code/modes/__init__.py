@@ -19,7 +19,7 @@ ENCODERS = {"rgb": NativePairs, "keyframes": Keyframes, "thumbnail": Thumbnails,
 def encoder_of(mode: str, options: CodeOptions = CodeOptions()) -> Encoder:  # noqa: B008 - frozen
     """The encoder of a mode. Raises InputError where the mode has none."""
     if mode not in ENCODERS:
-        raise InputError(f"The mode is '{mode}'; it must be one of {', '.join(ENCODERS)}.")
+        raise InputError(f"the mode is '{mode}'; it must be one of {', '.join(ENCODERS)}")
     return ENCODERS[mode](MODES[mode], options)
 
 

@@ -61,7 +61,7 @@ def stamp_groups(groups: Iterable[Group], plan: GopPlan, stamps: str) -> list[Gr
         InputError: ``stamps`` is none of these.
     """
     if stamps not in STAMPS:
-        raise InputError(f"The stamps are '{stamps}'; they must be one of {', '.join(STAMPS)}.")
+        raise InputError(f"the stamps are '{stamps}'; they must be one of {', '.join(STAMPS)}")
     stamped, last_second = [], None
     for group in groups:
         whole = group.size == tuple(plan.size) and group.kind != "P"
@@ -75,7 +75,7 @@ def kept_frames(plan: GopPlan) -> np.ndarray:
     """Positions of the kept frames. Raises InputError where there is none."""
     kept = np.flatnonzero(plan.keep)
     if not len(kept):
-        raise InputError("The plan keeps no frame; give it a larger budget.")
+        raise InputError("the plan keeps no frame; give it a larger budget")
     return kept
 
 

@@ -143,7 +143,7 @@ def pictures_of(
     waiting: dict[int, list[np.ndarray]] = {}
     for chunk in frames:
         if chunk.rgb.shape[1:3] != tuple(plan.size):
-            raise InputError(f"{name}: frames are {chunk.rgb.shape[1:3]}, the plan was made for {tuple(plan.size)}.")
+            raise InputError(f"{name}: frames are {chunk.rgb.shape[1:3]}, the plan was made for {tuple(plan.size)}")
         for index, rgb in zip(chunk.index, chunk.rgb, strict=True):
             for number in wanted.pop(int(index), ()):
                 group = groups[number]
@@ -152,4 +152,4 @@ def pictures_of(
                     pictures = waiting.pop(number)
                     yield number, np.stack(pictures if len(pictures) == len(group.frames) else pictures * 2)
     if wanted:
-        raise InputError(f"{name}: frame {min(wanted)} of the plan was not read; the plan belongs to another video.")
+        raise InputError(f"{name}: frame {min(wanted)} of the plan was not read; the plan belongs to another video")

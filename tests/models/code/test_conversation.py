@@ -141,7 +141,7 @@ def test_a_question_longer_than_the_context_is_refused(tiny_model, code):
             )
         ),
     )
-    with pytest.raises(InputError, match="The prompt has .* the model's context holds 100"):
+    with pytest.raises(InputError, match="the prompt has .* the model's context holds 100"):
         converse(short, code).ask("What?", max_tokens=90)
 
 

@@ -129,7 +129,7 @@ def test_groups_cost_what_the_plan_says(costs, mode, budget):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"mode": "video"}, "The mode is 'video'"), ({"mode": "rgb", "stamps": "some"}, "The stamps are 'some'")],
+    [({"mode": "video"}, "the mode is 'video'"), ({"mode": "rgb", "stamps": "some"}, "the stamps are 'some'")],
 )
 def test_wrong_choices_are_one_sentence(options, message):
     with pytest.raises(InputError, match=message):

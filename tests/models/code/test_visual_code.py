@@ -59,7 +59,7 @@ def test_nearest_frame():
     assert [CODE.nearest(t) for t in (-1, 0.3, 0.9, 1.4, 80)] == [0, 12, 24, 36, 36]
 
 
-def test_the_time_told_is_the_mean_of_a_pair():
+def test_the_time_is_the_mean_of_a_pair():
     assert [part.time for part in CODE] == [0.0, 0.5, 1.25]
 
 

@@ -45,7 +45,7 @@ def test_a_cut_file_is_one_line_and_exit_code_2(stream, capsys):
     assert json.loads(shown.out)["frames_present"] == 9 and "not whole" in shown.err
 
 
-def test_what_is_no_stream_is_told(tmp_path, capsys):
+def test_what_is_no_stream_is_refused(tmp_path, capsys):
     for path, said in ((tmp_path / "none.gvcb", "cannot be read"), (tmp_path, "cannot be read")):
         assert main(["gvc-info", str(path)]) == 2
         assert said in capsys.readouterr().err

@@ -156,7 +156,7 @@ def test_a_second_job_on_the_folder_says_so(tmp_path):
         run_job(folder, counting_work([]))
 
 
-def test_files_of_others_are_left_alone_unless_told(tmp_path):
+def test_files_of_others_are_left_alone_unless_asked(tmp_path):
     folder, mine = folder_of(tmp_path / "f", 3), "a cat, by hand"
     (folder / "clip01.txt").write_text(mine)
     left = run_job(folder, counting_work([])).left_alone

@@ -266,7 +266,7 @@ def test_page_shows_the_plan_of_every_clip_where_something_is_lost(files, model)
         (["one.mp4", "y/one.mp4", "one.mp4"], ["one.mp4", "y/one.mp4", "one.mp4"]),
     ],
 )
-def test_clips_of_one_name_are_told_apart_by_their_folders(paths, names):
+def test_clips_of_one_name_are_distinguished_by_their_folders(paths, names):
     assert clip_names(paths) == dict(zip(paths, names, strict=True))
 
 

@@ -157,7 +157,7 @@ def test_a_stopped_encoding_goes_on_at_the_next_gop(tmp_path, variant):
     assert model.walked == 6 * again + estimates and data == encode(changed, variant)[0]
 
 
-def test_wrong_models_are_told_by_name():
+def test_wrong_models_are_refused_by_name():
     data, _ = encode(moving_square(9), "T2V")
     stream = read_stream(data)
     other = PixelFlow()
@@ -170,7 +170,7 @@ def test_wrong_models_are_told_by_name():
         next(decode_video(guided, stream))
 
 
-def test_stills_that_do_not_fit_are_told():
+def test_stills_that_do_not_fit_are_refused():
     data, _ = encode(moving_square(17), "FLF2V")
     stream = read_stream(data)
     bare = Stream(stream.header, (replace(stream.gops[0], images=()),))

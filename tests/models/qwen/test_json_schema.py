@@ -53,7 +53,7 @@ def test_a_limit_below_the_shortest_answer_is_refused(tokenizer_json):
 
 
 def test_a_schema_that_cannot_be_followed_is_refused(tokenizer_json):
-    with pytest.raises(InputError, match="The JSON schema cannot be followed"):
+    with pytest.raises(InputError, match="the JSON schema cannot be followed"):
         JsonConstraint(tokenizer_json, STOP, 1024, {"type": "no such type"}, 64)
 
 

@@ -228,7 +228,7 @@ def test_chunks_hold_what_reading_at_once_holds():
     assert np.array_equal(np.concatenate([part.rgb for part in parts]), whole.rgb)
 
 
-def test_progress_is_told_of_every_frame_and_can_cancel():
+def test_progress_counts_every_frame_and_can_cancel():
     source = VideoSource.open(encode(numbered(30)))
     calls = []
     source.read(FrameSampling.all(), progress=lambda done, total: calls.append((done, total)))
@@ -259,7 +259,7 @@ def test_wrong_inputs_are_one_sentence(tmp_path):
         VideoSource.open(encode(numbered(3)), start=9, duration=1).read()
 
 
-def test_sound_without_pictures_is_told():
+def test_sound_without_pictures_is_refused():
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as output:
         stream = output.add_stream("aac", rate=44100)

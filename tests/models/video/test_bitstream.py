@@ -151,10 +151,10 @@ def test_trimmed_source_gives_the_same_motion():
 
 
 @pytest.mark.parametrize("codec, container", [("libx265", "mp4"), ("libvpx-vp9", "webm")])
-def test_other_codecs_are_told_in_one_line(codec, container):
+def test_other_codecs_are_refused_in_one_line(codec, container):
     options = {"x265-params": "log-level=none"} if codec == "libx265" else {"cpu-used": "8", "deadline": "realtime"}
     source = VideoSource.open(encode(numbered(4), codec=codec, container=container, options=options), name="clip")
-    with pytest.raises(InputError, match=r"^clip is (hevc|vp9), whose motion vectors .*: search for motion instead$"):
+    with pytest.raises(InputError, match=r"^clip is (hevc|vp9), whose motion vectors .*; search for motion instead$"):
         next(read_bitstream(source))
     with pytest.raises(InputError, match="is gif"):
         next(read_bitstream(VideoSource.open(animate(numbered(3)))))
