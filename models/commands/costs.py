@@ -26,6 +26,7 @@ WAYS = {
     "native frame pairs": CodeConfig(mode="rgb"),
     "keyframes": CodeConfig(mode="keyframes"),
     "thumbnail": CodeConfig(mode="thumbnail"),
+    "changed cells": CodeConfig(mode="cells"),
 }
 """Ways in which ``caption`` may read a clip."""
 
