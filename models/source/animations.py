@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from functools import partial
 
 import numpy as np
 
@@ -76,7 +77,11 @@ class AnimationReader:
             with decoding(self.name):
                 picture.image.seek(number)
                 picture.image.load()
-            yield number, lambda size: resize_rgb(to_rgb(picture.image, picture.orientation, size), size)
+            yield number, partial(self._shown, picture)
+
+    def _shown(self, picture: Picture, size: tuple[int, int]) -> np.ndarray:
+        with decoding(self.name):
+            return resize_rgb(to_rgb(picture.image, picture.orientation, size), size)
 
     def _open(self) -> Picture:
         return open_picture(self.data, self.name)

@@ -28,11 +28,14 @@ FORMATS = (
 MOST_BYTES = 3 << 28
 """A picture that takes more memory than this, decoded, is refused: 200 megapixels of colour, 800 of grey."""
 
+MOST_SIDE = 1 << 17
+"""Pixels, twice the most that JPEG has; damaged files claim millions in one direction."""
+
 REDUCE_ABOVE = 1 << 24
 """Pixels above which a picture is averaged down before it is resampled; below, the resampling filter sees them all."""
 
 BAND_BYTES = 1 << 26
-"""A large picture is brought to RGB in bands of this size."""
+"""A picture is brought to RGB in bands of this size: at once it would take four copies."""
 
 MAGIC = (
     b"GIF8", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"II+\0", b"BM", b"qoif", b"\0\0\0\x0cjP  ", b"DDS ",
@@ -158,10 +161,14 @@ def decoding(name: str) -> Iterator[None]:
 
 
 def require_memory(image: Image.Image, name: str) -> None:
-    """Raise InputError where the pixels of ``image`` would take more than ``MOST_BYTES`` of memory."""
+    """Raise InputError where ``image`` has a side above ``MOST_SIDE`` or would take more than ``MOST_BYTES``."""
     pixel = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
     # OpenJPEG holds 4 bytes for each component beside the picture.
     bytes_needed = image.width * image.height * pixel * (4 if image.format == "JPEG2000" else 1)
+    if max(image.size) > MOST_SIDE:
+        raise InputError(
+            f"{name} has {image.width} x {image.height} pixels; give a picture with sides of {MOST_SIDE} or less"
+        )
     if bytes_needed > MOST_BYTES:
         raise InputError(
             f"{name} has {image.width} x {image.height} pixels, which take {bytes_needed >> 20} MiB; "
@@ -218,13 +225,12 @@ def to_rgb(image: Image.Image, orientation: int = 1, least: tuple[int, int] | No
     if least and image.width * image.height > REDUCE_ABOVE:
         height, width = turned(least, orientation)
         factor = max(1, min(image.height // (2 * height), image.width // (2 * width)))
-    rows = image.height if factor == 1 else factor * max(1, BAND_BYTES // (4 * image.width * factor))
-    tops = range(0, image.height, rows)
-    bands = (image.crop((0, top, image.width, min(top + rows, image.height))) for top in tops)
-    scale = eight_bits(image)
-    reduced = [np.asarray(_over_black(band, scale).reduce(factor)) for band in bands]
-    upright = Image.fromarray(np.concatenate(reduced))
-    return np.asarray(upright if orientation == 1 else upright.transpose(UPRIGHT[orientation]))
+    scale, rows = eight_bits(image), factor * max(1, BAND_BYTES // (4 * image.width * factor))
+    rgb = np.empty((-(-image.height // factor), -(-image.width // factor), 3), np.uint8)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb[top // factor : (top + rows) // factor] = _over_black(band, scale).reduce(factor)
+    return rgb if orientation == 1 else np.asarray(Image.fromarray(rgb).transpose(UPRIGHT[orientation]))
 
 
 def eight_bits(image: Image.Image) -> Callable[[np.ndarray], np.ndarray] | None:
