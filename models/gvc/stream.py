@@ -123,7 +123,10 @@ def unpack_codes(codes: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
 def _packed_text(name: str, value) -> bytes:
     if name in FINGERPRINTS:
         return bytes(value)
-    text = value.encode()
+    try:
+        text = value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the {name} holds half of a character at position {error.start}; remove it") from None
     packed = zlib.compress(text, 9)
     if len(text) > MOST_TEXT or len(packed) > 65535:
         raise InputError(

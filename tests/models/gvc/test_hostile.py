@@ -154,9 +154,9 @@ def test_a_sparse_tail_of_a_large_frame_decodes_whole(monkeypatch):
     assert 10 < len(decisions) < 10_000
 
 
-@pytest.mark.parametrize("gops", [1, 2000])
+@pytest.mark.parametrize("gops", [1, 400])
 def test_reading_takes_time_in_proportion_to_the_file(gops):
-    """Many small GOPs and one of many latent frames, at the most steps: 10 microseconds a byte at most."""
+    """Many small GOPs and one of many latent frames, at the most steps: 40 microseconds a byte at most."""
     header = replace(
         STREAMS["T2V"].header, schedule=Preset(500, 0, 1, 1), step_count=255, has_sketch=False, channels=1,
         latent_frames=60000 if gops == 1 else 1, frames=gops, height=8, width=8, latent_height=2, latent_width=2,
@@ -169,7 +169,7 @@ def test_reading_takes_time_in_proportion_to_the_file(gops):
     assert time.process_time() - started < 0.1 + 40e-6 * len(data)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(st.sampled_from(sorted(STREAMS) + ["v1_t2v", "v1_i2v", "v1_flf2v"]), st.data())
 def test_any_change_under_right_checksums_is_read_or_refused(name, data):
     """Bytes of headers and records changed, their checksums made right again: a stream or one sentence."""

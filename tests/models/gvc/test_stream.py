@@ -232,6 +232,8 @@ def test_a_prompt_that_is_written_is_read(text):
 
 
 def test_a_prompt_that_could_not_be_read_is_not_written():
+    with pytest.raises(InputError, match="the prompt holds half of a character at position 3"):
+        write_header(replace(PLAIN, texts={"prompt": "abc\ud83d"}))
     with pytest.raises(InputError, match="the prompt takes 4194305 bytes"):
         write_header(replace(PLAIN, texts={"prompt": "x" * (MOST_TEXT + 1)}))
 
