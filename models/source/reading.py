@@ -16,9 +16,9 @@ from .colour import resize_rgb
 from .containers import ContainerReader
 from .info import Losses, Timeline, VideoInfo
 from .pictures import JPEG, is_picture
-from .sampling import FrameSampling, Sampling, fit_size
+from .sampling import FrameSampling, fit_size
 
-__all__ = ["Frames", "FrameSampling", "Sampling", "VideoInfo", "VideoSource", "fit_size"]
+__all__ = ["Frames", "FrameSampling", "VideoInfo", "VideoSource", "fit_size"]
 
 MOST_OF_A_JPEG = 1 << 26
 CHUNK_BYTES = 1 << 28

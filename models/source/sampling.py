@@ -101,6 +101,3 @@ def fit_size(width: int, height: int, area: int = 512 * 512, multiple: int = CEL
 
     h, w = min(around, key=error)
     return h * multiple, w * multiple
-
-
-Sampling = FrameSampling

@@ -10,7 +10,7 @@ THUMBNAIL = (36, 64)
 """Height and width to which the active picture, the part between bars, is brought to be compared."""
 
 EXPLAINED = 0.5
-"""Share of the picture that has to be explained by an earlier one for both to be the same shot."""
+"""Fraction of the picture that has to be explained by an earlier one for both to be the same shot."""
 
 CELL = (6, 8)
 """Height and width of the cells for which it is asked whether they are explained."""
@@ -34,14 +34,14 @@ RAISED_NOISE = 2.5
 """...as long as the usual change from frame to frame stays below this."""
 
 BAR, SHARPEST_BAR, COARSEST_BAR = 0.06, 0.5, 3.0
-"""Mean deviation from one colour up to which a row or column at the edge belongs to a bar, as a share of the frame's
+"""Mean deviation from one colour up to which a row or column at the edge belongs to a bar, as a fraction of the frame's
 standard deviation, and the least and the most that this may be."""
 
 BAR_EDGE = 2
 """Pixels at the edge of the active picture that a bar may blur."""
 
 SMALLEST_PICTURE = 0.01
-"""Share of the frame from which what is left between bars is a picture."""
+"""Fraction of the frame from which what is left between bars is a picture."""
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Rec. ITU-R BT.601."""
@@ -103,11 +103,11 @@ class Pictures:
         return float(np.clip(CONTRAST / max(contrast, 1e-3), 1.0, max(1.0, min(MOST_GAIN, RAISED_NOISE / noise))))
 
     def explained(self, a: int, b: int, still: bool = False, any_light: bool = False) -> float:
-        """Share of frame ``b`` that frame ``a`` explains; see :func:`explained`."""
+        """Fraction of frame ``b`` that frame ``a`` explains; see :func:`explained`."""
         return explained(*self.pair(a, b), self.gain(a, b), still, any_light)
 
     def palette(self, a: int, b: int) -> float:
-        """Share of the colours that both frames have in common, 0 to 1 (intersection of smoothed histograms)."""
+        """Fraction of the colours that both frames have in common, 0 to 1 (intersection of smoothed histograms)."""
         gain = self.gain(a, b)
         return float(np.minimum(*(_histogram(view.rgb * gain) for view in self.pair(a, b))).sum())
 
@@ -167,7 +167,7 @@ def cropped(frame: np.ndarray, rectangle: Rectangle) -> np.ndarray:
 
 
 def explained(a: View, b: View, gain: float = 1.0, still: bool = False, any_light: bool = False) -> float:
-    """Share of the cells of ``b`` that ``a`` explains, standing still or moved as a whole.
+    """Fraction of the cells of ``b`` that ``a`` explains, standing still or moved as a whole.
 
     A change of light never matters where there is texture; with ``any_light`` plain cells may have become brighter or
     darker too, all by the same factor and without a change of hue, and count in full. ``still`` asks more of them, as

@@ -74,7 +74,7 @@ def join(kind: str, shots: list[np.ndarray], fps: float = 24.0) -> Joined:
 
 
 def with_bars(shot: np.ndarray, rows: float, columns: float, fill) -> np.ndarray:
-    """``shot`` made smaller by shares ``rows`` and ``columns`` of the sides, within bars of a colour or, for None, of
+    """``shot`` smaller by fractions ``rows`` and ``columns`` of its sides, within bars of a colour or, for None, of
     its own blurred picture."""
     height, width = shot.shape[1:3]
     top, left = round(rows * height), round(columns * width)
@@ -115,8 +115,8 @@ def lengths(random, low: int, high: int, count: int) -> list[int]:
     return [int(each) for each in random.integers(low, high + 1, count)]
 
 
-def darker(shots: list[np.ndarray], share: float) -> list[np.ndarray]:
-    return [(shot * share).round().astype(np.uint8) for shot in shots]
+def darker(shots: list[np.ndarray], fraction: float) -> list[np.ndarray]:
+    return [(shot * fraction).round().astype(np.uint8) for shot in shots]
 
 
 def synthetic(random, count: int) -> list[np.ndarray]:
