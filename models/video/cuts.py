@@ -53,6 +53,9 @@ SAME_PALETTE, LITTLE_EXPLAINED = 0.92, 0.2
 MIXED = 0.15
 """Distance of a frame from the mean of both next to it, as a share of theirs, up to which it is a mixture of them."""
 
+CLEARLY_EXPLAINED, ALIKE_PALETTE = 0.65, 0.7
+"""Share from which a picture has come back from before a flash, and colours in common from which EXPLAINED will do."""
+
 STILL = 20
 """A step so many times those before it, or those behind it, is seen from a picture in which nothing moves."""
 
@@ -172,8 +175,15 @@ class _Window:
         off = np.abs(small[at] - (small[at - 1] + small[at + 1]) / 2).mean()
         return off < MIXED * np.abs(small[at + 1] - small[at - 1]).mean() and not self.same(at - 1, at + 1)
 
-    def same(self, a: int, b: int) -> bool:
-        return self.pictures.explained(a, b) >= EXPLAINED
+    def same(self, a: int, b: int, rather_than: int | None = None) -> bool:
+        """True when frame ``b`` shows what frame ``a`` does: clearly, or in about the same colours; or, where another
+        frame is given, in the same colours and rather than that one."""
+        share, palette = self.pictures.explained(a, b), self.pictures.palette(a, b)
+        if share >= CLEARLY_EXPLAINED or share >= EXPLAINED and palette >= ALIKE_PALETTE:
+            return True
+        if rather_than is None or share < LITTLE_EXPLAINED or palette < SAME_PALETTE:
+            return False
+        return self.pictures.explained(rather_than, b) < share
 
     def comes_back(self, at: int) -> bool:
         """True when what ends before ``at`` comes back soon.
@@ -183,7 +193,7 @@ class _Window:
         for after in range(at + 1, len(self.pts)):
             if self.pts[after] - self.pts[at] > RETURNS_WITHIN or not self.passing(at - 1, at, after):
                 return False
-            if self.same(at - 1, after):
+            if self.same(at - 1, after, rather_than=at):
                 return True
         return False
 
@@ -192,7 +202,7 @@ class _Window:
         for before in range(at - 2, -1, -1):
             if self.pts[at] - self.pts[before + 1] > RETURNS_WITHIN or not self.passing(at, before + 1, at):
                 return False
-            if self.same(before, at):
+            if self.same(before, at, rather_than=at - 1):
                 return True
         return False
 
