@@ -7,6 +7,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..progress import Progress, no_progress
+from ..source.ahead import read_ahead
 from ..source.reading import Frames
 from ..source.sampled import SampledVideo
 from .motion import BLOCK, PENALTY, search
@@ -61,7 +62,7 @@ def primitives(
 ) -> Primitives:
     """Motion search over sampled frames that arrive in chunks; each frame's reference is the sample before it.
 
-    Only one chunk and the frame before it are held, so peak memory follows the chunk, not the video.
+    The next chunks are read while one is searched. A few are held, so peak memory follows the chunk, not the video.
 
     Args:
         chunks: consecutive ``Frames`` of one clip, all of one size with sides multiples of 16.
@@ -73,7 +74,7 @@ def primitives(
     Raises InputError when there is no frame or the size changes.
     """
     parts, previous, done = [], None, 0
-    for chunk in chunks:
+    for chunk in read_ahead(chunks):
         if not len(chunk):
             continue
         if previous is not None and chunk.rgb.shape[1:] != previous.shape:

@@ -3,7 +3,8 @@
     python tests/bench/reading.py CLIP... [--minutes 10 30]
 
 Without clips it makes a 1080p one. Memory (Linux) is the growth of the peak resident size of a fresh process that
-reads the made clip, repeated to each of the given lengths, at two frames a second and 512 x 512 pixels of area.
+reads the made clip, repeated to each of the given lengths, at two frames a second and 512 x 512 pixels of area: once
+decoding alone (decode), once with the motion that a plan is made from (plan), in turns.
 """
 
 import argparse
@@ -25,19 +26,27 @@ from support.clips import encode, repeat, scene
 from support.machine import describe_machine
 
 MEASURE = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from codeclens.models.source.reading import FrameSampling, VideoSource, fit_size
+from codeclens.models.source.sampled import SampledVideo
+from codeclens.models.video.extraction import extract
 
 def peak():
     # Not ru_maxrss: a child process begins with its parent's.
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
+def spent():
+    return time.perf_counter(), sum(os.times()[:2])
+
 source = VideoSource.open(sys.argv[1])
 size = fit_size(source.info.width, source.info.height)
-before, begin = peak(), time.perf_counter()
-count = sum(len(part) for part in source.frames(FrameSampling.by_fps(2), size))
-print(count, (peak() - before) // 1024, time.perf_counter() - begin)
+before, begin = peak(), spent()
+if sys.argv[2] == "decode":
+    count = sum(len(part) for part in source.frames(FrameSampling.by_fps(2), size))
+else:
+    count = len(extract(SampledVideo(source, FrameSampling.by_fps(2), size)))
+print(count, (peak() - before) // 1024, *(end - start for start, end in zip(begin, spent())))
 """
 
 
@@ -95,9 +104,15 @@ def main():
         for minutes in arguments.minutes:
             long = Path(folder) / "long.mp4"
             long.write_bytes(repeat(made.read_bytes(), round(minutes * 15)))
-            done = subprocess.run([sys.executable, "-c", MEASURE, long], capture_output=True, text=True, check=True)
-            frames, grown, spent = done.stdout.split()
-            print(f"{minutes:g} minutes of 1080p at 2 fps: {frames} frames, {grown} MiB more, {float(spent):.0f} s")
+            for work in ("decode", "plan", "decode", "plan"):
+                command = [sys.executable, "-c", MEASURE, long, work]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                frames, grown, wall, processor = done.stdout.split()
+                print(
+                    f"{minutes:g} minutes of 1080p at 2 fps, {work:6}: {frames} frames, {grown} MiB more, "
+                    f"{float(wall):.1f} s, {float(processor):.1f} s of processor",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
