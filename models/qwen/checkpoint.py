@@ -73,17 +73,15 @@ def read_checkpoint(path: str | Path, host: Path | None = None) -> ModelFile:
     a model of another kind, without its vision tower, or cut before its last layers.
     """
     paths = shards(Path(path))
-    tensors, mappings = {}, []
+    tensors = {}
     for part in paths:
-        found, mapping = map_tensors(part)
-        tensors |= {_canonical(name): tensor for name, tensor in found.items()}
-        mappings.append(mapping)
+        tensors |= {_canonical(name): tensor for name, tensor in map_tensors(part).items()}
     family = _require_family(paths[0], tensors)
     tensors = _with_scales(paths[0], tensors)
     config = _read_json(paths[0].with_name("config.json"))
     shape = _Shape(paths[0], tensors, config)
     metadata = shape.text(family) | vocabulary_metadata(paths[0], family, shape.of("text.embed_tokens.weight")[0], host)
-    common = {"path": paths[0], "size": sum(part.stat().st_size for part in paths), "mappings": tuple(mappings)}
+    common = {"path": paths[0], "size": sum(part.stat().st_size for part in paths)}
     tower = ModelFile(metadata=shape.vision(), tensors=_vision_tensors(tensors, shape.deepstack()), **common)
     text = dict(_text_tensor(name, tensor, family) for name, tensor in tensors.items() if name.startswith("text."))
     return ModelFile(metadata=metadata, tensors=text, tower=tower, **common)

@@ -55,8 +55,7 @@ def read_gguf(path: str | os.PathLike) -> ModelFile:
     expected = metadata.get("split.tensors.count", len(tensors))
     if len(parts) > 1 and str(expected) != str(len(tensors)):
         raise InputError(f"{path} and its other parts hold {len(tensors)} tensors where the metadata says {expected}")
-    mappings = tuple(mapping for part in parts for mapping in part.mappings)
-    return ModelFile(paths[0], sum(part.size for part in parts), metadata, tensors, mappings)
+    return ModelFile(paths[0], sum(part.size for part in parts), metadata, tensors)
 
 
 def split_paths(path: Path) -> list[Path]:
@@ -122,7 +121,7 @@ def _read_part(path: Path) -> ModelFile:
         if offset % alignment:
             raise InputError(f"{path} is damaged: tensor {name!r} starts at {offset}, not a multiple of {alignment}")
         tensors[name] = _map_tensor(path, mapped, name, type_id, shape, start + offset)
-    return ModelFile(path, mapped.size, metadata, tensors, (mapping,))
+    return ModelFile(path, mapped.size, metadata, tensors)
 
 
 def _read_metadata(cursor: "_Cursor", count: int, last: str | None = None) -> dict:

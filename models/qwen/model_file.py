@@ -1,6 +1,5 @@
 """What every reader makes of a file: named tensors and metadata."""
 
-import mmap
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,7 +46,6 @@ class ModelFile:
     size: int
     metadata: dict
     tensors: dict[str, StoredTensor] = field(repr=False)
-    mappings: tuple[mmap.mmap, ...] = field(repr=False, default=())
     tower: "ModelFile | None" = field(repr=False, default=None)
 
     @property
@@ -57,12 +55,6 @@ class ModelFile:
     def __deepcopy__(self, memo) -> "ModelFile":
         """Copies of a model share its file."""
         return self
-
-    def forget_pages(self) -> None:
-        """Let the system take back the memory of what was read; it is read again when needed."""
-        for mapping in self.mappings:
-            if hasattr(mmap, "MADV_DONTNEED"):
-                mapping.madvise(mmap.MADV_DONTNEED)
 
     @property
     def type_counts(self) -> Counter:

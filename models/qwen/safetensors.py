@@ -82,8 +82,8 @@ def _check_entry(path: Path, name: str, entry, room: int) -> None:
         raise InputError(f"{path} is damaged: {name[:60]!r} has {stop - start} bytes, not those of its shape")
 
 
-def map_tensors(path: Path) -> tuple[dict[str, StoredTensor], mmap.mmap]:
-    """Every tensor of one file by its own name, viewing the map, and the map. Other types than floats are uint8."""
+def map_tensors(path: Path) -> dict[str, StoredTensor]:
+    """Every tensor of one file by its own name, viewing the mapped file. Other types than floats are uint8."""
     header = read_header(path)
     # Copy on write, because torch refuses to view memory that it must not write.
     with path.open("rb") as opened:
@@ -99,4 +99,4 @@ def map_tensors(path: Path) -> tuple[dict[str, StoredTensor], mmap.mmap]:
                 data = data.clone()
             data = data.view(dtype).view(shape)
         tensors[name] = StoredTensor(name, kind, shape, data)
-    return tensors, mapping
+    return tensors

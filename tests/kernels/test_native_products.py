@@ -80,6 +80,17 @@ def test_products_are_those_of_rounded_activations(instructions, qtype, rows):
     assert 1e-3 < relative_error(found, exact(x, blocks, qtype)) < ROUNDING
 
 
+@pytest.mark.parametrize("qtype", FORMATS)
+def test_error_stays_within_its_bound(instructions, qtype):
+    """Half a step times the sum of the weights' magnitudes in each group, and the rounding of float32 sums."""
+    blocks, x = quantized_weight(qtype, 40, 1024, seed=8), torch.randn(6, 1024) * torch.logspace(-3, 3, 1024)
+    weight = gguf_values(blocks, qtype).double()
+    half_steps = x.double().unflatten(1, (-1, 32)).abs().amax(2) / 254
+    bound = half_steps @ weight.unflatten(1, (-1, 32)).abs().sum(2).T
+    error = (product(x, blocks, qtype).double() - x.double() @ weight.T).abs()
+    assert (error <= bound * (1 + 1e-5) + 3e-6 * (x.double().abs() @ weight.abs().T)).all()
+
+
 @pytest.mark.parametrize("name", QWEN3VL_2B)
 def test_qwen3vl_2b_matrices(instructions, name):
     qtype, outputs, columns = QWEN3VL_2B[name]
