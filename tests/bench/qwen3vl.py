@@ -276,7 +276,7 @@ def report(ours: dict, theirs: dict, model: Path) -> None:
         if name in theirs:
             line += f"{theirs[name]:12.1f}{ours[name] / theirs[name]:8.2f}"
         print(line)
-    print(f"{'load, packing s':24}{ours['load s']:12.1f}")
+    print(f"{'load s':24}{ours['load s']:12.1f}")
     for name in ("memory loaded", "memory after 2048"):
         line = f"{name + ' GB':24}{ours[name] / 1e9:12.2f}"
         print(line + (f"{theirs[name] / 1e9:12.2f}{ours[name] / theirs[name]:8.2f}" if name in theirs else ""))
