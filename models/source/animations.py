@@ -34,7 +34,9 @@ class AnimationReader:
         self.name = name
         picture = self._open()
         image, (height, width), coded_size = picture.image, picture.size, picture.image.size[::-1]
-        require_memory(image, name)
+        with decoding(name):
+            animated = getattr(image, "is_animated", False)
+        require_memory(image, name, animated)
         delays, damaged = [], 0
         try:
             with decoding(name), contextlib.suppress(EOFError):

@@ -160,9 +160,12 @@ def decoding(name: str) -> Iterator[None]:
         ) from None
 
 
-def require_memory(image: Image.Image, name: str) -> None:
+def require_memory(image: Image.Image, name: str, animated: bool = False) -> None:
     """Raise InputError where ``image`` has a side above ``MOST_SIDE`` or would take more than ``MOST_BYTES``."""
     pixel = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
+    if animated:
+        # A frame is laid in colour over a copy of the one before.
+        pixel = 8
     # OpenJPEG holds 4 bytes for each component beside the picture.
     bytes_needed = image.width * image.height * pixel * (4 if image.format == "JPEG2000" else 1)
     if max(image.size) > MOST_SIDE:

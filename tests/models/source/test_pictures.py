@@ -209,3 +209,14 @@ def test_a_text_is_no_picture():
         InputError, match=r"^notes is not a picture that can be read; PNG, JPEG or WebP would be right$"
     ):
         read_picture(b"Dear diary, " * 20, "notes")
+
+
+def test_an_animation_takes_more_memory_than_a_picture_of_its_size():
+    """A damaged GIF of 17,604 x 33,598 pixels took 5 GB at its second frame."""
+    packed = io.BytesIO()
+    first, second = (Image.new("RGB", (60, 40), colour) for colour in ("red", "blue"))
+    first.save(packed, "GIF", save_all=True, append_images=[second])
+    data = bytearray(packed.getvalue())
+    data[6:10] = struct.pack("<HH", 12000, 12000)
+    with pytest.raises(InputError, match=r"^clip has 12000 x 12000 pixels, which take 1098 MiB"):
+        VideoSource.open(bytes(data), name="clip")
