@@ -2,10 +2,12 @@
 
 import copy
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ from codeclens.models.qwen.tokenizer import QWEN2_SPLIT, QWEN35_SPLIT, read_toke
 from codeclens.models.qwen.trace import trace
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.gguf_files import SHAPES, TINY_HYBRID, text_metadata, text_shapes, write_text
+from support.gguf_files import SHAPES, TINY_HYBRID, q4_k_m, text_metadata, text_shapes, vision_shapes, write_text
 from tokenizers import Regex, pre_tokenizers
 
 SCENARIOS = ("text", "image", "video", "mixed")
@@ -326,6 +328,25 @@ def test_published_sizes_keep_what_the_reference_says(name, state, inputs, row, 
     assert config.state_bytes / 2**20 == pytest.approx(state + inputs, abs=0.01)
     assert cache_bytes(config, 1000, torch.bfloat16) - config.state_bytes == 1000 * row * 1024
     assert len(list(text_shapes(SHAPES[name]))) == tensors
+
+
+def q4_k_m_bytes(shape, entries, kind) -> int:
+    """Bytes of tensors in the mix of Q4_K_M, or in F16."""
+    total = 0
+    for name, size in entries:
+        stored = "F32" if len(size) == 1 or "conv1d" in name or "position" in name else kind or q4_k_m(name, shape)
+        block, block_bytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[stored]]
+        total += math.prod(size) // block * block_bytes
+    return total
+
+
+@pytest.mark.parametrize(("name", "most"), [("Qwen3.5-9B", 7.2e9), ("Qwen3.5-2B", 2.6e9)])
+def test_weights_and_a_reading_of_30_seconds_fit_a_small_card(name, most):
+    """Computed from shapes, not measured: 9B in Q4_K_M, its tower in F16, and 60 whole frames (15 120 tokens)."""
+    shape, config = SHAPES[name], published(name)
+    on_card = [(tensor, size) for tensor, size in text_shapes(shape) if shape.tied or tensor != "token_embd.weight"]
+    weights = q4_k_m_bytes(shape, on_card, "") + q4_k_m_bytes(shape, vision_shapes(shape), "F16")
+    assert weights + reading_bytes(config, 16384, torch.bfloat16) < most < 12e9
 
 
 def test_a_cache_takes_what_was_estimated(small):
