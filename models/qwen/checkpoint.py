@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import InputError
 from .model_file import FLOAT8, ModelFile, StoredTensor
 from .safetensors import map_tensors, read_header, shards
-from .vocabulary_files import vocabulary_metadata
+from .vocabulary_files import read_json, vocabulary_metadata
 
 PREFIXES = {
     "model.language_model.": "text.", "language_model.model.": "text.", "model.visual.": "visual.",
@@ -78,7 +78,7 @@ def read_checkpoint(path: str | Path, host: Path | None = None) -> ModelFile:
         tensors |= {_canonical(name): tensor for name, tensor in map_tensors(part).items()}
     family = _require_family(paths[0], tensors)
     tensors = _with_scales(paths[0], tensors)
-    config = _read_json(paths[0].with_name("config.json"))
+    config = read_json(paths[0].with_name("config.json"))
     shape = _Shape(paths[0], tensors, config)
     metadata = shape.text(family) | vocabulary_metadata(paths[0], family, shape.of("text.embed_tokens.weight")[0], host)
     common = {"path": paths[0], "size": sum(part.stat().st_size for part in paths)}
@@ -283,7 +283,7 @@ class _Shape:
             raise InputError(
                 f"{self.path} has a tower of width {hidden}, no published one; put its config.json beside it"
             )
-        picture = _read_json(self.path.with_name("preprocessor_config.json"))
+        picture = read_json(self.path.with_name("preprocessor_config.json"))
         deepstack = self.deepstack()
         values = {
             "block_count": layers,
@@ -298,16 +298,3 @@ class _Shape:
         }
         common = {"general.architecture": "clip", "clip.projector_type": "qwen3vl_merger"}
         return common | {f"clip.vision.{key}": value for key, value in values.items()}
-
-
-def _read_json(path: Path) -> dict:
-    """The object in a JSON file; empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{path} is damaged: it holds no JSON object")
-    return found

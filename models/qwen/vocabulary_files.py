@@ -62,7 +62,7 @@ def vocabulary_metadata(model: Path, family: str, rows: int, host: Path | None =
 
 
 def _from_tokenizer_json(path: Path):
-    stored = _read_json(path)
+    stored = read_json(path)
     try:
         model = stored["model"]
         merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
@@ -76,11 +76,11 @@ def _from_vocabulary(folder: Path):
     lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
     merges = [line for line in lines if line and not line.startswith("#version")]
     try:
-        entries = _read_json(folder / "tokenizer_config.json")["added_tokens_decoder"].items()
+        entries = read_json(folder / "tokenizer_config.json")["added_tokens_decoder"].items()
         added = {int(index): (entry["content"], entry["special"]) for index, entry in entries}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(f"{folder / 'tokenizer_config.json'} does not list its added tokens") from None
-    vocabulary = _read_json(folder / "vocab.json")
+    vocabulary = read_json(folder / "vocab.json")
     return {token: index for token, index in vocabulary.items() if index not in added}, merges, added
 
 
@@ -88,12 +88,17 @@ def _chat_template(folder: Path) -> str:
     plain = folder / "chat_template.jinja"
     if plain.is_file():
         return plain.read_text(encoding="utf-8")
-    config = folder / "tokenizer_config.json"
-    return str(_read_json(config).get("chat_template") or "") if config.is_file() else ""
+    return str(read_json(folder / "tokenizer_config.json").get("chat_template") or "")
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """The object in a JSON file; empty where there is no such file."""
+    if not path.is_file():
+        return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        raise InputError(f"{path} is damaged: it holds no JSON text") from None
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged: it holds no JSON object")
+    return found
