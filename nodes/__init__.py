@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension
 
-from . import direct, evaluation, folders, gvc, judge, measure, qwen, video, visual_code
+from . import direct, evaluation, folders, gvc, judge, measure, qwen, synthetic, video, visual_code
 
 
 class CodecLensExtension(ComfyExtension):
@@ -17,4 +17,5 @@ class CodecLensExtension(ComfyExtension):
             *folders.NODES,
             *evaluation.NODES,
             *gvc.NODES,
+            *synthetic.NODES,
         ]

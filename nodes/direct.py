@@ -129,7 +129,9 @@ class CaptionAVideo(io.ComfyNode):
         found = caption_code(code, model.model, chosen, writing, on_text=live, progress=live.progress)
         live.show(found.answer.tokens_per_second)
         report = json.dumps(found.answer.report(code), indent=1)
-        return io.NodeOutput(found.text, report, ui={"text": (f"{found.text}\n\n{about(model, code)}",)})
+        return io.NodeOutput(
+            found.text, report, ui=host.shown(f"{found.text}\n\n{about(model, code)}", cls.hidden.unique_id)
+        )
 
 
 class JudgeAVideo(io.ComfyNode):
@@ -166,6 +168,7 @@ class JudgeAVideo(io.ComfyNode):
                 io.Image.Output("picture", tooltip="The scores as bars."),
                 io.String.Output("json", tooltip="Scores, probabilities and off-list mass of every question."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -182,7 +185,11 @@ class JudgeAVideo(io.ComfyNode):
         picture = host.image(judgement_view(found, code.plan.video.source))
         shown = f"{words}\n\n{about(model, code)}"
         return io.NodeOutput(
-            found.verdict.score, words, picture, json.dumps(found.to_json(), indent=1), ui={"text": (shown,)}
+            found.verdict.score,
+            words,
+            picture,
+            json.dumps(found.to_json(), indent=1),
+            ui=host.shown(shown, cls.hidden.unique_id),
         )
 
 

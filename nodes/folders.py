@@ -117,6 +117,7 @@ class CaptionFolder(io.ComfyNode):
                 io.String.Output("table", tooltip="File and caption, one a line."),
                 io.String.Output("report", tooltip="How many were done, and one line for each that failed."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -145,7 +146,7 @@ class CaptionFolder(io.ComfyNode):
         rows = [(row["name"], row["result"]["captions"]) for row in summary.rows if row.get("result")]
         captions = [captions[0] for _, captions in rows]
         table = "\n".join(f"{name}: {captions[0]}" for name, captions in rows)
-        return io.NodeOutput(captions, table, words, ui={"text": (f"{words}\n\n{table}",)})
+        return io.NodeOutput(captions, table, words, ui=host.shown(f"{words}\n\n{table}", cls.hidden.unique_id))
 
 
 class JudgeFolder(io.ComfyNode):
@@ -177,6 +178,7 @@ class JudgeFolder(io.ComfyNode):
                 io.String.Output("csv", tooltip="One line for each clip, a column for each question."),
                 io.String.Output("report", tooltip="How many were done, and one line for each that failed."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -195,7 +197,7 @@ class JudgeFolder(io.ComfyNode):
         summary, words = run_job(folder, exclude, work)
         rows = sorted(results_of(summary), key=lambda row: -row["score"])
         table = "\n".join(f"{row['score']:.3f}  {row['clip']}" for row in rows)
-        return io.NodeOutput(table, rows_csv(rows), words, ui={"text": (f"{words}\n\n{table}",)})
+        return io.NodeOutput(table, rows_csv(rows), words, ui=host.shown(f"{words}\n\n{table}", cls.hidden.unique_id))
 
 
 class MeasureFolder(io.ComfyNode):
@@ -226,6 +228,7 @@ class MeasureFolder(io.ComfyNode):
                 io.String.Output("report", tooltip="How many were done, and one line for each that failed."),
                 io.String.Output("json", tooltip="Values, worst moments and drift curves of all clips."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -238,7 +241,7 @@ class MeasureFolder(io.ComfyNode):
         summary, words = run_job(folder, exclude, lambda: measure_work(sampling))
         rows = results_of(summary)
         table = values_csv([(row["clip"], row["values"]) for row in rows])
-        return io.NodeOutput(table, words, json.dumps({"clips": rows}), ui={"text": (words,)})
+        return io.NodeOutput(table, words, json.dumps({"clips": rows}), ui=host.shown(words, cls.hidden.unique_id))
 
 
 class SaveCaption(io.ComfyNode):
@@ -262,6 +265,7 @@ class SaveCaption(io.ComfyNode):
                 existing_input(),
             ],
             outputs=[io.String.Output("path", tooltip="The file, empty where one of somebody else's was left alone.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -274,7 +278,7 @@ class SaveCaption(io.ComfyNode):
         with open_journal(path.parent / NAME) as journal:
             written = write_sidecar(beside, f"{text.strip()}\n", journal, existing)
         words = str(beside) if written else f"{beside.name} is somebody else's and was left alone"
-        return io.NodeOutput(str(beside) if written else "", ui={"text": (words,)})
+        return io.NodeOutput(str(beside) if written else "", ui=host.shown(words, cls.hidden.unique_id))
 
 
 NODES = [CaptionFolder, JudgeFolder, MeasureFolder, SaveCaption]

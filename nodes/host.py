@@ -277,6 +277,12 @@ def show_text(text: str, node_id: str) -> None:
     PromptServer.instance.send_progress_text(text, node_id)
 
 
+def shown(text: str, node_id: str) -> dict:
+    """The ``ui`` of a node that ends with ``text``, which is shown in the node as well."""
+    show_text(text, node_id)
+    return {"text": (text,)}
+
+
 class LiveText:
     """Shows text in a node while it is written, and below it the tokens per second, at most five times a second.
 

@@ -92,6 +92,7 @@ class JudgeVideo(io.ComfyNode):
                 io.String.Output("json", tooltip="Scores, probabilities, off-list mass, both corrections, moments."),
                 io.String.Output("rubric_json", tooltip="The rubric as it was asked, prompt and statements filled in."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -115,7 +116,7 @@ class JudgeVideo(io.ComfyNode):
             host.images(worst_frames(found, source)),
             json.dumps(found.to_json(), indent=1),
             json.dumps(asked.to_json(), indent=1),
-            ui={"text": (words,)},
+            ui=host.shown(words, cls.hidden.unique_id),
         )
 
 
@@ -149,6 +150,7 @@ class CompareVideos(io.ComfyNode):
                 io.String.Output("report", tooltip="The result in words."),
                 io.String.Output("json", tooltip="Both orders' log-odds, inconsistency and off-list mass."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -162,7 +164,7 @@ class CompareVideos(io.ComfyNode):
             f"the two orders disagree by {found.inconsistency:.3f}"
         )
         report = json.dumps({"a": a.name, "b": b.name, **found.to_json()}, indent=1)
-        return io.NodeOutput(found.winner, found.probability, words, report, ui={"text": (words,)})
+        return io.NodeOutput(found.winner, found.probability, words, report, ui=host.shown(words, cls.hidden.unique_id))
 
 
 class RankVideos(io.ComfyNode):
@@ -194,6 +196,7 @@ class RankVideos(io.ComfyNode):
                 io.String.Output("table", tooltip="Rank, strength with its interval, and name of each video."),
                 io.String.Output("json", tooltip="The table as JSON, with the mean disagreement of both orders."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -220,7 +223,7 @@ class RankVideos(io.ComfyNode):
             for row in rows
         )
         report = json.dumps({"by": by[0], "inconsistency": ranking.inconsistency, "ranking": rows}, indent=1)
-        return io.NodeOutput(list(ranking.order), table, report, ui={"text": (table,)})
+        return io.NodeOutput(list(ranking.order), table, report, ui=host.shown(table, cls.hidden.unique_id))
 
 
 class BestOfN(io.ComfyNode):
@@ -255,6 +258,7 @@ class BestOfN(io.ComfyNode):
                 io.Float.Output("kept_scores", is_output_list=True, tooltip="Their scores."),
                 io.String.Output("table", tooltip="All videos in order, with scores and reasons."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -269,7 +273,9 @@ class BestOfN(io.ComfyNode):
             lines.append(f"{rank}. video {at + 1}: {scores[at]:.3f}, {mark}{reason}")
         table = "\n".join(lines)
         best = [videos[at] for at in order[:count]]
-        return io.NodeOutput(best, [scores[at] for at in order[:count]], table, ui={"text": (table,)})
+        return io.NodeOutput(
+            best, [scores[at] for at in order[:count]], table, ui=host.shown(table, cls.hidden.unique_id)
+        )
 
 
 class Gate(io.ComfyNode):
@@ -303,6 +309,7 @@ class Gate(io.ComfyNode):
                 io.Boolean.Output("passed", tooltip="Whether all conditions hold."),
                 io.String.Output("reason", tooltip="The conditions that do not hold; empty where all do."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -317,7 +324,8 @@ class Gate(io.ComfyNode):
     def execute(cls, conditions, value=None, metrics=None, verdict=None) -> io.NodeOutput:
         reasons = cls._failing(conditions, metrics, verdict)
         words = "; ".join(reasons)
-        shown = {"text": (f"closed: {words}" if reasons else "open: all conditions hold",)}
+        state = f"closed: {words}" if reasons else "open: all conditions hold"
+        shown = host.shown(state, cls.hidden.unique_id)
         return io.NodeOutput(host.blocked() if reasons else value, not reasons, words, ui=shown)
 
 

@@ -46,6 +46,7 @@ class MeasureVideo(io.ComfyNode):
                 io.Image.Output("picture", tooltip="All metrics over time, the worst moment of each marked."),
                 io.String.Output("json", tooltip="Values of the clip and of every frame, with units, as JSON."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -55,7 +56,9 @@ class MeasureVideo(io.ComfyNode):
         measurement = measure(source, sampling, host.node_progress())
         picture = host.image(metrics_view(measurement, source, host.node_progress()))
         words = measurement_in_words(measurement)
-        return io.NodeOutput(words, picture, json.dumps(measurement.to_json()), ui={"text": (words,)})
+        return io.NodeOutput(
+            words, picture, json.dumps(measurement.to_json()), ui=host.shown(words, cls.hidden.unique_id)
+        )
 
 
 NODES = [MeasureVideo]

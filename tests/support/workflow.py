@@ -35,7 +35,7 @@ def widget_values(info: dict, values: list) -> dict:
 def take_widgets(group: dict, prefix: str, values: list, found: dict) -> None:
     for name, definition in group.items():
         kind = "COMBO" if isinstance(definition[0], list) else definition[0]
-        if kind not in WIDGETS or not values:
+        if kind not in WIDGETS or not values or (len(definition) > 1 and definition[1].get("forceInput")):
             continue
         found[prefix + name] = values.pop(0)
         if len(definition) > 1 and definition[1].get("control_after_generate"):
