@@ -4,11 +4,15 @@ Dequantisation against gguf-py, bit for bit. Products with 8-bit activations aga
 activations, which leaves only the order of sums, and against exact ones, which shows what the rounding costs.
 """
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import gguf
 import numpy as np
 import pytest
 import torch
-from codeclens.kernels import block_shape, dequantize, native, quantized_linear, registry
+from codeclens.kernels import block_shape, build, cpu_libraries, dequantize, native, quantized_linear, registry
 from codeclens.kernels.eager.blocks import FORMATS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -179,6 +183,26 @@ def test_gradients_and_exact_products_do_without_rounding(instructions):
     assert relative_error(found.detach(), exact(x.detach(), blocks, "Q5_K")) < 1e-6
     wanted = gguf.quants.dequantize(blocks.numpy(), gguf.GGMLQuantizationType.Q5_K).sum(0)
     assert np.allclose(x.grad.numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_products_on_neon_by_an_emulator(tmp_path):
+    """The dot products of aarch64, in a program of their own under qemu."""
+    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+    if emulator is None:
+        pytest.skip("qemu-aarch64 is not installed (Debian's qemu-user)")
+    try:
+        compiler = build.zig()
+    except OSError as error:
+        pytest.skip(str(error))
+    sources = [cpu_libraries.FOLDER / name for name in ("linear.c", "dequantize.c", "pool.c")]
+    program = Path(__file__).parents[1] / "support" / "native_products.c"
+    options = ["-target", "aarch64-linux-musl", "-mcpu=generic+dotprod", "-static", "-std=gnu11", "-O2"]
+    options += ["-ffp-contract=off", "-I", cpu_libraries.FOLDER, "-o", tmp_path / "products"]
+    subprocess.run([*compiler, *options, program, *sources], check=True)
+    run = subprocess.run([emulator, tmp_path / "products"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.count("type") == len(FORMATS)
 
 
 def test_without_the_library_the_twin_serves():
