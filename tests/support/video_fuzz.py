@@ -1,0 +1,92 @@
+"""Damaged videos, each made again by its number, read in this process: nothing but frames or one InputError.
+
+    python tests/support/video_fuzz.py FIRST LAST
+
+Prints a line for each input that did something else, then one of JSON with the counts. Each may take 60 seconds.
+"""
+
+import json
+import resource
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from codeclens.models.errors import InputError
+from codeclens.models.source.reading import FrameSampling, VideoSource
+from support.clips import animate, encode, numbered
+
+SECONDS, BYTES = 60, 4 << 30
+CONTAINERS = {
+    "mp4": {}, "mov": {}, "matroska": {}, "mpegts": {}, "flv": {}, "avi": {"codec": "mpeg4"}, "asf": {"codec": "mpeg4"},
+    "webm": {"codec": "libvpx", "options": {"cpu-used": "8"}}, "mpeg": {"codec": "mpeg2video"}, "h264": {},
+    "ivf": {"codec": "libvpx-vp9", "options": {"cpu-used": "8"}},
+}  # fmt: skip
+PICTURES = ("GIF", "WEBP", "PNG")
+
+
+def healthy() -> list[bytes]:
+    rgb = numbered(20, 64, 96)
+    made = []
+    for container, settings in CONTAINERS.items():
+        settings = {"options": {"bf": "2", "g": "7"}, **settings}
+        made.append(encode(rgb, container=container, **settings))
+    return made + [animate(rgb, format=name) for name in PICTURES]
+
+
+def damaged(data: bytes, random) -> bytes:
+    """``data`` with bits flipped, bytes replaced, a part cut out, doubled or zeroed, or the end missing."""
+    data = bytearray(data)
+    for _ in range(int(random.integers(1, 4))):
+        begin = int(random.integers(len(data)))
+        size = int(min(len(data) - begin, random.integers(1, 400)))
+        match int(random.integers(6)):
+            case 0:
+                data[begin] ^= 1 << int(random.integers(8))
+            case 1:
+                data[begin : begin + size] = random.integers(0, 256, size, np.uint8).tobytes()
+            case 2:
+                data[begin : begin + size] = bytes(size)
+            case 3 if size < len(data) - 64:
+                del data[begin : begin + size]
+            case 4:
+                data[begin:begin] = data[begin : begin + size]
+            case _:
+                # Headers and sizes, which lie at the beginning.
+                data[begin % min(len(data), 300)] = int(random.choice([0, 1, 127, 128, 255]))
+        if random.random() < 0.1 and len(data) > 100:
+            data = data[: int(random.integers(64, len(data)))]
+    return bytes(data)
+
+
+def main(first: int, last: int) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
+    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("took too long")))
+    originals, counts = healthy(), Counter()
+    for number in range(first, last):
+        random = np.random.default_rng(number)
+        data = damaged(originals[number % len(originals)], random)
+        signal.alarm(SECONDS)
+        try:
+            source = VideoSource.open(data, name="clip")
+            sampling = FrameSampling.all() if random.random() < 0.5 else FrameSampling.by_fps(5)
+            frames = source.read(sampling, size=(32, 48))
+            assert (np.diff(frames.pts) > 0).all() and (np.diff(frames.index) > 0).all()
+            counts["read with a warning" if source.warnings else "read"] += 1
+        except InputError as error:
+            assert "\n" not in str(error), number
+            counts["refused"] += 1
+        except Exception as error:
+            counts["wrong"] += 1
+            print(f"input {number}: {type(error).__name__}: {error}", flush=True)
+        finally:
+            signal.alarm(0)
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
