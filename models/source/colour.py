@@ -6,8 +6,8 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 
-COLORSPACE_UNSPECIFIED = 2
-"""AVCOL_SPC_UNSPECIFIED (libavutil/pixfmt.h)."""
+COLORSPACE_UNSPECIFIED, KNOWN_COLORSPACES = 2, range(18)
+"""AVCOL_SPC_UNSPECIFIED, and all up to AVCOL_SPC_NB (libavutil/pixfmt.h): damaged files name others."""
 
 FULL_QUALITY = int(Interpolation.BICUBIC) | 0x2000 | 0x40000
 """Antialiased bicubic with chroma at full width (SWS_FULL_CHR_H_INT) and exact rounding (SWS_ACCURATE_RND)."""
@@ -76,8 +76,11 @@ def to_rgb(
 
 
 def _matrix(frame: av.VideoFrame) -> Colorspace | None:
-    untagged_hd = frame.colorspace == COLORSPACE_UNSPECIFIED and frame.height > 576 and not frame.format.is_rgb
-    return Colorspace.ITU709 if untagged_hd else None
+    """The matrix to use in place of what the frame says, None where that will do."""
+    hd, unspecified = frame.height > 576, frame.colorspace == COLORSPACE_UNSPECIFIED
+    if frame.format.is_rgb or frame.colorspace in KNOWN_COLORSPACES and not (hd and unspecified):
+        return None
+    return Colorspace.ITU709 if hd else Colorspace.ITU601
 
 
 def _over_black(frame: av.VideoFrame) -> np.ndarray:

@@ -52,6 +52,8 @@ def random_encode(seed: int) -> RandomEncode:
             "temporal-layers": pick(1, 1, 2, 3),
             "scenecut": pick(0, 40),
         }
+        if settings["intra-refresh"]:
+            settings["keyint"] = max(30, settings["keyint"])  # x265 divides by zero below
         text = ":".join(f"{name}={value}" for name, value in settings.items())
         made.options = {"preset": pick("ultrafast", "superfast", "medium"), "x265-params": f"log-level=none:{text}"}
     elif codec == "libsvtav1":

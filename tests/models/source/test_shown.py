@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from codeclens.models.source.colour import Orientation, side_data
+from codeclens.models.source.colour import Orientation, side_data, to_rgb
 from codeclens.models.source.containers import ContainerReader
 from codeclens.models.source.reading import FrameSampling, VideoSource
 from PIL import Image
@@ -65,6 +65,13 @@ def test_undefined_bytes_of_uncompressed_avi_are_no_opacities():
     rgba[..., 3] = 0
     source = VideoSource.open(encode_rgba(rgba, "rawvideo", "avi", "bgra"))
     assert np.array_equal(source.read().rgb[0], rgba[0, ..., :3])
+
+
+def test_a_matrix_that_does_not_exist_is_taken_for_the_usual_one():
+    frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 90, np.uint8), format="rgb24").reformat(format="yuv420p")
+    usual = to_rgb(frame, (32, 48))
+    frame.colorspace = 72
+    assert np.array_equal(to_rgb(frame, (32, 48)), usual)
 
 
 class FrameOfTheFuture:
