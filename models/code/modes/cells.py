@@ -65,27 +65,33 @@ class ChangedCells(Encoder):
         if isinstance(frames, Iterator):
             raise InputError(f"{name}: the mode 'cells' reads frames twice; give a list or a sampled video")
         groups = self.groups(plan)
-        selection = self.select(groups, plan, frames, model.tokenizer, name, memory)
-        numbers = groups_with(selection.kept)
-        sent = stamp_groups([groups[number] for number in numbers], plan, self.stamps)
-        sent = [
-            replace(group, tokens=int(selection.kept[number].sum()))
-            for number, group in zip(numbers, sent, strict=True)
-        ]
-        cells = {position: selection.kept[number] for position, number in enumerate(numbers)}
+        budget = self.options.budget or shown_tokens(groups, model.tokenizer)
+        selection = self.select(groups, plan, frames, model.tokenizer, budget, name, memory)
+        sent = self._sent(groups, selection.kept, plan)
+        if self.options.stamps == "auto":
+            # Where less has changed than the budget allows, the rest tells more exactly when.
+            stamped = stamp_groups(sent, plan, "every")
+            sent = stamped if shown_tokens(stamped, model.tokenizer) <= budget else sent
+        cells = {position: selection.kept[number] for position, number in enumerate(groups_with(selection.kept))}
         encoded = encode_groups(
             sent, plan, frames, model, name=name, cells=cells, batch_patches=batch_patches, progress=progress
         )
         return replace(encoded, memory=CellMemory(selection.shown))
 
     def select(
-        self, groups: Sequence[Group], plan: GopPlan, frames, tokenizer, name: str, memory: CellMemory | None = None
+        self,
+        groups: Sequence[Group],
+        plan: GopPlan,
+        frames: Iterable[Frames],
+        tokenizer,
+        budget: int,
+        name: str = "video",
+        memory: CellMemory | None = None,
     ) -> Selection:
-        """The cells of ``groups`` to send within the budget of prompt tokens."""
+        """The cells of ``groups`` to send within ``budget`` prompt tokens."""
         described: dict[int, np.ndarray] = {}
         for number, rgb in pictures_of(frames, plan, groups, name):
             described[number] = describe_cells(rgb)
-        budget = self.options.budget or shown_tokens(groups, tokenizer)
         return meet_budget(
             [described[number] for number in range(len(groups))],
             [group.kind == "pair" for group in groups],

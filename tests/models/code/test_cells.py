@@ -111,6 +111,22 @@ def test_the_prompt_stays_within_the_budget(tiny_model, budget):
     assert prompt_tokens(code, tiny_model.tokenizer) == spent + chat
 
 
+def test_what_the_budget_leaves_over_is_spent_on_stamps(tiny_model):
+    frames = frames_of(scene(9), pts=[number / 4 for number in range(9)])
+    plan = plan_for(frames, "IPPPPPPPP")
+
+    def encode(**options):
+        return encode_video([frames], plan, tiny_model, "cells", **options)
+
+    sparing = encode(budget=10**4, stamps="second")
+    assert [segment.stamped for segment in sparing] == [True, False, True, False, True]
+    generous = shown_tokens(encode(budget=10**4, stamps="every"), tiny_model.tokenizer)
+    for budget, every in ((generous, True), (generous - 1, False)):
+        code = encode(budget=budget)
+        assert all(segment.stamped for segment in code) == every
+        assert [segment.cell.tolist() for segment in code] == [segment.cell.tolist() for segment in sparing]
+
+
 def test_without_a_budget_the_plan_is_one(tiny_model):
     frames = frames_of(noise(10, 128, 128))
     plan = plan_for(frames, "IPPPPPPPPP").in_mode("cells")
