@@ -67,9 +67,10 @@ class JsonConstraint:
         self.text = [self.tokenizer.decode_bytes([token]) for token in range(vocabulary)]
         self.length = np.array([len(text) for text in self.text], np.int32)
         closing = [token for token, text in enumerate(self.text) if text and set(text) <= set(b"]}")]
-        self.closing = [stop_token, *sorted(closing, key=lambda token: -len(self.text[token]))]
         self.token = {text: token for token, text in reversed(list(enumerate(self.text)))}
         self.quote, self.letter, self.comma = (self.token[char] for char in (b'"', b"a", b","))
+        # A number ends where a comma may follow it; one more digit could always follow as well.
+        self.closing = [stop_token, *sorted(closing, key=lambda token: -len(self.text[token])), self.comma]
         self.max_tokens = max_tokens
         self.read = 0
         self.closing_with: list[int] = []
