@@ -17,11 +17,20 @@ from comfy_api.latest import InputImpl, Types
 from comfy_execution.graph import ExecutionBlocker
 from server import PromptServer
 
+from ..kernels import registry
 from ..models.errors import InputError, one_line
 from ..models.gvc.sound import read_sound, sound_of
 from ..models.qwen.checkpoint import family_of
 from ..models.source.reading import VideoSource
 from ..models.video.shots import Shot
+
+
+def stop_when_interrupted() -> None:
+    """Raise when the user cancels: what native code asks every 50 ms while it computes."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+registry.current().processor.watch = stop_when_interrupted
 
 
 def node_progress():
