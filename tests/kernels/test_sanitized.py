@@ -11,7 +11,7 @@ from codeclens.kernels import cpu_libraries as libraries
 from support import shim
 from support.native import instruction_sets
 
-SOURCES, TESTS = ("motion.c", "pool.c", "processor.c"), ("test_block_match.py",)
+SOURCES, TESTS = ("motion.c", "pool.c", "processor.c"), ("tests/kernels/test_block_match.py",)
 """The family that is checked: gcc takes minutes for the instrumented products."""
 MARCH = {
     "x86-64-v2": "-march=x86-64-v2",
@@ -52,7 +52,7 @@ def test_no_access_outside_the_arrays_and_nothing_undefined(tmp_path, sanitizer)
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *TESTS],
         env=environment,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )
