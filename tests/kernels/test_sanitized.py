@@ -49,8 +49,10 @@ def test_no_access_outside_the_arrays_and_nothing_undefined(tmp_path, sanitizer)
     flags = (f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all")
     targets = [target for target in libraries.targets_here() if target.instructions in instruction_sets()]
     libraries.archive(tmp_path).write({target.name: build_sanitized(target, tmp_path, flags) for target in targets})
+    # What raises does not reach the library, and C++ exceptions do not pass a preloaded address sanitizer.
+    selected = ["-m", "not slow", "-k", "not bad_input", *TESTS]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *TESTS],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selected],
         env=environment,
         cwd=Path(__file__).parents[2],
         capture_output=True,
