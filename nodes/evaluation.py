@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..models.code.modes.pictures import BATCH_PATCHES
 from ..models.code.pipeline import CodeConfig
 from ..models.errors import InputError
-from ..models.evaluation.paired import MODES, evaluate, read_tasks
+from ..models.evaluation.paired import MODES, check_modes, evaluate, read_tasks
 from ..models.evaluation.report import evaluation_page, lost_plans
 from ..models.evaluation.router import route
 from ..models.evaluation.statistics import summarise, table
@@ -44,12 +44,11 @@ class EvaluateModes(io.ComfyNode):
                     ' {"clip": "a.mp4", "questions": [{"question": "...", "answer": "...", "choices": ["...", "..."]}]}'
                     " with the clip's path beside the file. Without choices the written answer must match.",
                 ),
-                io.MultiCombo.Input(
+                io.String.Input(
                     "modes",
-                    options=list(MODES),
-                    default=["rgb", "thumbnail", "keyframes", "sparse"],
-                    tooltip=f"What to compare. {described}. With rgb and thumbnail both, a router between them is"
-                    " learned and judged too.",
+                    default="rgb, thumbnail, keyframes, sparse",
+                    tooltip=f"What to compare: names with commas between. {described}. With rgb and thumbnail both, a"
+                    " router between them is learned and judged too.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -95,13 +94,15 @@ class EvaluateModes(io.ComfyNode):
     @classmethod
     def execute(cls, model, tasks, modes, fps, side, limit, filename_prefix) -> io.NodeOutput:
         require_vision(model)
+        chosen = modes.replace(",", " ").split()
+        check_modes(chosen)
         path = _tasks_path(tasks)
         asked = read_tasks(path, limit or None)
         for clip in {task.clip for task in asked}:
             host.inside(clip, f"a clip of {path.name}")
         config = CodeConfig(sampling=FrameSampling.by_fps(fps) if fps else FrameSampling.all(), area=side**2)
         ready = model.for_both(max(BATCH_PATCHES, side**2 // 256), TOKENS)
-        found = evaluate(asked, ready, modes, config, host.node_progress())
+        found = evaluate(asked, ready, chosen, config, host.node_progress())
         summary = summarise(found.outcomes, route(found.outcomes, found.plans))
         page = evaluation_page(summary, f"Modes on {path.name}", lost_plans(summary, found.plans, host.node_progress()))
         report, text = json.dumps(summary, indent=1), table(summary)

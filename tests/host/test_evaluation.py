@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from codeclens.models.code.pipeline import CodeConfig
-from codeclens.models.evaluation.paired import evaluate, read_tasks
+from codeclens.models.evaluation.paired import check_modes, evaluate, read_tasks
 from codeclens.models.evaluation.router import route
 from codeclens.models.evaluation.statistics import summarise, table
 from codeclens.models.qwen import load_qwen3vl
@@ -34,8 +34,7 @@ def prompt(comfyui, qwen3vl_fixtures):
             "inputs": {
                 "model": ["load", 0],
                 "tasks": "asked/clips.jsonl",
-                # A bare list of two would be a link.
-                "modes": {"__value__": MODES},
+                "modes": ", ".join(MODES),
                 "fps": 4.0,
                 "side": 128,
                 "limit": 0,
@@ -69,3 +68,17 @@ def test_missing_tasks_are_one_sentence(comfyui, prompt):
     inputs = {**nodes["evaluate"]["inputs"], "tasks": "absent.jsonl"}
     result = comfyui.run({**nodes, "evaluate": {**nodes["evaluate"], "inputs": inputs}})
     assert "absent.jsonl does not exist" in result.error
+
+
+def test_an_unknown_mode_is_one_sentence_before_any_clip_is_read(comfyui, prompt):
+    _, nodes = prompt
+    inputs = {**nodes["evaluate"]["inputs"], "modes": "rgb, thumbnails", "tasks": "absent.jsonl"}
+    result = comfyui.run({**nodes, "evaluate": {**nodes["evaluate"], "inputs": inputs}})
+    assert "thumbnails" in result.error and "absent" not in result.error
+
+
+def test_modes_as_shipped_are_a_text_of_known_names(comfyui):
+    definition = comfyui.get("/object_info/CodecLensEvaluateModes")["CodecLensEvaluateModes"]
+    kind, options = definition["input"]["required"]["modes"]
+    assert kind == "STRING"
+    check_modes(options["default"].split(", "))
