@@ -1,5 +1,5 @@
 // The timeline on Plan GOP: which frames are whole pictures, what each costs to predict, what that spends.
-import { app } from "/scripts/app.js"
+import { app } from "../../scripts/app.js"
 
 const NODE = "CodecLensPlanGOP"
 const KEY = "codeclens_plan"

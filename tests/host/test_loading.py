@@ -1,5 +1,10 @@
 """The pack as ComfyUI loads it."""
 
+import re
+from urllib.parse import urljoin
+
+from support.comfyui import ROOT
+
 
 def test_host_loads_the_pack_without_complaint(comfyui):
     loading = comfyui.log().partition("To see the GUI go to")[0]
@@ -18,6 +23,13 @@ def test_script_is_served_once(comfyui):
     assert [path for path in comfyui.get("/extensions") if "codeclens" in path] == [
         "/extensions/codeclens/codeclens.js"
     ]
+
+
+def test_script_finds_the_host_under_a_sub_path(comfyui):
+    """A proxy that serves ComfyUI below a path moves every absolute address out of it."""
+    script = (ROOT / "web" / "codeclens.js").read_text(encoding="utf-8")
+    (imported,) = re.findall(r'from "(.*)"', script)
+    assert urljoin("http://host/sub/extensions/codeclens/codeclens.js", imported) == "http://host/sub/scripts/app.js"
 
 
 def test_workflows_are_offered_as_templates_with_a_picture(comfyui):
