@@ -311,7 +311,8 @@ class EncodeVideoGVC(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     advanced=True,
-                    tooltip="Share of the noise that is chosen anew at each step. 0.5 is best on every model measured.",
+                    tooltip="Fraction of the noise that is chosen anew at each step. On a model in closed form"
+                    " 0.6 leaves 0 to 6 % less error above 0.4 bits per latent value, and 0.5 is about as good below.",
                 ),
                 io.Int.Input(
                     "deterministic_steps",
