@@ -49,7 +49,16 @@ class JudgeVideo(io.ComfyNode):
             category=CATEGORY,
             description="Scores an encoded video by a rubric of questions. Scores are read from the probabilities of"
             " the replies, so they are the same every time; the video is read once for the whole rubric.",
-            search_aliases=["judge", "score", "rate video", "video quality", "reward", "vqascore", "codec lens"],
+            search_aliases=[
+                "judge",
+                "score",
+                "rank",
+                "rate video",
+                "video quality",
+                "reward",
+                "vqascore",
+                "codec lens",
+            ],
             is_output_node=True,
             inputs=[
                 model_input(),
@@ -129,7 +138,7 @@ class CompareVideos(io.ComfyNode):
             category=CATEGORY,
             description="Asks which of two encoded videos is better, in both orders, so that a liking for the first one"
             " cancels. Says how far the two orders disagree.",
-            search_aliases=["judge", "a or b", "preference", "which is better", "pairwise", "codec lens"],
+            search_aliases=["judge", "rank", "a or b", "preference", "which is better", "pairwise", "codec lens"],
             is_output_node=True,
             inputs=[
                 model_input(),
@@ -176,7 +185,16 @@ class RankVideos(io.ComfyNode):
             category=CATEGORY,
             description="Puts encoded videos in order by comparing them in pairs (Bradley-Terry strengths with 95 %"
             " intervals), or by a winners' tournament. For an order by a rubric's score use Best of N.",
-            search_aliases=["rank", "sort videos", "best video", "tournament", "bradley terry", "codec lens"],
+            search_aliases=[
+                "rank",
+                "score",
+                "judge",
+                "sort videos",
+                "best video",
+                "tournament",
+                "bradley terry",
+                "codec lens",
+            ],
             is_input_list=True,
             is_output_node=True,
             inputs=[
@@ -235,7 +253,7 @@ class BestOfN(io.ComfyNode):
             category=CATEGORY,
             description="Keeps the best of a list of videos by their scores, for instance from Judge Video: after a"
             " batch, a list or a loop. Says why the others were left out.",
-            search_aliases=["best of n", "pick best", "select best video", "choose", "rank", "codec lens"],
+            search_aliases=["best of n", "pick best", "select best video", "choose", "rank", "score", "codec lens"],
             is_input_list=True,
             is_output_node=True,
             inputs=[
@@ -288,7 +306,7 @@ class Gate(io.ComfyNode):
             category=CATEGORY,
             description="Lets something through only if metrics and scores meet your conditions. Where they do not,"
             " what comes after does not run, and what only the gate needs is not computed.",
-            search_aliases=["gate", "filter", "threshold", "reject", "if", "stop bad videos", "codec lens"],
+            search_aliases=["gate", "score", "filter", "threshold", "reject", "if", "stop bad videos", "codec lens"],
             has_intermediate_output=True,
             inputs=[
                 io.MatchType.Input(

@@ -126,7 +126,17 @@ class LoadQwen3VL(io.ComfyNode):
             description="Loads Qwen3-VL or Qwen3.5 from two GGUF files, the language model and its vision tower"
             " (mmproj), or from the .safetensors file of a text encoder that holds both. Nothing else is needed."
             " Weights stay as they are stored; ComfyUI loads, offloads and frees them like any model.",
-            search_aliases=["qwen3.5", "qwen35", "qwen3vl", "vlm", "llm", "caption", "gguf loader", "codec lens"],
+            search_aliases=[
+                "qwen",
+                "qwen3.5",
+                "qwen35",
+                "qwen3vl",
+                "vlm",
+                "llm",
+                "caption",
+                "gguf loader",
+                "codec lens",
+            ],
             inputs=[
                 io.Combo.Input(
                     "model",
@@ -151,7 +161,7 @@ class LoadQwen3VL(io.ComfyNode):
             ],
             outputs=[
                 Qwen3VLSocket.Output(
-                    "loaded", display_name="model", tooltip="For Describe Image, Generate Text and the video nodes."
+                    "loaded", display_name="model", tooltip="For Describe Image, Write Text and the video nodes."
                 )
             ],
         )
@@ -183,7 +193,16 @@ class DescribeImage(io.ComfyNode):
             category=CATEGORY,
             description="Asks Qwen3-VL about an image, or about several at once: all images of a batch are shown"
             " together, in order, before the question. The text appears in the node while it is written.",
-            search_aliases=["caption", "vqa", "image to text", "interrogate", "prompt from image", "codec lens"],
+            search_aliases=[
+                "qwen",
+                "vlm",
+                "caption",
+                "vqa",
+                "image to text",
+                "interrogate",
+                "prompt from image",
+                "codec lens",
+            ],
             inputs=[
                 model_input(),
                 io.Image.Input("images", tooltip="One image, or a batch to be seen together."),
@@ -224,11 +243,11 @@ class GenerateText(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="CodecLensGenerateText",
-            display_name="Generate Text",
+            display_name="Write Text (Qwen3-VL)",
             category=CATEGORY,
             description="Lets Qwen3-VL write text: rewrite a prompt, translate, make a list. The text appears in the"
             " node while it is written.",
-            search_aliases=["llm", "prompt enhancer", "chat", "rewrite prompt", "codec lens"],
+            search_aliases=["qwen", "llm", "generate text", "prompt enhancer", "chat", "rewrite prompt", "codec lens"],
             inputs=[
                 model_input(),
                 io.String.Input("prompt", multiline=True, tooltip="What the model is to do, and with which text."),

@@ -75,7 +75,7 @@ class SampleVideo(io.ComfyNode):
             description="Chooses which frames of a video to sample and at what size. Frames keep the video's own times"
             " and frame numbers; they are read later, forwards and in chunks, so an hour needs no more memory than a"
             " minute.",
-            search_aliases=["video frames", "fps", "codec lens"],
+            search_aliases=["video frames", "frame rate", "fps", "qwen", "vlm", "codec lens"],
             inputs=[
                 io.Video.Input(
                     "video",
@@ -191,7 +191,7 @@ class ExtractCodecPrimitives(io.ComfyNode):
             category=CATEGORY,
             description="Sees the video as a codec does: for each 16x16 block of a sampled frame, where it was in the"
             " frame sampled before (motion vector) and how badly that predicts it (cost).",
-            search_aliases=["motion vectors", "residual", "optical flow", "codec lens"],
+            search_aliases=["motion vectors", "motion", "residual", "optical flow", "block matching", "codec lens"],
             inputs=[
                 SampledVideoSocket.Input("frames", tooltip="From Sample Video."),
                 io.Combo.Input(
@@ -249,7 +249,15 @@ class PlanGOP(io.ComfyNode):
             category=CATEGORY,
             description="Decides which frames a model needs as whole pictures (I) and for which a compact change is"
             " enough (P), and counts the visual tokens that this costs.",
-            search_aliases=["keyframes", "token budget", "adacodec", "codec lens"],
+            search_aliases=[
+                "gop",
+                "group of pictures",
+                "keyframes",
+                "i frames",
+                "token budget",
+                "adacodec",
+                "codec lens",
+            ],
             inputs=[
                 PrimitivesSocket.Input("primitives", tooltip="From Extract Codec Primitives."),
                 io.DynamicCombo.Input(
@@ -361,7 +369,7 @@ class DrawPlan(io.ComfyNode):
             category=CATEGORY,
             description="Draws the plan over time: thumbnails, whole and predicted frames with the reason of each, the"
             " prediction cost against gamma, and the tokens spent against plain video.",
-            search_aliases=["timeline", "plot", "codec lens"],
+            search_aliases=["gop", "timeline", "plot", "codec lens"],
             inputs=[
                 frames_input("the plan"),
                 PlanSocket.Input("plan", tooltip="From Plan GOP."),
@@ -528,7 +536,7 @@ class SplitAtCuts(io.ComfyNode):
             category=CATEGORY,
             description="Finds the hard cuts of a video at its own frame rate and gives each shot as a video of its"
             " own. What follows runs once for each shot.",
-            search_aliases=["scene detection", "shots", "codec lens"],
+            search_aliases=["shot", "scene cut", "scene detection", "split video", "codec lens"],
             inputs=[
                 io.Video.Input("video", tooltip="The video to split. A trim set before is honoured."),
                 io.Float.Input(
@@ -571,7 +579,7 @@ class PlanInfo(io.ComfyNode):
             category=CATEGORY,
             description="The plan as JSON text: I and P, the reason of each whole picture, times, frame numbers, costs,"
             " and the tokens of every mode beside both baselines.",
-            search_aliases=["json", "export plan", "codec lens"],
+            search_aliases=["gop", "json", "export plan", "codec lens"],
             inputs=[PlanSocket.Input("plan", tooltip="From Plan GOP.")],
             outputs=[io.String.Output("json", tooltip="One JSON object; `codeclens plan --json` writes the same.")],
         )

@@ -61,7 +61,7 @@ class EncodeVideo(io.ComfyNode):
             category=CATEGORY,
             description="Turns a planned video into the visual tokens that Qwen3-VL reads: whole pictures where the"
             " plan says so, small ones elsewhere. Questions and captions then use this one encoding.",
-            search_aliases=["visual tokens", "vision encoder", "vlm video", "codec lens"],
+            search_aliases=["qwen", "vlm", "visual tokens", "vision encoder", "codec lens"],
             inputs=[
                 model_input(),
                 frames_input("the plan"),
@@ -146,7 +146,15 @@ class CaptionVideo(io.ComfyNode):
             display_name="Caption Video",
             category=CATEGORY,
             description="Writes a caption of an encoded video. The text appears in the node while it is written.",
-            search_aliases=["describe video", "video to text", "video prompt", "codec lens"],
+            search_aliases=[
+                "video caption",
+                "describe video",
+                "prompt from video",
+                "video to text",
+                "qwen",
+                "vlm",
+                "codec lens",
+            ],
             inputs=[
                 model_input(),
                 code_input(),
@@ -200,7 +208,7 @@ class AskVideo(io.ComfyNode):
             category=CATEGORY,
             description="Asks questions about an encoded video. The model reads the video once for all of them, so ten"
             " questions cost little more than one. Takes lists: every video is asked every question.",
-            search_aliases=["vqa", "question answering", "video qa", "codec lens"],
+            search_aliases=["qwen", "vlm", "vqa", "question answering", "video qa", "codec lens"],
             is_input_list=True,
             inputs=[
                 model_input(),
@@ -260,7 +268,7 @@ class AskImages(io.ComfyNode):
             category=CATEGORY,
             description="Shows several images to Qwen3-VL, numbered, and asks questions about them. They are read once"
             " for all questions.",
-            search_aliases=["compare images", "multi image", "vqa", "codec lens"],
+            search_aliases=["qwen", "vlm", "compare images", "multi image", "vqa", "codec lens"],
             is_input_list=True,
             inputs=[
                 model_input(),

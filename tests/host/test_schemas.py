@@ -1,6 +1,7 @@
 """Every node's schema, asked for as ComfyUI asks: one that raises would silently end the registration of the rest."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -74,3 +75,34 @@ def test_sockets_of_our_own_carry_the_prefix(schemas):
     types = {kind for schema in schemas.values() for kind in schema["output"]}
     types |= {definition[0] for schema in schemas.values() for _, definition in inputs(schema)}
     assert {kind for kind in types - HOST_TYPES if not kind.startswith(("CODECLENS_", "COMFY_"))} == set()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "qwen", "vlm", "caption", "describe", "video caption", "describe video", "prompt from video", "judge", "score",
+        "rank", "gop", "motion vectors", "shot", "scene cut",
+    ],
+)  # fmt: skip
+def test_what_people_type_finds_a_node(schemas, typed):
+    found = [
+        name
+        for name, schema in schemas.items()
+        if any(words.lower().startswith(typed) for words in [schema["display_name"], *schema["search_aliases"]])
+    ]
+    assert found
+
+
+def test_display_names_are_those_of_no_core_node(schemas):
+    files = [find_comfyui() / "nodes.py", *find_comfyui().glob("comfy_extras/*.py")]
+    core = set()
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        core |= set(re.findall(r'display_name="([^"]+)"', text)) | set(re.findall(r'^ +"\w+": "([^"]+)",$', text, re.M))
+    assert "Generate Text" in core and "Load Image" in core
+    assert not {schema["display_name"] for schema in schemas.values()} & core
+
+
+def test_every_node_has_a_help_page(schemas):
+    pages = {page.stem for page in (ROOT / "web" / "docs").glob("*.md")}
+    assert pages == set(schemas)
