@@ -239,7 +239,7 @@ class AskVideo(io.ComfyNode):
     @classmethod
     def execute(cls, model, code, questions, follow_up, max_tokens, seed, sampling, thinking) -> io.NodeOutput:
         asker, lines = _list_asker(cls, seed, sampling, max_tokens, thinking), _lines(questions)
-        answers, transcript, reports = [], [], []
+        answers, reports = [], []
         for video in code:
             ready = _ready_to_read(model[0], video.code, _room(model[0], lines, max_tokens[0]))
             conversation = converse(ready, video.code)
@@ -247,15 +247,13 @@ class AskVideo(io.ComfyNode):
             for line in lines:
                 answer = asker(conversation if follow_up[0] else conversation.fork(), line)
                 answers.append(answer)
-                transcript.append(f"{line}\n{answer.text}")
                 reports.append({"file": video.code.name, "question": line, **answer.report(video.code)})
-        text = "\n\n".join(transcript)
         return io.NodeOutput(
             [answer.text for answer in answers],
-            text,
+            asker.transcript,
             any(answer.truncated for answer in answers),
             json.dumps(reports, indent=1),
-            ui={"text": (text,)},
+            ui={"text": (asker.transcript,)},
         )
 
 
@@ -314,9 +312,9 @@ class AskImages(io.ComfyNode):
         conversation.read(host.node_progress())
         asker = _list_asker(cls, seed, sampling, max_tokens, thinking)
         answers = [asker(conversation.fork(), line) for line in lines]
-        text = "\n\n".join(f"{line}\n{answer.text}" for line, answer in zip(lines, answers, strict=True))
         truncated = any(answer.truncated for answer in answers)
-        return io.NodeOutput([answer.text for answer in answers], text, truncated, ui={"text": (text,)})
+        shown = {"text": (asker.transcript,)}
+        return io.NodeOutput([answer.text for answer in answers], asker.transcript, truncated, ui=shown)
 
 
 class FramesFromAnswer(io.ComfyNode):
@@ -340,17 +338,23 @@ class FramesFromAnswer(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("images", tooltip="The frames as one batch, in order of time, each once."),
+                io.Image.Output(
+                    "images",
+                    tooltip="The frames as one batch, in order of time, each once. Nodes after it do not run where the"
+                    " answer names none.",
+                ),
                 io.String.Output("times", tooltip="Their presentation times in seconds, as a JSON list."),
                 io.String.Output("numbers", tooltip="Their frame numbers in the source, as a JSON list."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, code, answer, full_size, frames=None) -> io.NodeOutput:
         mentions = find_mentions(answer, code.code)
         if not mentions:
-            raise InputError("the answer names no time or frame within the video; ask 'when' or for times")
+            words = "The answer names no time or frame within the video, so there are no frames; ask 'when'."
+            return io.NodeOutput(host.blocked(), "[]", "[]", ui=host.shown(words, cls.hidden.unique_id))
         named = {index for mention in mentions for index in mention.frames}
         times = {index: pts for s in code.code for index, pts in zip(s.index, s.pts, strict=True)}
         sampling = FrameSampling.at_times(sorted(times[index] for index in named))
@@ -393,10 +397,11 @@ class DrawCode(io.ComfyNode):
 
 
 class _Asker:
-    """Asks with one node's settings, showing the text in the node while it is written."""
+    """Asks with one node's settings; the node shows all questions and answers so far while the last one is written."""
 
     def __init__(self, cls, seed, sampling, max_tokens, thinking):
         self.live = host.LiveText(cls.hidden.unique_id)
+        self.transcript = ""
         self.options = {
             "sampling": sampling_of(sampling, seed),
             "max_tokens": max_tokens,
@@ -406,8 +411,10 @@ class _Asker:
         }
 
     def __call__(self, conversation: Conversation, question: str) -> Answer:
-        self.live.text = ""
+        start = f"{self.transcript}\n\n{question}\n".lstrip()
+        self.live.text = start
         answer = conversation.ask(question, **self.options)
+        self.transcript = self.live.text = start + answer.text
         self.live.show(answer.tokens_per_second)
         return answer
 
