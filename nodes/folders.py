@@ -108,7 +108,12 @@ class CaptionFolder(io.ComfyNode):
                     " sentences that mention them are cut.",
                 ),
                 io.Int.Input(
-                    "max_tokens", default=512, min=1, max=32768, advanced=True, tooltip="Length of a caption at most."
+                    "max_tokens",
+                    default=512,
+                    min=1,
+                    max=32768,
+                    advanced=True,
+                    tooltip="Length of a caption at most, in tokens.",
                 ),
                 exclude_input(),
             ],

@@ -169,7 +169,8 @@ def target_input() -> io.DynamicCombo.Input:
                         default=80,
                         min=1,
                         max=100,
-                        tooltip="Quality of the stills. The model follows them closely, so a poor one spoils its shot.",
+                        tooltip="Quality of the stills, 1 to 100. The model follows them closely, so a poor one spoils"
+                        " its shot.",
                     ),
                 ],
             ),
@@ -268,7 +269,8 @@ class EncodeVideoGVC(io.ComfyNode):
                     min=0,
                     max=16384,
                     advanced=True,
-                    tooltip="Resize to this width first; 0 keeps the video's. Any size works: the grid is padded.",
+                    tooltip="Resize to this width in pixels first; 0 keeps the video's. Any size works: the grid is"
+                    " padded.",
                 ),
                 io.Int.Input(
                     "height",
@@ -276,7 +278,7 @@ class EncodeVideoGVC(io.ComfyNode):
                     min=0,
                     max=16384,
                     advanced=True,
-                    tooltip="Resize to this height first; 0 keeps the video's.",
+                    tooltip="Resize to this height in pixels first; 0 keeps the video's.",
                 ),
                 io.Boolean.Input(
                     "split_at_cuts",

@@ -155,7 +155,7 @@ class CompareVideos(io.ComfyNode):
             ],
             outputs=[
                 io.String.Output("winner", tooltip="a, b or equal."),
-                io.Float.Output("probability", tooltip="That a is the better one; an equal pair counts half."),
+                io.Float.Output("probability", tooltip="0 to 1: that a is the better one; an equal pair counts half."),
                 io.String.Output("report", tooltip="The result in words."),
                 io.String.Output("json", tooltip="Both orders' log-odds, inconsistency and off-list mass."),
             ],

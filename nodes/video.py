@@ -204,7 +204,12 @@ class ExtractCodecPrimitives(io.ComfyNode):
                     " true motion.",
                 ),
             ],
-            outputs=[PrimitivesSocket.Output("primitives", tooltip="Motion vectors and costs, for the nodes below.")],
+            outputs=[
+                PrimitivesSocket.Output(
+                    "primitives",
+                    tooltip="Motion vectors in pixels and costs in summed grey levels, for the nodes below.",
+                )
+            ],
         )
 
     @classmethod
@@ -231,7 +236,8 @@ def gamma_inputs(options=("auto", "scaled", "value")):
             max=1e12,
             step=100000.0,
             advanced=True,
-            tooltip="Used where gamma is 'value'. Read good values off Draw Plan's cost curve.",
+            tooltip="Used where gamma is 'value'. In grey levels summed over all colour samples of a frame, as the cost"
+            " is: 40 * 512 * 512 * 3 by default. Read good values off Draw Plan's cost curve.",
         ),
     ]
 
