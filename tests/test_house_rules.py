@@ -155,3 +155,10 @@ def test_errors_are_one_sentence_without_a_period(path):
         assert not text.endswith("."), f"line {line}: {text}"
         assert not re.match(r"(The|There|A|An|This|No|Please)\b", text), f"line {line}: {text}"
         assert not re.search(r": (give|load|connect|pick|use|choose|install) ", text), f"line {line}: {text}"
+
+
+def test_every_package_is_installed():
+    listed = re.search(r"^packages = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.S | re.M)
+    folders = {path.parent for name in PACKAGES for path in (ROOT / name).rglob("*.py")} | {ROOT}
+    found = {".".join(("codeclens", *folder.relative_to(ROOT).parts)) for folder in folders}
+    assert found == set(re.findall(r'"([^"]+)"', listed[1]))
