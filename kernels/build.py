@@ -132,6 +132,9 @@ def compile_library(target: Target, folder: Path = libraries.FOLDER) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
         library = Path(scratch) / target.name
         command = [*zig(), "-target", target.triple, f"-mcpu={target.processor}", *C_OPTIONS, *sources]
+        if target.system == "macos":
+            # A dylib holds a name of its own, by default the path it was linked to.
+            command += ["-install_name", f"@rpath/{target.name}"]
         made = subprocess.run([*command, "-o", str(library)], cwd=folder, capture_output=True, text=True)
         if made.returncode:
             raise ValueError(f"the C sources do not compile for {target.name}:\n{made.stderr.rstrip()}")
