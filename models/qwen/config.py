@@ -7,6 +7,7 @@ a patch spans, LayerNorm's epsilon 1e-6 (Qwen3-VL technical report, arXiv 2511.2
 import itertools
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,18 @@ NEUTRAL = {
 
 UNUSED = ("vocab_size", "image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 """Keys that never change anything: the tokenizer and the tensors say the same."""
+
+
+TOWER_NEUTRAL = {
+    "has_vision_encoder": (True,),
+    "has_audio_encoder": (False,),
+    "use_gelu": (True,),
+    "use_silu": (False,),
+}
+"""Keys of a vision tower outside of ``clip.vision.``, with the values at which it is Qwen's."""
+
+TOWER_UNUSED = ("image_size", "projector_type", "image_min_pixels", "image_max_pixels")
+"""Keys of a vision tower that change nothing: the position table says its size, and pictures are fitted here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +215,7 @@ def read_vision_config(file: ModelFile) -> VisionConfig:
         raise InputError(f"{file.path} has width {hidden_size} and {heads} heads; heads of a multiple of 4 are needed")
     if get.count("spatial_merge_size", 2) != 2:
         raise InputError(f"{file.path} merges {get.count('spatial_merge_size')} patches a side; Qwen3-VL merges 2")
-    return VisionConfig(
+    config = VisionConfig(
         layers=layers,
         hidden_size=hidden_size,
         intermediate_size=get.count("feed_forward_length"),
@@ -216,6 +229,11 @@ def read_vision_config(file: ModelFile) -> VisionConfig:
         image_std=get.colour("image_std", least=1e-6),
         epsilon=get.number("attention.layer_norm_epsilon", 1e-6),
     )
+    get.require_all_read({}, TOWER_UNUSED)
+    around = Metadata(file, "clip.")
+    around.read = {name.removeprefix("clip.") for name in file.metadata if name.startswith("clip.vision.")}
+    around.require_all_read(TOWER_NEUTRAL, ("projector_type",))
+    return config
 
 
 def require_mmproj(file: ModelFile) -> None:
@@ -290,13 +308,13 @@ class Metadata:
         self.prefix = prefix
         self.read: set[str] = set()
 
-    def require_all_read(self) -> None:
+    def require_all_read(self, neutral: dict = NEUTRAL, unused: Sequence[str] = UNUSED) -> None:
         """Raise InputError for a key under the prefix that was not read and is not known to change nothing."""
         for name, value in self.file.metadata.items():
             key = name.removeprefix(self.prefix)
-            if key == name or key in self.read or key in UNUSED:
+            if key == name or key in self.read or key in unused:
                 continue
-            if key not in NEUTRAL or not isinstance(value, (bool, int, float)) or value not in NEUTRAL[key]:
+            if key not in neutral or not isinstance(value, (bool, int, float)) or value not in neutral[key]:
                 raise InputError(
                     f"{self.file.path} has {name} = {str(value)[:40]}, which is not known here and may change what "
                     "the model computes; take another file of this model"

@@ -2,10 +2,11 @@
 
 import pytest
 from codeclens.models.errors import InputError
+from codeclens.models.qwen.config import read_vision_config
 from codeclens.models.qwen.families import read_text_config
 from codeclens.models.qwen.gguf import read_gguf
 from codeclens.models.qwen.rope import Scaling
-from support.gguf_files import TINY, write_text
+from support.gguf_files import TINY, write_mmproj, write_text
 
 
 def read(folder, **metadata):
@@ -59,3 +60,23 @@ def test_what_changes_the_computation_and_is_not_known_is_refused(tmp_path, meta
 
 def test_keys_that_change_nothing_are_accepted(tmp_path):
     read(tmp_path, **{"vocab_size": 512, "attention.causal": True, "rope.scaling.attn_factor": 1.0, "pooling_type": 0})
+
+
+def read_tower(folder, **metadata):
+    written = {f"clip.{key}": value for key, value in metadata.items()}
+    return read_vision_config(read_gguf(write_mmproj(folder / "mmproj.gguf", TINY, metadata=written)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("vision.window_size", 112), ("vision.n_wa_pattern", 8), ("use_silu", True), ("use_gelu", False), ("minicpmv", 3)],
+)
+def test_what_changes_the_tower_and_is_not_known_is_refused(tmp_path, key, value):
+    with pytest.raises(InputError, match=rf"clip\.{key} = {value}, which is not known here"):
+        read_tower(tmp_path, **{key: value})
+
+
+def test_keys_that_change_nothing_of_the_tower_are_accepted(tmp_path):
+    plain = read_tower(tmp_path)
+    more = {"vision.image_size": 512, "vision.image_min_pixels": 1024, "has_audio_encoder": False, "use_silu": False}
+    assert read_tower(tmp_path, **more) == plain
