@@ -11,7 +11,7 @@ from ..models.code.presets import list_presets, read_preset
 from ..models.code.visual_code import VisualCode
 from ..models.judge.judging import judge_code, rubric_reserve
 from ..models.judge.page import judgement_view
-from ..models.judge.rubric import find_rubric, list_rubrics
+from ..models.judge.rubric import list_rubrics, listed_rubric
 from ..models.judge.scoring import expand
 from ..models.qwen.generate import GREEDY
 from ..models.source.reading import FrameSampling
@@ -178,7 +178,7 @@ class JudgeAVideo(io.ComfyNode):
     @classmethod
     def execute(cls, video, rubric, model=None, prompt="") -> io.NodeOutput:
         model = model or embedded_model()
-        asked = expand(model.for_reading(512), find_rubric(rubric, host.user_folder("rubrics")), prompt)
+        asked = expand(model.for_reading(512), listed_rubric(rubric, host.user_folder("rubrics")), prompt)
         code = encode(video, model, config_for(model), rubric_reserve(model.model.tokenizer, asked))
         found = judge_code(code, model.model, asked, progress=host.node_progress())
         words = found.verdict.in_words()

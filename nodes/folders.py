@@ -16,7 +16,7 @@ from ..models.dataset.sidecars import EXISTING, write_sidecar
 from ..models.dataset.wording import Wording
 from ..models.errors import InputError
 from ..models.judge.page import rows_csv
-from ..models.judge.rubric import find_rubric, list_rubrics
+from ..models.judge.rubric import list_rubrics, listed_rubric
 from ..models.judge.scoring import expand
 from ..models.qwen.generate import GREEDY
 from ..models.source.reading import FrameSampling
@@ -194,7 +194,7 @@ class JudgeFolder(io.ComfyNode):
     def execute(cls, folder, rubric, model=None, prompt="", exclude="") -> io.NodeOutput:
         model = model or embedded_model()
         require_vision(model)
-        asked = expand(model.for_reading(512), find_rubric(rubric, host.user_folder("rubrics")), prompt)
+        asked = expand(model.for_reading(512), listed_rubric(rubric, host.user_folder("rubrics")), prompt)
 
         def work() -> Work:
             return judge_work(model.for_both(BATCH_PATCHES, TOKENS), model.name, config_for(model), asked)

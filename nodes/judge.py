@@ -12,7 +12,7 @@ from ..models.judge.conditions import failing, parse_conditions, values_in
 from ..models.judge.judging import judge_code, rubric_reserve
 from ..models.judge.page import judgement_view, worst_frames
 from ..models.judge.ranking import knock_out, rank_by_pairs, rank_by_score
-from ..models.judge.rubric import Rubric, list_rubrics, parse_rubric, read_rubric
+from ..models.judge.rubric import Rubric, list_rubrics, listed_rubric, parse_rubric
 from ..models.judge.scoring import expand
 from . import host
 from .qwen import model_input
@@ -32,7 +32,7 @@ def rubric_of(name: str, custom: str) -> Rubric:
     """The rubric that a node was given: the custom one where there is one."""
     if custom.strip():
         return parse_rubric(custom, "the custom rubric", "custom", yaml=not custom.lstrip().startswith("{"))
-    return read_rubric(list_rubrics(host.user_folder("rubrics"))[name])
+    return listed_rubric(name, host.user_folder("rubrics"))
 
 
 def ready_for(model, code, tokens: int):

@@ -128,6 +128,14 @@ def find_rubric(name: str, *folders: Path) -> Rubric:
     return read_rubric(known.get(name) or Path(name))
 
 
+def listed_rubric(name: str, *folders: Path) -> Rubric:
+    """The rubric called ``name``, never a file of that name. Raises InputError where there is none."""
+    known = list_rubrics(*folders)
+    if name not in known:
+        raise InputError(f"rubric {name!r} is not one of {', '.join(known)}")
+    return read_rubric(known[name])
+
+
 def read_rubric(path: Path) -> Rubric:
     """Read one rubric file.
 
