@@ -99,7 +99,8 @@ def calibrate_halves(calibrations, say):
 
 
 def rank_twelve(model, mode, say):
-    """Three clips with each of no, one, two and three faults, ranked by the mean over all faults of their ranks."""
+    """Three clips with each of no, one, two and three faults: by the metrics' mean rank, by the model's expected number
+    of faults (the sum of its probabilities), and by the mean rank of both."""
     faults, found = list(METRIC), []
     for number in range(12):
         base = sample_clip(FIRST_SEED + 5000 + number, "fault", fault="flicker", seconds=4, fps=12)
@@ -109,10 +110,10 @@ def rank_twelve(model, mode, say):
             held += sample_clip(FIRST_SEED + 5000 + number, "fault", fault=fault, seconds=4, fps=12).faults
         found.append((number % 4, badness(dataclasses.replace(base, faults=tuple(held)), model, mode, faults)))
     truth = [count for count, _ in found]
-    ways = {"metrics": (0,), "model": (1,), "both": (0, 1)}
-    for name, columns in ways.items():
-        ranks = [rankdata([row[fault][column] for _, row in found]) for fault in faults for column in columns]
-        say(f"ranking of 12 clips by {name}: Kendall's tau {kendalltau(np.mean(ranks, 0), truth).statistic:.2f}")
+    by_metrics = np.mean([rankdata([row[fault][0] for _, row in found]) for fault in faults], 0)
+    by_model = rankdata([sum(row[fault][1] for fault in faults) for _, row in found])
+    for name, ranks in (("metrics", by_metrics), ("model", by_model), ("both", rankdata(by_metrics) + by_model)):
+        say(f"ranking of 12 clips by {name}: Kendall's tau {kendalltau(ranks, truth).statistic:.2f}")
 
 
 def cost_of_ten(model, mode, say):
