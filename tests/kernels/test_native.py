@@ -103,6 +103,7 @@ def test_the_environment_chooses(monkeypatch, choice, words):
         )
 
 
+@pytest.mark.slow
 def test_a_processor_that_is_gone_leaves_no_callback():
     """Of two with one library, the first computes past the 50 ms between callbacks after the second is deleted."""
     kept, gone = native.Processor(""), native.Processor("")

@@ -248,6 +248,7 @@ def test_page_holds_every_number_and_question_and_escapes_them():
     assert {"question 1", "question 2"} <= set(cells) and "question 0" not in cells
 
 
+@pytest.mark.slow
 def test_page_shows_the_plan_of_every_clip_where_something_is_lost(files, model):
     found = evaluate(read_tasks(files[0]), model, ["rgb", "keyframes"], HOW)
     summary = summarise(found.outcomes)
