@@ -24,6 +24,7 @@ class Stage:
         rows: clips a step.
         vision, text: factors of the learning rates of the vision tower and of the text model; what has 0 is frozen.
             Without the text model only the targets of the site "vision" are trained.
+        targets: weight of the auxiliary targets beside the answers.
         cooldown: fraction of the stage at whose end the learning rates fall linearly to 0.
     """
 
@@ -33,6 +34,7 @@ class Stage:
     mixture: Mixture
     vision: float = 0.0
     text: float = 1.0
+    targets: float = 1.0
     cooldown: float = 0.0
 
 
@@ -82,9 +84,9 @@ STAGES = (
     ),
     Stage("everything", 0.15, 24, mixture=replace(EVERYTHING, required={"order": 0.5})),
     Stage(
-        "partial pictures", 0.08, 24, cooldown=0.8,
+        "partial pictures", 0.08, 24, text=0.5, targets=0.0, cooldown=0.8,
         mixture=replace(
-            EVERYTHING, sizes={(128, 128): 3, (256, 256): 1},
+            EVERYTHING, sizes={(128, 128): 3, (256, 256): 2},
             modes={"cells": 5, "rgb": 2, "keyframes": 1, "thumbnail": 1},
             kinds=EVERYTHING.kinds | {"count": 6, CAPTION: 6}, frames=(6, 20), sample_fps=(4,),
         ),

@@ -125,7 +125,7 @@ class Training:
             states.pop("vision")
         answers = (losses * batch.weights).sum() / batch.count
         targets = sum(target_loss(site, self.heads[site](read), batch.sites[site][1]) for site, read in states.items())
-        return {"answers": answers, "targets": targets}
+        return {"answers": answers, "targets": stage.targets * targets}
 
     def save(self, path: Path) -> None:
         """Write weights, the optimisers' state and the config to ``path``, whole or not at all."""

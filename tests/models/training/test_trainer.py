@@ -149,6 +149,25 @@ def test_what_a_stage_freezes_does_not_move(tmp_path):
         assert name.startswith("vision.") or not moved[0], name
 
 
+def test_targets_of_weight_0_neither_count_nor_move_the_heads():
+    silent = replace(CONFIG, stages=tuple(replace(stage, targets=0.0) for stage in CONFIG.stages))
+    halved = replace(CONFIG, stages=tuple(replace(stage, targets=0.5) for stage in CONFIG.stages))
+    trainings = [Training.begin(config) for config in (CONFIG, silent, halved)]
+    for training in trainings:
+        training.step = 2
+    batches = StepBatches(CONFIG, trainings[0].metadata)[2]
+    before = [parameter.detach().clone() for parameter in trainings[1].heads.parameters()]
+    full, none, half = (training.advance(batches) for training in trainings)
+    assert full["answers"] == none["answers"] == half["answers"]
+    assert none["targets"] == 0 and half["targets"] == pytest.approx(full["targets"] / 2) and full["targets"] > 0
+    decay = 1 - CONFIG.lr * CONFIG.lr_factor(2) * CONFIG.weight_decay
+    for was, now in zip(before, trainings[1].heads.parameters(), strict=True):
+        torch.testing.assert_close(now.detach(), was * (decay if was.dim() > 1 else 1.0))
+    assert not torch.equal(
+        trainings[1].model.text.token_embedding.weight, Training.begin(CONFIG).model.text.token_embedding.weight
+    )
+
+
 def test_a_card_says_what_was_trained_and_measured():
     measured = {"order": (4, 4, 2.0), "colour": (30, 30, 7.5), "size": (16, 30, 15.0), "all": (50, 64, 24.5)}
     losses = [{"answers": 1.0, "targets": 3.0}, {"answers": 2.0, "targets": 3.5}]
