@@ -10,7 +10,7 @@ from ..qwen.cache import Cache
 from ..qwen.families import FAMILIES
 from ..qwen.generate import Context, Generation, SamplingParams, generate
 from ..qwen.json_schema import JsonConstraint
-from ..qwen.prompt import NEXT_TURN, asking, opening, split_reasoning
+from ..qwen.prompt import NEXT_TURN, Prompt, asking, opening, split_reasoning
 from ..qwen.tokenizer import Tokenizer, typed
 from .layout import lay_out_segments, read_segments
 from .visual_code import Segment, VisualCode
@@ -194,19 +194,32 @@ class Conversation:
         turn = asking(question, self.model.tokenizer.thinks, think=False) + lead
         return self._continue([*self.unread, turn], reserve, progress)[0]
 
+    def question_ids(self, question: str, reserve: int, *, lead: str = "") -> list[int]:
+        """Token ids of ``question`` and the beginning of its answer, after pictures that were read.
+
+        Arguments and errors are those of :meth:`posed`.
+        """
+        turn = asking(question, self.model.tokenizer.thinks, think=False) + lead
+        return self._laid_out([*self.unread, turn], reserve).ids
+
     def _continue(self, parts: list[str | Segment], reserve: int, progress: Progress) -> tuple[Context, float]:
         """Return a context that has read ``parts`` as well, leaving this one as it is, and the seconds it took."""
+        prompt = self._laid_out(parts, reserve)
+        began = time.perf_counter()
+        context = self.snapshot.fork()
+        segments = [part for part in parts if isinstance(part, Segment)]
+        read_segments(context, prompt, segments, progress)
+        return context, time.perf_counter() - began
+
+    def _laid_out(self, parts: list[str | Segment], reserve: int) -> Prompt:
+        """``parts`` after what was read; raises InputError where they do not fit beside ``reserve`` tokens."""
         prompt = lay_out_segments(parts, self.model.tokenizer, self.snapshot.position)
         if len(prompt.ids) + reserve > self.room:
             raise InputError(
                 f"the prompt has {self.snapshot.cache.length + len(prompt.ids)} tokens and the answer may have "
                 f"{reserve}; the model's context holds {self.model.config.text.context_length}"
             )
-        began = time.perf_counter()
-        context = self.snapshot.fork()
-        segments = [part for part in parts if isinstance(part, Segment)]
-        read_segments(context, prompt, segments, progress)
-        return context, time.perf_counter() - began
+        return prompt
 
     def _constraint(self, schema: dict, max_tokens: int) -> JsonConstraint:
         tokenizer = self.model.tokenizer

@@ -12,16 +12,19 @@ Everything is greedy and deterministic; the video is read once for all questions
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ..code.choice import Choice, choose
+from ..code.choice import Asked, Choice, choose_each
 from ..code.conversation import Conversation
 from ..code.visual_code import VisualCode
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..qwen.generate import GREEDY
 from .rubric import Question, Rubric, fill
+
+FORMS = ("asked", "negated", "baseline")
+"""How a question is put: as it stands, turned round, and without any video."""
 
 MOST_STATEMENTS = 24
 """Statements that a prompt is split into at most."""
@@ -127,13 +130,22 @@ def judge(reading: Conversation, rubric: Rubric, progress: Progress = no_progres
     """
     if rubric.decompose or any("{item}" in question.question for question in rubric.questions):
         raise InputError(f"rubric {rubric.name} takes statements of a prompt; expand it first")
-    blank = Conversation(reading.model, [])
     scores: list[Score] = []
-    for number, question in enumerate(rubric.questions):
+    while len(scores) < len(rubric.questions):
         known = {score.question.name: score.best for score in scores}
-        scores.append(_score(reading, blank, replace(question, lead=fill(question.lead, known))))
-        progress(number + 1, len(rubric.questions))
+        ready = _independent(rubric.questions[len(scores) :])
+        scores += _scores(reading, [replace(question, lead=fill(question.lead, known)) for question in ready])
+        progress(len(scores), len(rubric.questions))
     return Verdict(rubric, tuple(scores))
+
+
+def _independent(questions: Sequence[Question]) -> Sequence[Question]:
+    """The first questions up to one whose lead holds the reply to another of them."""
+    for count in range(1, len(questions)):
+        lead = questions[count].lead
+        if any(f"{{{earlier.name}}}" in lead for earlier in questions[:count]):
+            return questions[:count]
+    return questions
 
 
 def expand(model, rubric: Rubric, prompt: str, progress: Progress = no_progress) -> Rubric:
@@ -189,23 +201,33 @@ def gops_of(code: VisualCode) -> list[tuple]:
     return [tuple(part) for part in parts]
 
 
-def _score(reading: Conversation, blank: Conversation, question: Question) -> Score:
-    found = _choose(reading, question.question, question)
-    log_odds = negated = baseline = None
-    if len(question.options) == 2:
-        log_odds = found.log_odds(*question.options)
-        if question.negated:
-            negated = _choose(reading, question.negated, question).log_odds(*question.options)
-        if question.bias != "none":
-            baseline = _choose(blank, question.question, question).log_odds(*question.options)
-    value = _value(question, found, log_odds, negated, baseline)
-    return Score(question, found.probabilities, found.off_list, log_odds, negated, baseline, value)
+def _scores(reading: Conversation, questions: Sequence[Question]) -> list[Score]:
+    """All forms of all questions in one batch: as asked, negated, and of nothing at all."""
+    forms = [(question, form, asked) for question in questions for form, asked in _forms(question)]
+    choices = choose_each(reading, [asked for *_, asked in forms])
+    found = {(question.name, form): choice for (question, form, _), choice in zip(forms, choices, strict=True)}
+    return [_score(question, {form: found.get((question.name, form)) for form in FORMS}) for question in questions]
 
 
-def _choose(conversation: Conversation, text: str, question: Question) -> Choice:
+def _forms(question: Question) -> Iterator[tuple[str, Asked]]:
     # An option that another one begins with needs the end of the reply to be distinguished from it.
     whole = any(a != b and b.startswith(a) for a in question.options for b in question.options)
-    return choose(conversation, text, question.options, lead=question.lead, whole=whole)
+    asked = Asked(question.question, question.options, question.lead, whole)
+    yield "asked", asked
+    if len(question.options) == 2:
+        if question.negated:
+            yield "negated", replace(asked, question=question.negated)
+        if question.bias != "none":
+            yield "baseline", replace(asked, shown=False)
+
+
+def _score(question: Question, found: dict[str, Choice | None]) -> Score:
+    asked = found["asked"]
+    odds = {form: choice and choice.log_odds(*question.options[:2]) for form, choice in found.items()}
+    if len(question.options) != 2:
+        odds["asked"] = None
+    value = _value(question, asked, odds["asked"], odds["negated"], odds["baseline"])
+    return Score(question, asked.probabilities, asked.off_list, odds["asked"], odds["negated"], odds["baseline"], value)
 
 
 def _value(question: Question, found: Choice, log_odds, negated, baseline) -> float:

@@ -13,6 +13,8 @@ import weakref
 
 import torch
 
+from .attention import Attention
+
 BLOCK = 32
 
 
@@ -53,15 +55,25 @@ class Cache:
         if scales is None:
             rows[0, :, start:stop] = key
             rows[1, :, start:stop] = value
-            return rows[0, :, :stop], rows[1, :, :stop]
+            return _restored(rows, None, stop, key.dtype)
         for plane, new in enumerate((key, value)):
             blocks = new.float().unflatten(-1, (-1, BLOCK))
             scale = (blocks.abs().amax(-1) / 127).half().clamp_(min=2**-24)
             rows[plane, :, start:stop] = (blocks / scale[..., None]).round_().clamp_(-127, 127).flatten(-2)
             scales[plane, :, start:stop] = scale
-        blocks = rows[:, :, :stop].unflatten(-1, (-1, BLOCK)) * scales[:, :, :stop, :, None].float()
-        keys, values = blocks.flatten(-2).to(key.dtype)
-        return keys, values
+        return _restored(rows, scales, stop, key.dtype)
+
+    def attend(self, layer: int, query, key, value, attend: Attention) -> torch.Tensor:
+        """Append ``key`` and ``value`` and let ``query`` [heads, n, head_dim] attend to all rows; of its shape."""
+        key, value = self.append(layer, key, value)
+        return attend(query[None], key[None], value[None], causal=True)[0]
+
+    def rows(self, layer: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Keys and values [kv_heads, length, head_dim] of a layer in ``dtype``; None where it holds none."""
+        rows, scales = self._buffers.rows[layer], self._buffers.scales[layer]
+        if rows is None or not self.length:
+            return None
+        return _restored(rows, scales, self.length, dtype)
 
     def reserve(self, layer: int, like: torch.Tensor) -> torch.Tensor:
         """Make room in ``layer`` for as many rows as ``like`` [kv_heads, n, head_dim] has, behind the valid ones.
@@ -140,6 +152,15 @@ class Cache:
         shared.readers.discard(self)
         own.readers.add(self)
         self._buffers = own
+
+
+def _restored(rows, scales, stop: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first ``stop`` keys and values of a buffer: views of it without ``scales``."""
+    if scales is None:
+        return rows[0, :, :stop], rows[1, :, :stop]
+    blocks = rows[:, :, :stop].unflatten(-1, (-1, BLOCK)) * scales[:, :, :stop, :, None].float()
+    keys, values = blocks.flatten(-2).to(dtype)
+    return keys, values
 
 
 class _Buffers:

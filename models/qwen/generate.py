@@ -101,10 +101,7 @@ class Context:
     @property
     def logits(self) -> torch.Tensor:
         """Logits [V] float32 of the token that would follow; raises InputError where they are not numbers."""
-        logits = self.model.logits(self.hidden)[-1].float()
-        if not bool(logits.isfinite().all()):
-            raise InputError("the model computes no numbers (NaN): its files are damaged; take another copy of them")
-        return logits
+        return finite(self.model.logits(self.hidden)[-1])
 
     @torch.no_grad()
     def read(
@@ -144,6 +141,14 @@ class Context:
         positions = torch.arange(self.position, self.position + len(ids)).expand(3, -1)
         self.read(self.model.embed(torch.tensor(ids)), positions, chunk=chunk, progress=progress)
         self.ids.extend(ids)
+
+
+def finite(logits: torch.Tensor) -> torch.Tensor:
+    """``logits`` in float32; raises InputError where they are not numbers."""
+    logits = logits.float()
+    if not bool(logits.isfinite().all()):
+        raise InputError("the model computes no numbers (NaN): its files are damaged; take another copy of them")
+    return logits
 
 
 def generate(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ..attention import Attention
+from ..branches import Branches
 from ..rope import rotate
 from .delta_rule import delta_rule
 from .metadata import HybridConfig
@@ -54,10 +55,11 @@ class GatedAttention(torch.nn.Module):
         key = self.key_norm(self.key(states).view(count, -1, self.head_dim)).transpose(0, 1)
         value = self.value(states).view(count, -1, self.head_dim).transpose(0, 1)
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-        if cache is not None:
-            key, value = cache.append(self.index, key, value)
-        attended = self.attend(query[None], key[None], value[None], causal=True)[0].transpose(0, 1)
-        return self.output((attended * gate.sigmoid()).reshape(count, -1))
+        if cache is None:
+            attended = self.attend(query[None], key[None], value[None], causal=True)[0]
+        else:
+            attended = cache.attend(self.index, query, key, value, self.attend)
+        return self.output((attended.transpose(0, 1) * gate.sigmoid()).reshape(count, -1))
 
 
 class GatedDeltaNet(torch.nn.Module):
@@ -83,6 +85,8 @@ class GatedDeltaNet(torch.nn.Module):
 
     def forward(self, states, cos, sin, cache) -> torch.Tensor:
         """``states`` [n, D], already normalised. The cache keeps the state and the convolution's last inputs."""
+        if isinstance(cache, Branches):
+            return cache.each(self, states, cos, sin)
         config, count = self.config, states.shape[0]
         kept = None if cache is None else cache.state(self.index)
         state, inputs = kept or (None, None)

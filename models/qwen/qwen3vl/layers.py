@@ -31,7 +31,8 @@ class SelfAttention(torch.nn.Module):
         key = self.key_norm(self.key(states).view(count, -1, self.head_dim)).transpose(0, 1)
         value = self.value(states).view(count, -1, self.head_dim).transpose(0, 1)
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-        if cache is not None:
-            key, value = cache.append(self.index, key, value)
-        attended = self.attend(query[None], key[None], value[None], causal=True)[0]
+        if cache is None:
+            attended = self.attend(query[None], key[None], value[None], causal=True)[0]
+        else:
+            attended = cache.attend(self.index, query, key, value, self.attend)
         return self.output(attended.transpose(0, 1).reshape(count, -1))

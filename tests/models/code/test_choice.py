@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from codeclens.models.code.choice import Choice, choose
-from codeclens.models.code.conversation import converse
+from codeclens.models.code.choice import Asked, Choice, choose, choose_each
+from codeclens.models.code.conversation import Conversation, converse
 from codeclens.models.code.encoding import encode_video
 from codeclens.models.errors import InputError
 from support.frames import frames_of, noise, plan_for
@@ -38,14 +38,30 @@ def test_an_option_is_all_its_spellings(tiny_model, code):
     }
     for option, logprob in zip(choice.options, choice.logprobs, strict=True):
         expected = [log_probability(tiny_model, code, words) for words in spelled[option]]
-        assert logprob == pytest.approx(math.log(sum(map(math.exp, expected))), abs=1e-3)
+        assert logprob == pytest.approx(math.log(sum(map(math.exp, expected))), abs=1e-4)
     assert choice.lengths == tuple(len(tiny_model.tokenizer.encode(option)) + 1 for option in choice.options)
 
 
 def test_a_spelling_of_two_options_counts_for_neither(tiny_model, code):
     choice = choose(converse(tiny_model, code), QUESTION, ["a", "A"])
     for option, logprob in zip(choice.options, choice.logprobs, strict=True):
-        assert logprob == pytest.approx(log_probability(tiny_model, code, option), abs=1e-3)
+        assert logprob == pytest.approx(log_probability(tiny_model, code, option), abs=1e-4)
+
+
+def test_questions_asked_together_are_asked_alone(tiny_model, code):
+    """Several options, leads and an unshown question in one pass, each as if it were the only one."""
+    asked = [
+        Asked(QUESTION, ("red", "It stops")),
+        Asked("Is it?", ("Yes", "No"), lead="Answer: ", whole=False),
+        Asked("Is it?", ("Yes", "No"), shown=False),
+        Asked("How many?", ("one", "one two", "three")),
+    ]
+    together = choose_each(converse(tiny_model, code), asked)
+    for one, choice in zip(asked, together, strict=True):
+        (alone,) = choose_each(converse(tiny_model, code), [one])
+        assert choice.logprobs == pytest.approx(alone.logprobs, abs=1e-4) and choice.lengths == alone.lengths
+    blank = choose(Conversation(tiny_model, []), "Is it?", ("Yes", "No"))
+    assert together[2].logprobs == pytest.approx(blank.logprobs, abs=1e-4)
 
 
 def test_a_conversation_is_as_it_was(tiny_model, code):
@@ -55,7 +71,7 @@ def test_a_conversation_is_as_it_was(tiny_model, code):
     reading.read()
     length = reading.context.cache.length
     after = choose(reading, QUESTION, ["yes", "no"])
-    assert after.logprobs == pytest.approx(before.logprobs, abs=1e-3)
+    assert after.logprobs == pytest.approx(before.logprobs, abs=1e-4)
     assert reading.context.cache.length == length
 
 

@@ -4,6 +4,8 @@ import math
 from dataclasses import replace
 
 import pytest
+from codeclens.models.code import conversation, layout
+from codeclens.models.code.choice import Choice, choose
 from codeclens.models.code.conversation import Conversation, converse
 from codeclens.models.code.encoding import encode_video
 from codeclens.models.errors import InputError
@@ -41,21 +43,15 @@ def test_negated_form_and_baseline_take_the_liking_for_yes_away(reading, monkeyp
     """A model that adds two nats to Yes whatever is asked, on top of one nat of what it sees."""
     sees, liking = 1.0, 2.0
 
-    class Found:
-        off_list, lengths = 0.0, (1, 1)
-
-        def __init__(self, z):
+    def choose_each(conversation, asked):
+        found = []
+        for one in asked:
+            z = liking + (0.0 if not one.shown else -sees if one.question == YES_NO.negated else sees)
             p = 1 / (1 + math.exp(-z))
-            self.z, self.probabilities, self.logprobs = z, {"Yes": p, "No": 1 - p}, (math.log(p), math.log(1 - p))
+            found.append(Choice(one.options, (math.log(p), math.log(1 - p)), (1, 1)))
+        return found
 
-        def log_odds(self, *_):
-            return self.z
-
-    def choose(conversation, text, question):
-        evidence = 0.0 if conversation is not reading else -sees if text == YES_NO.negated else sees
-        return Found(evidence + liking)
-
-    monkeypatch.setattr(scoring, "_choose", choose)
+    monkeypatch.setattr(scoring, "choose_each", choose_each)
     fair = 1 / (1 + math.exp(-sees))
     for bias, value in (("negated", fair), ("baseline", fair), ("none", 1 / (1 + math.exp(-sees - liking)))):
         (score,) = judge(reading, rubric_of(replace(YES_NO, bias=bias))).scores
@@ -85,17 +81,36 @@ def test_shipped_rubrics_run(name, reading):
 
 def test_a_later_lead_holds_the_likeliest_option_of_an_earlier_question(reading, monkeypatch):
     seen = []
-    real = scoring.choose
-    monkeypatch.setattr(scoring, "choose", lambda *a, **k: seen.append(k["lead"]) or real(*a, **k))
+    real = scoring.choose_each
+    monkeypatch.setattr(
+        scoring, "choose_each", lambda view, asked: seen.extend(one.lead for one in asked) or real(view, asked)
+    )
     verdict = judge(reading, find_rubric("unifiedreward").for_prompt("a fox"))
     assert seen[1] == f"Alignment Score (1-5): {verdict.scores[0].best}\nCoherence Score (1-5): "
+
+
+@pytest.mark.parametrize("name", ["checklist", "q_align"])
+def test_a_whole_rubric_at_once_scores_as_its_questions_one_by_one(name, reading, tiny_model):
+    """Each form of each question on a fork of its own, asked alone."""
+    blank = Conversation(tiny_model, [])
+    for score in judge(reading, find_rubric(name)).scores:
+        question = score.question
+        alone = choose(reading, question.question, question.options, lead=question.lead, whole=False)
+        assert score.probabilities == pytest.approx(alone.probabilities, abs=1e-4)
+        assert score.off_list == pytest.approx(alone.off_list, abs=1e-4)
+        if len(question.options) == 2:
+            negated = choose(reading, question.negated, question.options, whole=False)
+            assert score.log_odds == pytest.approx(alone.log_odds(*question.options), abs=1e-4)
+            assert score.negated == pytest.approx(negated.log_odds(*question.options), abs=1e-4)
+            baseline = choose(blank, question.question, question.options, whole=False)
+            assert score.baseline == pytest.approx(baseline.log_odds(*question.options), abs=1e-4)
 
 
 def test_the_reading_is_not_changed_and_not_repeated(reading, monkeypatch):
     length = reading.context.cache.length
     calls = []
-    real = Conversation.read
-    monkeypatch.setattr(Conversation, "read", lambda self, *a: calls.append(self) or real(self, *a))
+    real = layout.read_segments
+    monkeypatch.setattr(conversation, "read_segments", lambda *a: calls.append(a) or real(*a))
     judge(reading, find_rubric("checklist"))
     assert reading.context.cache.length == length and not calls
 
