@@ -15,7 +15,7 @@ from ..models.judge.rubric import list_rubrics, listed_rubric
 from ..models.judge.scoring import expand
 from ..models.qwen.generate import GREEDY
 from ..models.source.reading import FrameSampling
-from ..models.weights import FPS, NAME, SIDE, embedded_pair
+from ..models.weights import FPS, NAME, SIDE, embedded_pair, is_embedded
 from . import host
 from .model_placement import HostedQwen3VL
 from .qwen import Qwen3VLSocket, require_vision
@@ -38,13 +38,9 @@ def embedded_model() -> HostedQwen3VL:
     return HostedQwen3VL(*map(str, embedded_pair()))
 
 
-def is_embedded(model: HostedQwen3VL) -> bool:
-    return model.name == embedded_pair()[0].name
-
-
 def config_for(model: HostedQwen3VL, mode: str = "") -> CodeConfig:
     """Sampling and size that suit the model: what the embedded one was trained on, Qwen's own for others."""
-    fps, side = (FPS, SIDE) if is_embedded(model) else (2.0, 512)
+    fps, side = (FPS, SIDE) if is_embedded(model.name) else (2.0, 512)
     return CodeConfig(**({"mode": mode} if mode else {}), sampling=FrameSampling.by_fps(fps), area=side**2)
 
 
@@ -64,7 +60,7 @@ def about(model: HostedQwen3VL, code: VisualCode) -> str:
     """A line on what the model was shown, and a word of warning where it is the embedded one."""
     plan = code.plan
     line = f"{len(plan)} frames at {plan.size[1]}x{plan.size[0]}, {code.mode}, {code.token_count} visual tokens"
-    return f"{line}\n{EMBEDDED_NOTE}" if is_embedded(model) else line
+    return f"{line}\n{EMBEDDED_NOTE}" if is_embedded(model.name) else line
 
 
 class CaptionAVideo(io.ComfyNode):

@@ -5,12 +5,14 @@ Socket of this family:
 """
 
 import os
+from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..models.code.conversation import Conversation
+from ..models.code.conversation import REASONING_TOKENS, Conversation, answer_tokens, default_sampling, will_reason
 from ..models.code.encoding import encode_images
 from ..models.errors import InputError
+from ..models.qwen import Qwen3VL
 from ..models.qwen.generate import GREEDY, SamplingParams
 from ..models.qwen.preprocessing import fit_picture
 from ..models.qwen.tokenizer import typed
@@ -35,16 +37,17 @@ def model_input():
     return Qwen3VLSocket.Input("model", tooltip="From Load Qwen3-VL / Qwen3.5.")
 
 
-def writing_inputs(max_tokens: int = 512) -> list:
+def writing_inputs() -> list:
     """The inputs of a node that writes: length, seed, sampling, thinking."""
     return [
         io.Int.Input(
             "max_tokens",
-            default=max_tokens,
-            min=1,
+            default=0,
+            min=0,
             max=32768,
-            tooltip="Length of the answer at most; a token is about three quarters of an English word. The output"
-            " truncated says whether the limit cut it off. Thinking models need 2000 and more.",
+            tooltip="Length of the answer at most; a token is about three quarters of an English word. 0 leaves room"
+            f" for what is asked, and {REASONING_TOKENS} tokens where the model reasons first. The output truncated"
+            " says whether the limit cut the answer off.",
         ),
         io.Int.Input(
             "seed",
@@ -56,16 +59,21 @@ def writing_inputs(max_tokens: int = 512) -> list:
         ),
         io.DynamicCombo.Input(
             "sampling",
-            options=[io.DynamicCombo.Option("sample", _sampling_inputs()), io.DynamicCombo.Option("greedy", [])],
-            tooltip="sample chooses among likely words, as the model's makers advise. greedy always takes the likeliest"
-            " one: steady, but long answers may start to repeat themselves.",
+            options=[
+                io.DynamicCombo.Option(AUTO, []),
+                io.DynamicCombo.Option("sample", _sampling_inputs()),
+                io.DynamicCombo.Option("greedy", []),
+            ],
+            tooltip="auto chooses among likely words as the model's makers advise for its kind, with or without"
+            " reasoning. sample lets you set how. greedy always takes the likeliest word: steady, but long answers may"
+            " start to repeat themselves.",
         ),
         io.Boolean.Input(
             "thinking",
             default=False,
             advanced=True,
             tooltip="Let the model reason before it answers: Qwen3.5 of any size, and Qwen3-VL Thinking, which answers"
-            " better so. Give it 4000 tokens or more. Instruct models have nothing to switch.",
+            " better so. It takes thousands of tokens. Instruct models have nothing to switch.",
         ),
     ]
 
@@ -91,8 +99,10 @@ def _sampling_inputs() -> list:
     ]
 
 
-def sampling_of(choice: dict, seed: int) -> SamplingParams:
-    """What the inputs of :func:`writing_inputs` ask for."""
+def sampling_of(choice: dict, seed: int, model: Qwen3VL, thinking: bool) -> SamplingParams:
+    """What the inputs of :func:`writing_inputs` ask for; "auto" is what the makers of ``model`` publish."""
+    if choice["sampling"] == AUTO:
+        return replace(default_sampling(model, will_reason(model.tokenizer, thinking)), seed=seed)
     if choice["sampling"] == "greedy":
         return GREEDY
     return SamplingParams(seed=seed, **{name: value for name, value in choice.items() if name != "sampling"})
@@ -235,7 +245,7 @@ class DescribeImage(io.ComfyNode):
         pictures = [fit_picture(rgb, image_tokens) for rgb in host.pixels(images)]
         patches = max(rgb.shape[0] * rgb.shape[1] // 256 for rgb in pictures)
         seen = encode_images(pictures, model.for_looking(patches), host.node_progress())
-        return _answer(cls, model, seen, question, "", max_tokens, sampling_of(sampling, seed), thinking)
+        return _answer(cls, model, seen, question, "", max_tokens, seed, sampling, thinking)
 
 
 class GenerateText(io.ComfyNode):
@@ -266,15 +276,16 @@ class GenerateText(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, prompt, max_tokens, seed, sampling, thinking, system="") -> io.NodeOutput:
-        return _answer(cls, model, [], prompt, system, max_tokens, sampling_of(sampling, seed), thinking)
+        return _answer(cls, model, [], prompt, system, max_tokens, seed, sampling, thinking)
 
 
-def _answer(cls, model, seen, question, system, max_tokens, sampling, thinking) -> io.NodeOutput:
+def _answer(cls, model, seen, question, system, max_tokens, seed, sampling, thinking) -> io.NodeOutput:
+    max_tokens = max_tokens or answer_tokens(model.model.tokenizer, thinking)
     live = host.LiveText(cls.hidden.unique_id)
     tokens = sum(len(picture) for picture in seen) + len(model.model.tokenizer.encode(typed(system + question)))
     answer = Conversation(model.for_reading(tokens + max_tokens), seen, system).ask(
         question,
-        sampling=sampling,
+        sampling=sampling_of(sampling, seed, model.model, thinking),
         max_tokens=max_tokens,
         thinking=thinking,
         on_text=live,

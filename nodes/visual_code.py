@@ -12,7 +12,7 @@ from comfy_api.latest import io
 
 from ..models.code.answers import find_mentions
 from ..models.code.captions import Writing, caption_code, caption_reserve
-from ..models.code.conversation import Answer, Conversation, converse
+from ..models.code.conversation import Answer, Conversation, answer_tokens, converse
 from ..models.code.encoding import encode_images
 from ..models.code.layout import prompt_tokens, question_tokens
 from ..models.code.modes import ENCODERS, STAMPS
@@ -25,6 +25,7 @@ from ..models.qwen.preprocessing import fit_picture
 from ..models.source.reading import FrameSampling
 from ..models.video.tokens import modes_in_words
 from . import host
+from .model_placement import HostedQwen3VL
 from .qwen import model_input, require_vision, sampling_of, writing_inputs
 from .video import PlanSocket, frames_input, with_frames
 
@@ -190,7 +191,9 @@ class CaptionVideo(io.ComfyNode):
     @classmethod
     def execute(cls, model, code, preset, max_tokens, seed, sampling, thinking, instructions="") -> io.NodeOutput:
         chosen = read_preset(list_presets(host.user_folder("presets"))[preset])
-        writing = Writing(sampling_of(sampling, seed), max_tokens, thinking, instructions)
+        writing = Writing(
+            sampling_of(sampling, seed, model.model, thinking), max_tokens or None, thinking, instructions
+        )
         ready = _ready_to_read(model, code.code, caption_reserve(model.model.tokenizer, chosen, writing))
         live = host.LiveText(cls.hidden.unique_id)
         answer = caption_code(code.code, ready, chosen, writing, on_text=live, progress=live.progress).answer
@@ -225,7 +228,7 @@ class AskVideo(io.ComfyNode):
                     tooltip="Off: each question is asked on its own. On: they are one conversation, each question after"
                     " the answer before.",
                 ),
-                *writing_inputs(256),
+                *writing_inputs(),
             ],
             outputs=[
                 io.String.Output("answers", is_output_list=True, tooltip="The answers as a list, in order."),
@@ -238,10 +241,10 @@ class AskVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, code, questions, follow_up, max_tokens, seed, sampling, thinking) -> io.NodeOutput:
-        asker, lines = _list_asker(cls, seed, sampling, max_tokens, thinking), _lines(questions)
+        asker, lines = _list_asker(cls, model, seed, sampling, max_tokens, thinking), _lines(questions)
         answers, reports = [], []
         for video in code:
-            ready = _ready_to_read(model[0], video.code, _room(model[0], lines, max_tokens[0]))
+            ready = _ready_to_read(model[0], video.code, asker.room(model[0], lines))
             conversation = converse(ready, video.code)
             conversation.read(host.node_progress())
             for line in lines:
@@ -277,7 +280,7 @@ class AskImages(io.ComfyNode):
                     multiline=True,
                     tooltip="One question a line. Images are called 'Image 1', 'Image 2' and so on.",
                 ),
-                *writing_inputs(256),
+                *writing_inputs(),
                 io.Int.Input(
                     "image_tokens",
                     default=512,
@@ -307,10 +310,10 @@ class AskImages(io.ComfyNode):
         parts = [part for number, picture in enumerate(segments, 1) for part in (f"Image {number}: ", picture)]
         numbers = sum(len(model.model.tokenizer.encode(part)) for part in parts if isinstance(part, str))
         shown = prompt_tokens(segments, model.model.tokenizer) + numbers
-        ready = model.for_reading(shown + _room(model, lines, max_tokens[0]))
+        asker = _list_asker(cls, [model], seed, sampling, max_tokens, thinking)
+        ready = model.for_reading(shown + asker.room(model, lines))
         conversation = Conversation(ready, parts)
         conversation.read(host.node_progress())
-        asker = _list_asker(cls, seed, sampling, max_tokens, thinking)
         answers = [asker(conversation.fork(), line) for line in lines]
         truncated = any(answer.truncated for answer in answers)
         shown = {"text": (asker.transcript,)}
@@ -399,16 +402,21 @@ class DrawCode(io.ComfyNode):
 class _Asker:
     """Asks with one node's settings; the node shows all questions and answers so far while the last one is written."""
 
-    def __init__(self, cls, seed, sampling, max_tokens, thinking):
+    def __init__(self, cls, model, seed, sampling, max_tokens, thinking):
         self.live = host.LiveText(cls.hidden.unique_id)
         self.transcript = ""
         self.options = {
-            "sampling": sampling_of(sampling, seed),
-            "max_tokens": max_tokens,
+            "sampling": sampling_of(sampling, seed, model, thinking),
+            "max_tokens": max_tokens or answer_tokens(model.tokenizer, thinking),
             "thinking": thinking,
             "on_text": self.live,
             "progress": self.live.progress,
         }
+
+    def room(self, model: HostedQwen3VL, questions: list[str]) -> int:
+        """Tokens of all questions and their answers, at most."""
+        tokenizer = model.model.tokenizer
+        return sum(question_tokens(tokenizer, question) + self.options["max_tokens"] for question in questions)
 
     def __call__(self, conversation: Conversation, question: str) -> Answer:
         start = f"{self.transcript}\n\n{question}\n".lstrip()
@@ -419,10 +427,10 @@ class _Asker:
         return answer
 
 
-def _list_asker(cls, seed, sampling, max_tokens, thinking) -> _Asker:
+def _list_asker(cls, model, seed, sampling, max_tokens, thinking) -> _Asker:
     """The asker of a node that takes lists, of which settings use the first item."""
     choice = {name: values[0] for name, values in sampling.items()}
-    return _Asker(cls, seed[0], choice, max_tokens[0], thinking[0])
+    return _Asker(cls, model[0].model, seed[0], choice, max_tokens[0], thinking[0])
 
 
 def _lines(questions: list[str]) -> list[str]:
@@ -435,11 +443,6 @@ def _lines(questions: list[str]) -> list[str]:
 def _ready_to_read(model, code: VisualCode, room: int):
     """The model with its text half loaded, and memory for the code, its stamps and ``room`` more tokens."""
     return model.for_reading(prompt_tokens(code, model.model.tokenizer) + room)
-
-
-def _room(model, questions: list[str], max_tokens: int) -> int:
-    """Tokens of all questions and their answers, at most."""
-    return sum(question_tokens(model.model.tokenizer, question) + max_tokens for question in questions)
 
 
 NODES = [EncodeVideo, DrawCode, CaptionVideo, AskVideo, AskImages, FramesFromAnswer]

@@ -8,10 +8,11 @@ from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..qwen.cache import Cache
 from ..qwen.families import FAMILIES
-from ..qwen.generate import Context, Generation, SamplingParams, generate
+from ..qwen.generate import GREEDY, Context, Generation, SamplingParams, generate
 from ..qwen.json_schema import JsonConstraint
 from ..qwen.prompt import NEXT_TURN, Prompt, asking, opening, split_reasoning
 from ..qwen.tokenizer import Tokenizer, typed
+from ..weights import is_embedded
 from .layout import lay_out_segments, read_segments
 from .visual_code import Segment, VisualCode
 
@@ -31,7 +32,9 @@ def answer_tokens(tokenizer: Tokenizer, thinking: bool | None, usual: int = 512,
 
 
 def default_sampling(model, reasons: bool) -> SamplingParams:
-    """What the makers of ``model`` publish for answers with or without reasoning."""
+    """What the makers of ``model`` publish for answers with or without reasoning; the embedded one is greedy."""
+    if is_embedded(model.files[0].path):
+        return GREEDY
     return FAMILIES[model.config.text.family].reasoning if reasons else SamplingParams()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..code.conversation import REASONING_TOKENS, Answer, default_sampling, will_reason
 from ..errors import InputError
 from ..qwen import Qwen3VL
-from ..qwen.generate import GREEDY, SamplingParams
+from ..qwen.generate import SamplingParams
 from ..qwen.placement import load_placed
 from ..source.reading import FrameSampling
 from ..weights import FPS, NAME, SIDE, embedded_pair
@@ -79,7 +79,7 @@ def add_thinking_option(parser: argparse.ArgumentParser) -> None:
 def sampling_of(arguments: argparse.Namespace, model: Qwen3VL) -> SamplingParams:
     """What the options of :func:`add_writing_options` ask for; where they are silent, what suits the model."""
     reasons = will_reason(model.tokenizer, arguments.thinking)
-    base = GREEDY if arguments.model is None else default_sampling(model, reasons)
+    base = default_sampling(model, reasons)
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "seed")
     given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
     if given.get("temperature") == 0:

@@ -14,6 +14,11 @@ FPS = 4.0
 """... and from about so many of them a second."""
 
 
+def is_embedded(path: str | Path) -> bool:
+    """Whether ``path`` is the embedded language model, by its name."""
+    return Path(path).name == embedded_pair()[0].name
+
+
 def embedded_pair() -> tuple[Path, Path]:
     """The embedded model's two files, language and vision; raises InputError where they are not installed."""
     pair = FOLDER / f"{NAME}-Q8_0.gguf", FOLDER / f"mmproj-{NAME}-Q8_0.gguf"

@@ -14,13 +14,13 @@ import pytest
 from codeclens.models.code.conversation import Conversation
 from codeclens.models.code.encoding import encode_images
 from codeclens.models.qwen import load_qwen3vl
-from codeclens.models.qwen.generate import GREEDY
+from codeclens.models.qwen.generate import GREEDY, REASONING
 from codeclens.models.qwen.placement import compute_dtype
 from codeclens.models.qwen.preprocessing import fit_picture
 from codeclens.models.weights import NAME, embedded_pair
 from PIL import Image
 from support.comfyui import ROOT, find_comfyui, host_environment, why_not
-from support.gguf_files import SHAPES, write_pair
+from support.gguf_files import SHAPES, TINY, write_pair, write_text
 from support.workflow import load_workflow, nodes_of, to_prompt
 
 MODEL, MMPROJ = "tiny-tied-Q4_K_M.gguf", "mmproj-tiny-tied-F16.gguf"
@@ -94,6 +94,34 @@ def test_cancelling_over_the_api_stops_the_writing(comfyui, models):
     result = run.finish(20)
     assert result.interrupted
     assert max(done for done, high in result.progress["describe"] if high == 20000) < 10000
+
+
+def test_auto_is_what_the_makers_publish_for_the_kind_of_model(comfyui, models):
+    """Reasoning is sampled otherwise and needs more room than the usual 512 tokens, so that an answer comes at all."""
+    write_text(models / "Thinking.gguf", TINY, thinking=True)
+    prompt = describing(sampling="auto", seed=3)
+    prompt["load"]["inputs"] = {"model": "tiny/Thinking.gguf", "mmproj": "none (text only)"}
+    prompt["describe"] = {
+        "class_type": "CodecLensGenerateText",
+        "inputs": {"model": ["load", 0], "prompt": "Write.", **writing_of(prompt["describe"]["inputs"])},
+    }
+    result = comfyui.run(prompt)
+    assert result.error is None
+    model = load_qwen3vl(models / "Thinking.gguf", None, dtype=compute_dtype("cpu"))
+    asked = {"sampling": replace(REASONING, seed=3), "max_tokens": 8, "thinking": True}
+    expected = Conversation(model, []).ask("Write.", **asked)
+    assert expected.reasoning and result.outputs["describe"]["text"] == [expected.text]
+
+    for thinking, length in ((True, 4096), (False, 512)):
+        prompt["describe"]["inputs"] |= {"max_tokens": 0, "thinking": thinking}
+        run = comfyui.queue(prompt)
+        assert run.wait(lambda r, n=length: any(high == n for _, high in r.progress.get("describe", [])), 60)
+        comfyui.post("/interrupt", {})
+        run.finish(20)
+
+
+def writing_of(inputs: dict) -> dict:
+    return {name: inputs[name] for name in ("max_tokens", "seed", "sampling", "thinking")}
 
 
 def test_text_alone_needs_no_mmproj_and_pictures_do(comfyui, models):

@@ -376,5 +376,6 @@ def test_sampling_is_what_the_makers_publish(models):
     assert [(c.temperature, c.top_p, c.top_k, c.presence_penalty) for c in chosen] == [
         (0.7, 0.8, 20, 1.5), (1.0, 0.95, 20, 1.5),
     ]  # fmt: skip
-    thinking = SimpleNamespace(config=SimpleNamespace(text=SimpleNamespace(family="qwen3vl")))
+    text = SimpleNamespace(family="qwen3vl")
+    thinking = SimpleNamespace(config=SimpleNamespace(text=text), files=[SimpleNamespace(path=Path("a.gguf"))])
     assert default_sampling(thinking, True).presence_penalty == 0
