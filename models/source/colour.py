@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataKind
 from av.video.reformatter import Colorspace, Interpolation
 
 COLORSPACE_UNSPECIFIED, KNOWN_COLORSPACES = 2, range(18)
@@ -44,14 +45,19 @@ class Orientation:
 
 
 def side_data(frame: av.VideoFrame, kind: str):
-    """The side data of PyAV's name ``kind``; None where there is none.
-
-    A frame with data of a kind that FFmpeg has and PyAV has no name for (EXIF in PyAV 18) gives none at all.
-    """
+    """The side data of PyAV's name ``kind``; None where there is none or PyAV cannot list what there is."""
+    SideDataKind._missing_ = classmethod(_unknown_kind)
     try:
         return frame.side_data.get(kind)
     except ValueError:
         return None
+
+
+def _unknown_kind(kinds: type[SideDataKind], number: int) -> SideDataKind:
+    """A kind that FFmpeg has and PyAV has no name for (EXIF in PyAV 18): without one, no side data can be read."""
+    kind = object.__new__(kinds)
+    kind._name_, kind._value_ = f"UNKNOWN_{number}", number
+    return kind
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:

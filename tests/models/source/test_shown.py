@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from codeclens.models.source.colour import Orientation, side_data, to_rgb
 from codeclens.models.source.containers import ContainerReader
+from codeclens.models.source.pictures import read_picture
 from codeclens.models.source.reading import FrameSampling, VideoSource
-from PIL import Image
+from PIL import Image, ImageOps
 from support.clips import encode, number_of, numbered, scene
 
 
@@ -97,6 +98,53 @@ def test_exif_in_motion_jpeg(faults):
     for name, count in (("cam_exif.avi", 12), ("cam_exif.mov", 12), ("cam_exif.mjpeg", 12), ("exif6.jpg", 1)):
         source = VideoSource.open(faults / "qwen/mjpeg_exif" / name)
         assert len(source.read(FrameSampling.all())) == count and source.warnings == []
+
+
+def motion_jpeg(pictures: list[bytes], container: str) -> bytes:
+    """The bytes of a video of whole JPEG files, as cameras write it."""
+    if container == "mjpeg":
+        return b"".join(pictures)
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream("mjpeg", rate=10)
+        stream.width, stream.height = Image.open(io.BytesIO(pictures[0])).size
+        stream.pix_fmt = "yuvj420p"
+        for number, picture in enumerate(pictures):
+            packet = av.Packet(picture)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 10)
+            output.mux(packet)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("container", ["avi", "mov", "matroska", "mjpeg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_and_mirrors_motion_jpeg_as_it_does_pictures(orientation, container):
+    """Pillow's exif_transpose is the reference, and the reader of pictures shows the same."""
+    picture, exif, file = Image.fromarray(scene(96, 128)), Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    picture.save(file, "JPEG", quality=95, subsampling=0, exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(file))).astype(int)
+    source = VideoSource.open(motion_jpeg([file.getvalue()] * 3, container))
+    shown = source.read(FrameSampling.all()).rgb
+    assert (source.info.height, source.info.width) == upright.shape[:2]
+    assert shown.shape == (3, *upright.shape) and np.abs(shown - upright).max() <= 3
+    assert np.abs(read_picture(file.getvalue()) - upright).max() <= 3
+
+
+@pytest.mark.parametrize("matrix, upright", [
+    ((1, 0, 0, 1), lambda rgb: rgb), ((-1, 0, 0, 1), lambda rgb: rgb[:, ::-1]), ((1, 0, 0, -1), lambda rgb: rgb[::-1]),
+    ((-1, 0, 0, -1), lambda rgb: rgb[::-1, ::-1]), ((0, 1, 1, 0), lambda rgb: rgb.transpose(1, 0, 2)),
+    ((0, 1, -1, 0), lambda rgb: np.rot90(rgb, -1)), ((0, -1, 1, 0), np.rot90),
+    ((0, -1, -1, 0), lambda rgb: rgb.transpose(1, 0, 2)[::-1, ::-1]),
+])  # fmt: skip
+def test_every_display_matrix_of_mp4(matrix, upright):
+    """The matrix of the track header (ISO/IEC 14496-12, 8.3.2), written into the bytes of a file."""
+    data = bytearray(encode(numbered(2, 64, 96)))
+    plain = VideoSource.open(bytes(data)).read(FrameSampling.all()).rgb[0]
+    at = data.index(b"tkhd") + 4 + 40
+    for place, value in zip((0, 1, 3, 4), matrix, strict=True):
+        data[at + 4 * place : at + 4 * place + 4] = (value << 16).to_bytes(4, "big", signed=True)
+    assert np.array_equal(VideoSource.open(bytes(data)).read(FrameSampling.all()).rgb[0], upright(plain))
 
 
 def test_fields_are_said():
