@@ -131,7 +131,7 @@ def open_image(data: bytes, name: str, formats: Sequence[str] = FORMATS) -> Imag
     """
     Image.init()
     if data[:8] == b"\x89PNG\r\n\x1a\n":
-        data = without_text(data)
+        data = headers_first(data)
     with decoding(name):
         for kind in formats:
             factory, accepts = Image.OPEN.get(kind, (None, None))
@@ -180,8 +180,11 @@ def require_memory(image: Image.Image, name: str, animated: bool = False) -> Non
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF's orientation, 1 (upright) where there is none or the EXIF data are damaged. Pillow turns TIFF by itself."""
-    if image.format == "TIFF":
+    """EXIF's orientation, 1 (upright) where there is none or the EXIF data are damaged. Pillow turns TIFF by itself.
+
+    Nothing is decoded: of a PNG, Pillow would inflate all pixels to see whether EXIF data follow them.
+    """
+    if image.format == "TIFF" or image.format == "PNG" and "exif" not in image.info:
         return 1
     try:
         found = image.getexif().get(ORIENTATION, 1)
@@ -264,12 +267,16 @@ def _over_black(image: Image.Image, scale: Callable[[np.ndarray], np.ndarray] | 
     return image.convert("RGB")
 
 
-def without_text(data: bytes) -> bytes:
-    """A PNG file without its text chunks (PNG 3, 11.3.3): workflows of many megabytes, which Pillow refuses to read."""
-    kept, at = [data[:8]], 8
+def headers_first(data: bytes) -> bytes:
+    """A PNG file whose EXIF data stand before its pixels, without its text (PNG 3, 11.3.3 and 11.3.4.5).
+
+    Text may be a workflow of many megabytes, which Pillow refuses to read.
+    """
+    header, exif, kept, at = data[:33], [], [], 33
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt"):
-            kept.append(data[at:end])
+        kind = data[at + 4 : at + 8]
+        if kind not in (b"tEXt", b"zTXt", b"iTXt"):
+            (exif if kind == b"eXIf" and end <= len(data) else kept).append(data[at:end])
         at = end
-    return b"".join([*kept, data[at:]])
+    return b"".join([header, *exif, *kept, data[at:]])

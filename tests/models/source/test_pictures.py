@@ -173,6 +173,49 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded():
         VideoSource.open(png_of(30000, 30000), name="bomb")
 
 
+REFUSE = """
+import resource, sys
+from codeclens.models.errors import InputError
+from codeclens.models.source.pictures import open_picture
+from codeclens.models.source.reading import VideoSource
+open_picture(sys.argv[1]).rgb()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for read in (lambda path: open_picture(path).rgb(), VideoSource.open):
+    try:
+        read(sys.argv[2])
+    except InputError as error:
+        assert "give a picture that takes 768 MiB or less" in str(error), error
+    else:
+        raise AssertionError("it was read")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux")
+def test_nothing_of_a_bomb_is_inflated_to_see_which_side_is_up(tmp_path):
+    """Pillow decodes a whole PNG for its EXIF data, which may follow the pixels: this one inflates to 630 MB."""
+    rows = zlib.compressobj(1)
+    data = b"".join(rows.compress(bytes(60001)) for _ in range(10500)) + rows.flush()
+    (tmp_path / "bomb.png").write_bytes(png_of(20000, 10500, 8, 2, data))
+    Image.fromarray(COLOURS).save(tmp_path / "small.png")
+    command = [sys.executable, "-c", REFUSE, str(tmp_path / "small.png"), str(tmp_path / "bomb.png")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 24
+
+
+def test_exif_behind_the_pixels_of_a_png_is_found(tmp_path):
+    """The PNG specification allows it anywhere between the header and the end."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(tmp_path, Image.fromarray(COLOURS), "PNG", exif=exif).read_bytes()
+    at = data.index(b"eXIf") - 4
+    end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+    (tmp_path / "last.png").write_bytes(data[:at] + data[end:-12] + data[at:end] + data[-12:])
+    for rgb in both(tmp_path / "last.png"):
+        np.testing.assert_array_equal(rgb, np.rot90(COLOURS, -1))
+
+
 MEASURE = """
 import resource, sys
 from codeclens.models.source.pictures import open_picture
