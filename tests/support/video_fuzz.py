@@ -21,19 +21,27 @@ from codeclens.models.source.reading import FrameSampling, VideoSource
 from support.clips import animate, encode, numbered
 
 SECONDS, BYTES = 60, 4 << 30
-CONTAINERS = {
-    "mp4": {}, "mov": {}, "matroska": {}, "mpegts": {}, "flv": {}, "avi": {"codec": "mpeg4"}, "asf": {"codec": "mpeg4"},
-    "webm": {"codec": "libvpx", "options": {"cpu-used": "8"}}, "mpeg": {"codec": "mpeg2video"}, "h264": {},
-    "ivf": {"codec": "libvpx-vp9", "options": {"cpu-used": "8"}},
-}  # fmt: skip
+QUICK, QUIET = {"cpu-used": "8"}, {"x265-params": "log-level=0"}
+VIDEOS = (
+    ("mp4", {}), ("mov", {}), ("matroska", {}), ("mpegts", {}), ("flv", {}), ("h264", {}),
+    ("avi", {"codec": "mpeg4"}), ("asf", {"codec": "mpeg4"}), ("mpeg", {"codec": "mpeg2video"}),
+    ("webm", {"codec": "libvpx", "options": QUICK}), ("ivf", {"codec": "libvpx-vp9", "options": QUICK}),
+    ("mp4", {"codec": "libx265", "options": QUIET}), ("mpegts", {"codec": "libx265", "options": QUIET}),
+    ("mxf", {"codec": "mpeg2video"}), ("asf", {"codec": "wmv2"}),
+    ("mov", {"codec": "prores_ks", "pix_fmt": "yuv422p10le"}),
+    ("avi", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}), ("mjpeg", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
+    ("matroska", {"codec": "ffv1"}), ("mov", {"codec": "png", "pix_fmt": "rgb24"}),
+    ("mov", {"codec": "qtrle", "pix_fmt": "rgb24"}), ("avi", {"codec": "rawvideo"}),
+)  # fmt: skip
 PICTURES = ("GIF", "WEBP", "PNG")
 
 
 def healthy() -> list[bytes]:
     rgb = numbered(20, 64, 96)
     made = []
-    for container, settings in CONTAINERS.items():
-        settings = {"options": {"bf": "2", "g": "7"}, **settings}
+    for container, settings in VIDEOS:
+        predicted = settings.get("codec", "libx264") in ("libx264", "mpeg4", "mpeg2video")
+        settings = {"options": {"bf": "2", "g": "7"} if predicted else {}, **settings}
         made.append(encode(rgb, container=container, **settings))
     return made + [animate(rgb, format=name) for name in PICTURES]
 
