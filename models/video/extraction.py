@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
+
 from ..progress import Progress, no_progress
 from ..source.reading import Frames, join_frames
 from ..source.sampled import SampledVideo
 from .bitstream import bitstream_primitives, check_codec
+from .clearness import small_pictures
 from .primitives import Primitives, primitives
 
 VECTORS = ("search", "bitstream")
@@ -37,7 +40,9 @@ def extract(
         check_codec(video.source)
     chunks = video.frames(CHUNK, progress) if frames is None else frames
     if vectors == "bitstream":
-        found = bitstream_primitives(video.source, join_frames(chunks), progress=progress)
+        frames = join_frames(chunks)
+        small = [small_pictures(frames.rgb[start : start + CHUNK]) for start in range(0, len(frames), CHUNK)]
+        found = replace(bitstream_primitives(video.source, frames, progress=progress), small=np.concatenate(small))
     else:
         found = primitives(chunks, radius)
     return replace(found, video=video)

@@ -6,13 +6,14 @@ It is AdaCodec's (arXiv 2606.02569, section 3.1): frame 0 is I; a frame whose pr
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from ..errors import InputError
 from ..source.sampled import SampledVideo
+from .clearness import unclear_frames
 from .gop import POLICIES, GopPlan, checked_costs, checked_gamma
 from .primitives import Primitives
 from .tokens import MODES, frame_tokens, prompt_words
@@ -49,23 +50,68 @@ class StreamingPlanner:
         self.cap = _checked_cap(cap)
         self.run = None
 
-    def push(self, pcost: float, cut: bool = False) -> str:
-        """Decide on the next frame: the reason it is I ('first', 'cut', 'cost' or 'cap'), or '' when it is P.
+    def push(self, pcost: float, cut: bool = False, pinned: bool = False, released: bool = False) -> str:
+        """Decide on the next frame: the reason it is I ('first', 'user', 'cut', 'cost' or 'cap'), or '' when it is P.
 
-        The first frame's cost is ignored; later, NaN (no reference to predict from) counts as too high a cost.
+        The first frame's cost is ignored; later, NaN (no reference to predict from) counts as too high a cost. A
+        ``pinned`` frame is I for the user; a ``released`` one is P wherever it has a reference.
         """
         if self.run is None:
             why = "first"
+        elif pinned:
+            why = "user"
+        elif released and pcost == pcost:
+            why = ""
         elif cut:
             why = "cut"
         elif not pcost <= self.gamma:
             why = "cost"
-        elif self.run == self.cap:
+        elif self.run >= self.cap:
             why = "cap"
         else:
             why = ""
         self.run = 0 if why else self.run + 1
         return why
+
+
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """What else than costs decides: positions of cuts, of frames that the user pinned or released, of unclear ones."""
+
+    cuts: frozenset[int]
+    pinned: frozenset[int]
+    released: frozenset[int]
+    unclear: frozenset[int] = frozenset()
+
+    def decide(self, pcost: np.ndarray, gamma: float, cap: int) -> tuple[list[str], np.ndarray]:
+        """The reason of each frame, and bool [T] which frames are shown before any budget drops some.
+
+        An I frame that is unclear waits for the first clear frame of the ``cap`` frames after it. Where that is the
+        first frame, the frames before the clear one are a GOP of their own, which is not shown.
+        """
+        planner, waiting, reasons = StreamingPlanner(gamma, cap), "", []
+        shown = np.ones(len(pcost), bool)
+        for t, cost in enumerate(pcost.tolist()):
+            run = planner.run
+            why = planner.push(cost, t in self.cuts, t in self.pinned, t in self.released)
+            if why not in ("", "user") and t in self.unclear and self._clears(t, min(cap, len(pcost) - 1 - t)):
+                waiting = waiting or why
+                if t:
+                    why, planner.run = "", run + 1
+            elif not why and waiting and self._is_clear(t):
+                why, planner.run = waiting, 0
+            if why and t:
+                shown[:t] &= waiting != "first"
+                waiting = ""
+            reasons.append(why)
+        return reasons, shown
+
+    def _clears(self, position: int, cap: int) -> bool:
+        """Whether one of the ``cap`` frames after ``position`` is clear."""
+        return any(self._is_clear(later) for later in range(position + 1, position + cap + 1))
+
+    def _is_clear(self, position: int) -> bool:
+        return position not in self.unclear and position not in self.released
 
 
 def scaled_gamma(size: tuple[int, int]) -> float:
@@ -117,11 +163,16 @@ def _median_gop(clips: list[np.ndarray], gamma: float, cap: int) -> float:
     return float(np.median(np.concatenate(lengths))) - 1
 
 
-def plan(primitives: Primitives, policy: str = "adaptive", **rule) -> GopPlan:
-    """Decide I or P for each frame of ``primitives``; see ``plan_from_costs``."""
+def plan(primitives: Primitives, policy: str = "adaptive", *, clear: bool = False, **rule) -> GopPlan:
+    """Decide I or P for each frame of ``primitives``; see ``plan_from_costs``.
+
+    Args:
+        clear: take no whole picture from a plain or mixed frame (:mod:`.clearness`) where a clear one follows.
+    """
     decided = plan_from_costs(
         primitives.pcost,
         policy,
+        unclear=unclear_frames(primitives.small) if clear and primitives.small is not None else (),
         index=primitives.index,
         pts=primitives.pts,
         size=primitives.size,
@@ -145,6 +196,9 @@ def plan_from_costs(
     budget: int | None = None,
     frames: Iterable[int] = (),
     cuts: Iterable[int] = (),
+    pinned: Iterable[int] = (),
+    released: Iterable[int] = (),
+    unclear: Iterable[int] = (),
     mode: str = "thumbnail",
     video: SampledVideo | None = None,
 ) -> GopPlan:
@@ -168,6 +222,11 @@ def plan_from_costs(
         budget: prompt tokens (``tokens.prompt_words`` included), for the policy 'budget'.
         frames: positions among the T samples, for the policy 'frames'.
         cuts: source frame numbers that start a new shot; the first sample at or after each becomes I.
+        pinned: positions that are I whatever the policy says.
+        released: positions that are P wherever they have a reference, other than the first.
+        unclear: positions from which no whole picture is taken where a clear frame follows among the next ``cap``: the
+            first clear one is I instead, so that a GOP may have up to ``cap`` more P frames. Before the first I frame
+            such frames are not kept. For 'adaptive' and 'budget'; the published rule knows none.
         mode: whose tokens to count (``tokens.MODES``).
         video: the frames that the costs are of.
 
@@ -178,25 +237,33 @@ def plan_from_costs(
     index = np.arange(count, dtype=np.int64) if index is None else np.asarray(index, np.int64)
     pts = index / 2.0 if pts is None else np.asarray(pts, np.float64)
     cap = _checked_cap(cap)
-    opening = _first_samples(index, cuts)
+    marks = _Marks(
+        first_samples(index, cuts),
+        _positions(pinned, count, "pinned frame"),
+        _positions(released, count, "released frame"),
+        _positions(unclear, count, "unclear frame") if policy in ("adaptive", "budget") else frozenset(),
+    )
     warnings = []
     if policy == "fixed":
-        gamma, why = math.nan, _run_rule(np.zeros(count), 0.0, cap, opening)
+        gamma, (why, keep) = math.nan, marks.decide(np.zeros(count), 0.0, cap)
     elif policy == "frames":
-        gamma, why = math.nan, _user_frames(frames, count, opening)
+        gamma, keep = math.nan, np.ones(count, bool)
+        why = _user_frames(_positions(frames, count, "I frame") | marks.pinned, count, marks)
     elif policy in POLICIES:
         if policy == "streaming" and gamma == "auto":
             raise InputError(
                 "policy 'streaming' cannot use gamma 'auto', which needs the whole clip; give a number or 'scaled'"
             )
         gamma = _resolve_gamma(gamma, pcost, size, cap)
-        why = _run_rule(pcost, gamma, cap, opening)
+        why, keep = marks.decide(pcost, gamma, cap)
     else:
         raise InputError(f"policy {policy!r} is unknown; choose one of {', '.join(POLICIES)}")
-    keep = np.ones(count, bool)
     if policy == "budget":
         spent = partial(_prompt_tokens, mode, size, pts)
-        gamma, why, keep, warnings = _meet_budget(budget, pcost, gamma, cap, opening, why, spent)
+        gamma, why, keep, warnings = _meet_budget(budget, pcost, gamma, cap, partial(marks.decide, pcost), spent)
+    if "first" in why[1:]:
+        clear = why.index("first", 1)
+        warnings = [f"nothing clear is seen before {pts[clear]:.2f} s: {clear} frames left out", *warnings]
     kind = _kind_of(why)
     tokens = frame_tokens(mode, kind, keep, size)
     return GopPlan(
@@ -217,43 +284,47 @@ def plan_from_costs(
     )
 
 
-def _run_rule(pcost: np.ndarray, gamma: float, cap: int, cuts: set[int]) -> list[str]:
-    planner = StreamingPlanner(gamma, cap)
-    return [planner.push(cost, position in cuts) for position, cost in enumerate(pcost)]
-
-
-def _user_frames(frames: Iterable[int], count: int, cuts: set[int]) -> list[str]:
-    chosen = set(frames)
-    for position in chosen:
-        if position not in range(count):
-            raise InputError(f"I frame {position!r} is not a sampled frame; give positions from 0 to {count - 1}")
+def _user_frames(chosen: frozenset[int], count: int, marks: _Marks) -> list[str]:
+    chosen = chosen - marks.released
+    cuts = marks.cuts - marks.released
     why = ["user" if t in chosen else "cut" if t in cuts else "" for t in range(count)]
     return ["first", *why[1:]]
 
 
-def _first_samples(index: np.ndarray, cuts: Iterable[int]) -> set[int]:
+def _positions(frames: Iterable[int], count: int, what: str) -> frozenset[int]:
+    chosen = frozenset(frames)
+    for position in chosen:
+        if position not in range(count):
+            raise InputError(f"{what} {position!r} is not a sampled frame; give positions from 0 to {count - 1}")
+    return chosen
+
+
+def first_samples(index: np.ndarray, cuts: Iterable[int]) -> frozenset[int]:
     """Positions of the first samples at or after each cut (a source frame number)."""
     positions = np.searchsorted(index, np.fromiter(cuts, np.int64))
-    return set(positions[positions < len(index)].tolist())
+    return frozenset(positions[positions < len(index)].tolist())
 
 
-def _meet_budget(budget, pcost, gamma, cap, cuts, why, spent):
-    """(gamma, why, keep, warnings) of the best plan within ``budget`` tokens, which ``spent(why, keep)`` counts."""
-    keep = np.ones(len(pcost), bool)
+def _meet_budget(budget, pcost, gamma, cap, decide, spent):
+    """(gamma, why, keep, warnings) of the best plan within ``budget`` tokens.
+
+    ``decide(gamma, cap)`` gives why and keep of a plan without budget, ``spent(why, keep)`` counts its tokens.
+    """
     # The last frame alone: later times have longer stamps.
     least = spent(["first"] * len(pcost), np.arange(len(pcost)) == len(pcost) - 1)
     if not isinstance(budget, (int, np.integer)) or isinstance(budget, bool) or budget < least:
         raise InputError(
             f"budget is {budget!r} tokens; it must hold at least one picture of {least} tokens with its time stamp"
         )
-    if spent(why, keep) <= budget:
-        return gamma, why, keep, []
+    why, shown = decide(gamma, cap)
+    if spent(why, shown) <= budget:
+        return gamma, why, shown, []
     warnings = []
-    raised = _raise_gamma(budget, pcost, gamma, cap, cuts, spent)
+    raised = _raise_gamma(budget, pcost, gamma, lambda gamma: spent(*decide(gamma, cap)))
     if raised > gamma:
         warnings.append(f"budget of {budget} tokens: gamma raised from {gamma:.4g} to {raised:.4g}")
-        gamma, why = raised, _run_rule(pcost, raised, cap, cuts)
-    keep = _drop_gops(budget, why, spent)
+        gamma, (why, shown) = raised, decide(raised, cap)
+    keep = _drop_gops(budget, why, shown, spent)
     if keep is None:
         cap = min(cap, len(pcost) - 1)
         while keep is None:
@@ -261,12 +332,14 @@ def _meet_budget(budget, pcost, gamma, cap, cuts, why, spent):
             cap -= spent(*_last_gop(len(pcost), cap)) <= budget
             while spent(*_last_gop(len(pcost), cap)) > budget:
                 cap -= 1
-            why = _run_rule(pcost, gamma, cap, cuts)
-            keep = _drop_gops(budget, why, spent)
+            if cap < 0:
+                raise InputError(f"budget is {budget} tokens; no GOP fits it while so many frames are released")
+            why, shown = decide(gamma, cap)
+            keep = _drop_gops(budget, why, shown, spent)
         warnings.append(f"budget of {budget} tokens: GOPs shortened to {cap} P frames, so that a whole one fits")
-    dropped = sum(bool(reason) and not kept for reason, kept in zip(why, keep, strict=True))
+    opens = _kind_of(why).astype(bool) & shown
+    dropped, gops = int(np.sum(opens & ~keep)), int(opens.sum())
     if dropped:
-        gops = sum(map(bool, why))
         warnings.append(f"budget of {budget} tokens: {dropped} of {gops} GOPs dropped, evenly over the clip")
     return gamma, why, keep, warnings
 
@@ -286,20 +359,22 @@ def _prompt_tokens(mode: str, size, pts: np.ndarray, why, keep) -> int:
     return int(tokens.sum() + prompt_words(tokens, pts, MODES[mode].stamps).sum())
 
 
-def _raise_gamma(budget, pcost, gamma, cap, cuts, spent) -> float:
+def _raise_gamma(budget, pcost, gamma, spent) -> float:
     """The smallest gamma that meets the budget with every GOP kept, or the highest within reason when none does.
 
+    ``spent(gamma)`` counts the tokens of its plan.
+
     More gamma never means more I frames: a stretch of n frames between forced I frames holds ceil(n / (cap + 1)) GOPs,
-    and joining two stretches cannot raise their sum. So bisection over the costs in reach finds it.
+    and joining two stretches cannot raise their sum. So bisection over the costs in reach finds it; with released or
+    unclear frames, which wait, what it finds may be larger than the smallest.
     """
-    keep = np.ones(len(pcost), bool)
     reach = np.unique(pcost[1:][(pcost[1:] > gamma) & (pcost[1:] <= BUDGET_RAISE * gamma)])
     if not len(reach):
         return gamma
     low, high = 0, len(reach) - 1
     while low < high:
         middle = (low + high) // 2
-        if spent(_run_rule(pcost, reach[middle], cap, cuts), keep) <= budget:
+        if spent(float(reach[middle])) <= budget:
             high = middle
         else:
             low = middle + 1
@@ -311,9 +386,10 @@ def spread(m: int, n: int) -> np.ndarray:
     return (2 * np.arange(m) + 1) * n // (2 * m)
 
 
-def _drop_gops(budget, why, spent) -> np.ndarray | None:
-    """bool [T]: the largest evenly spaced choice of whole GOPs within the budget; None when not one fits."""
+def _drop_gops(budget, why, shown, spent) -> np.ndarray | None:
+    """bool [T]: the largest evenly spaced choice of the shown GOPs within the budget; None when not one fits."""
     gop = np.cumsum([bool(reason) for reason in why]) - 1
+    gop -= gop[shown.argmax()]
     number = int(gop[-1]) + 1
     for m in range(number, 0, -1):
         keep = np.isin(gop, spread(m, number))

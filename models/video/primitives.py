@@ -10,6 +10,7 @@ from ..progress import Progress, no_progress
 from ..source.ahead import read_ahead
 from ..source.reading import Frames
 from ..source.sampled import SampledVideo
+from .clearness import small_pictures
 from .motion import BLOCK, PENALTY, search
 
 __all__ = ["BLOCK", "Primitives", "primitives"]
@@ -30,6 +31,7 @@ class Primitives:
         size: (H, W) in pixels.
         source: 'search' or 'bitstream'.
         video: the frames that they are of, where that is known.
+        small: uint8 [T, 18, 32], the brightness of each frame (:mod:`.clearness`), where that is known.
     """
 
     mv: np.ndarray
@@ -42,6 +44,7 @@ class Primitives:
     size: tuple[int, int]
     source: str = "search"
     video: SampledVideo | None = None
+    small: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ref)
@@ -82,13 +85,14 @@ def primitives(
                 f"frame {chunk.index[0]} is {chunk.rgb.shape[2]}x{chunk.rgb.shape[1]} after frames of "
                 f"{previous.shape[1]}x{previous.shape[0]}; all frames must have one size"
             )
-        parts.append((*search(chunk.rgb, radius, penalty, previous), chunk.index, chunk.pts))
+        found = search(chunk.rgb, radius, penalty, previous)
+        parts.append((*found, chunk.index, chunk.pts, small_pictures(chunk.rgb)))
         previous = chunk.rgb[-1].copy()
         done += len(chunk)
         progress(done, max(done, total))
     if previous is None:
         raise InputError("there are no frames to search; give at least one")
-    mv, cost, sad, index, pts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    mv, cost, sad, index, pts, small = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Primitives(
         mv=mv,
         ref=np.arange(-1, done - 1, dtype=np.int64),
@@ -98,4 +102,5 @@ def primitives(
         index=np.asarray(index, np.int64),
         pts=np.asarray(pts, np.float64),
         size=previous.shape[:2],
+        small=small,
     )
