@@ -2,7 +2,18 @@
 
 import contextlib
 import os
+import signal
 import sys
+
+
+def run() -> None:
+    """The process of one command: ends with the exit code of :func:`main`, which no later interruption changes."""
+    code = 130
+    with contextlib.suppress(KeyboardInterrupt):
+        code = main()
+        # Ignored rather than handled: Python takes handlers away before it and the libraries have ended.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,11 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    # Imported here, so that an interruption meanwhile is caught as well.
-    from .models.allocator import keep_freed_memory
-    from .models.commands import demo, folders, gvc, judge, kernels, measure, qwen, talk, training, video
-    from .models.commands.arguments import Parser
-    from .models.errors import InputError, one_line
+    with _interruptions_after():
+        from .models.allocator import keep_freed_memory
+        from .models.commands import demo, folders, gvc, judge, kernels, measure, qwen, talk, training, video
+        from .models.commands.arguments import Parser
+        from .models.errors import InputError, one_line
 
     keep_freed_memory()
     parser = Parser(prog="codeclens", description="Look at a video the way a codec does.")
@@ -46,6 +57,30 @@ def _run(arguments: list[str] | None) -> int:
         return parsed.run(parsed) or 0
     except InputError as error:
         return _failed(2, one_line(str(error)))
+
+
+@contextlib.contextmanager
+def _interruptions_after():
+    """Let an interruption wait for the end of the block; a second one does not wait.
+
+    Imports of C++ libraries abort on an interruption, or lose it.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    came = []
+
+    def remember(number, frame):
+        came.append(number)
+        signal.signal(number, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _discard_output() -> None:
@@ -60,4 +95,4 @@ def _failed(code: int, sentence: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()
