@@ -8,7 +8,8 @@ import torch
 
 from ..code.pipeline import CodeConfig
 from ..errors import InputError
-from ..evaluation.paired import BUDGETED, BUDGETS, MODES, check_modes, evaluate, read_tasks
+from ..evaluation.controls import CONTROLS
+from ..evaluation.paired import BUDGETED, BUDGETS, MODES, check_controls, check_modes, evaluate, read_tasks
 from ..evaluation.report import evaluation_page, lost_plans
 from ..evaluation.router import route
 from ..evaluation.statistics import summarise, table
@@ -83,6 +84,12 @@ def add_commands(commands) -> None:
         default=",".join(map(str, BUDGETS)),
         metavar="F,F,...",
         help=f"parts of native pairs' prompt tokens that {', '.join(BUDGETED)} are held to (default %(default)s)",
+    )
+    compared.add_argument(
+        "--controls",
+        default="",
+        metavar="C,C,...",
+        help=f"falsify predicted frames as well: {', '.join(f'{name} ({what})' for name, what in CONTROLS.items())}",
     )
     compared.add_argument("--limit", type=whole(1), metavar="N", help="only the first N clips")
     compared.add_argument("--json", metavar="F", help="write everything as JSON, lost questions too; - for output")
@@ -163,7 +170,9 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         rule={"gamma": number_or_word(arguments.gamma)},
     )
     budgets = fractions(arguments.budgets)
-    found = evaluate(tasks, load_model(arguments), modes, config, TerminalProgress("evaluating"), budgets)
+    controls = [name.strip() for name in arguments.controls.split(",") if name.strip()]
+    check_controls(controls)
+    found = evaluate(tasks, load_model(arguments), modes, config, TerminalProgress("evaluating"), budgets, controls)
     summary = summarise(found.outcomes, route(found.outcomes, found.plans))
     if arguments.json:
         write_json(summary, arguments.json)

@@ -9,7 +9,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..code.choice import choose
 from ..code.conversation import Conversation, converse
 from ..code.layout import shown_tokens
 from ..code.modes import Group, group_frames
-from ..code.pipeline import CodeConfig, watch
+from ..code.pipeline import CodeConfig, encode_planned, plan_source, watch
 from ..code.visual_code import VisualCode
 from ..errors import InputError
 from ..progress import Progress, no_progress
@@ -25,6 +25,8 @@ from ..qwen.generate import GREEDY
 from ..source.reading import VideoSource
 from ..video.content import content_of
 from ..video.gop import GopPlan
+from .controls import CONTROLS, falsify
+from .remembered import with_memory
 
 BASELINE = "rgb"
 MODES = {
@@ -42,6 +44,9 @@ MODES = {
 }
 BUDGETED = ("sparse", "random", "evs", "cells")
 """Modes that are held to each budget."""
+
+PREDICTING = ("thumbnail", "cells", "mixed")
+"""Modes whose predicted frames the controls falsify."""
 
 BUDGETS = (0.2, 0.3, 0.4)
 """Fractions of the prompt tokens of native pairs."""
@@ -95,19 +100,31 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A mode, and the fraction of the native pairs' prompt tokens that it is held to; None where to none."""
+    """A mode, what it is held to, and what is done to its predicted frames.
+
+    Attributes:
+        budget: fraction of the native pairs' prompt tokens; None where the mode is held to none.
+        control: one of :data:`.controls.CONTROLS`; none where empty.
+    """
 
     mode: str
     budget: float | None = None
+    control: str = ""
 
     def __str__(self) -> str:
-        return self.mode if self.budget is None else f"{self.mode} {100 * self.budget:g}%"
+        held = "" if self.budget is None else f"{100 * self.budget:g}%"
+        return " ".join(filter(None, (self.mode, held, self.control)))
 
 
-def ways_of(modes: Sequence[str], budgets: Sequence[float]) -> list[Way]:
-    """Every mode, those of ``BUDGETED`` once for each budget."""
+def ways_of(modes: Sequence[str], budgets: Sequence[float], controls: Sequence[str] = ()) -> list[Way]:
+    """Every mode, those of ``BUDGETED`` once for each budget; then the controls of those of ``PREDICTING``.
+
+    Controls are at the middle one of the budgets.
+    """
     held = {mode: budgets if mode in BUDGETED else (None,) for mode in modes}
-    return [Way(mode, budget) for mode, own in held.items() for budget in own]
+    ways = [Way(mode, budget) for mode, own in held.items() for budget in own]
+    middle = {mode: sorted(own, key=lambda budget: budget or 0)[len(own) // 2] for mode, own in held.items()}
+    return ways + [Way(mode, middle[mode], control) for mode in modes if mode in PREDICTING for control in controls]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,48 +190,109 @@ def evaluate(
     config: CodeConfig,
     progress: Progress = no_progress,
     budgets: Sequence[float] = BUDGETS,
+    controls: Sequence[str] = (),
 ) -> Evaluation:
-    """Choose the likeliest choice of every task in every mode; write the answer, for an exact match, without choices.
+    """All of :func:`evaluate_clips` together."""
+    found = list(evaluate_clips(tasks, model, modes, config, progress, budgets, controls))
+    return Evaluation(
+        [outcome for _, _, outcomes in found for outcome in outcomes], {clip: plan for clip, plan, _ in found}
+    )
 
-    A clip whose tasks name no content is grouped by what its plan says (:func:`..video.content.content_of`).
+
+def evaluate_clips(
+    tasks: Sequence[Task],
+    model,
+    modes: Sequence[str],
+    config: CodeConfig,
+    progress: Progress = no_progress,
+    budgets: Sequence[float] = BUDGETS,
+    controls: Sequence[str] = (),
+    done: Collection[str] = (),
+) -> Iterator[tuple[str, GopPlan, list[Outcome]]]:
+    """Yield each clip with its adaptive plan and its outcomes in every way, as soon as they are known.
+
+    Choices are judged by the likeliest; without choices the answer is written, for an exact match. A clip whose tasks
+    name no content is grouped by what its plan says (:func:`..video.content.content_of`).
 
     Args:
         modes: names of ``MODES``.
         config: sampling and area of all modes; its policy and mode are each mode's own.
         progress: called with clips times ways.
         budgets: fractions of the native pairs' prompt tokens, for the modes of ``BUDGETED``.
+        controls: names of :data:`.controls.CONTROLS`, for the modes of ``PREDICTING``. What is foreign is taken from
+            the clip before, and for the first from the last.
+        done: clips that are known already and are left out.
     """
     check_modes(modes)
     if not all(0 < budget <= 1 for budget in budgets):
         raise InputError(f"the budgets are {list(budgets)}; each must be above 0 and at most 1, the tokens of rgb")
-    ways = ways_of(modes, budgets)
+    check_controls(controls)
+    ways = ways_of(modes, budgets, controls)
     clips: dict[str, list[Task]] = {}
     for task in tasks:
         clips.setdefault(task.clip, []).append(task)
-    outcomes, plans = [], {}
+    names, before = list(clips), None
     for number, (clip, asked) in enumerate(clips.items()):
-        source = VideoSource.open(clip)
-        reference = watch(source, model, replace(config, mode="thumbnail", policy="adaptive"))
-        plans[clip] = reference.plan
-        content = content_of(reference.plan)
+        if clip in done:
+            before = None
+            continue
+        other = before or _Encodings(names[number - 1], model, config)
+        shown = _Encodings(clip, model, config)
+        content = content_of(shown.plan)
         asked = [task if task.content else replace(task, content=content) for task in asked]
+        outcomes = []
         for index, way in enumerate(ways):
             progress(number * len(ways) + index, len(clips) * len(ways))
-            code = reference
-            if way.mode != "thumbnail":
-                code = watch(source, model, config_of(way, config, reference.plan, model.tokenizer))
-            outcomes += _outcomes(asked, model, str(way), code, reference.plan)
+            code, seconds = shown.code(way)
+            if way.control:
+                code = falsify(code, way.control, other.code(replace(way, control=""))[0], model)
+            outcomes += _outcomes(asked, model, str(way), code, shown.plan, seconds)
+        yield clip, shown.plan, outcomes
+        before = shown
     progress(len(clips) * len(ways), len(clips) * len(ways))
-    return Evaluation(outcomes, plans)
 
 
-def _outcomes(asked: list[Task], model, mode: str, code: VisualCode, plan: GopPlan) -> list[Outcome]:
-    """Every question about a clip, answered from one reading of its code."""
+class _Encodings:
+    """A clip's codes, each made once, from a tower that encodes each picture once.
+
+    Attributes:
+        plan: the clip's adaptive plan.
+    """
+
+    def __init__(self, clip: str, model, config: CodeConfig):
+        self.source, self.config = VideoSource.open(clip), config
+        self.model = with_memory(model)
+        self.planned = plan_source(self.source, replace(config, mode="thumbnail", policy="adaptive"))
+        self.reading = self.planned.frames.seconds
+        self.codes: dict[Way, tuple[VisualCode, float]] = {}
+
+    @property
+    def plan(self) -> GopPlan:
+        return self.planned.plan
+
+    def code(self, way: Way) -> tuple[VisualCode, float]:
+        """The code of a way without its control, and the seconds that it takes to make from the file."""
+        way = replace(way, control="")
+        if way not in self.codes:
+            config = config_of(way, self.config, self.plan, self.model.tokenizer)
+            saved = self.model.vision.saved
+            if config.policy == "adaptive":
+                # Every way counts the reading that the plan took, and what it reads again itself.
+                self.planned.frames.seconds = self.reading
+                code = encode_planned(self.planned, self.model, config)
+            else:
+                code = watch(self.source, self.model, config)
+            self.codes[way] = code, sum(code.seconds.values()) + self.model.vision.saved - saved
+        return self.codes[way]
+
+
+def _outcomes(asked: list[Task], model, mode: str, code: VisualCode, plan: GopPlan, seconds: float) -> list[Outcome]:
+    """Every question about a clip, answered from one reading of its code, which took ``seconds`` to make."""
     reading = converse(model, code)
     began = time.perf_counter()
     reading.read()
     reading.fork().ask(asked[0].question, sampling=GREEDY, max_tokens=1, thinking=False)
-    seconds = sum(code.seconds.values()) + time.perf_counter() - began
+    seconds += time.perf_counter() - began
     whole_at = tuple(round(float(time), 2) for time in plan.pts[plan.i_frames])
     prompt = code.prompt_tokens
     outcomes = []
@@ -241,6 +319,13 @@ def check_modes(modes: Sequence[str]) -> None:
     for index, mode in enumerate(modes):
         if mode not in MODES or mode in modes[:index]:
             raise InputError(f"the mode {mode!r} is unknown or named twice; choose each once among {', '.join(MODES)}")
+
+
+def check_controls(controls: Sequence[str]) -> None:
+    """Raise InputError for a control that there is not, or that is named twice."""
+    for index, control in enumerate(controls):
+        if control not in CONTROLS or control in controls[:index]:
+            raise InputError(f"the control {control!r} is unknown or named twice; choose among {', '.join(CONTROLS)}")
 
 
 def config_of(way: Way, config: CodeConfig, plan: GopPlan, tokenizer) -> CodeConfig:

@@ -5,17 +5,19 @@ import io
 from collections.abc import Mapping
 from html import escape
 
+from ..drawing.curve import CurvePoint, accuracy_curve
 from ..drawing.views import timeline_view
 from ..progress import Progress, no_progress
 from ..source.reading import VideoSource
 from ..video.gop import GopPlan
+from .controls import CONTROLS
 from .paired import BASELINE
 from .statistics import clip_names
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222;"
     "background:#fff}table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .55rem;text-align:right;"
-    "border-bottom:1px solid #ddd}img{max-width:100%;display:block;margin-top:1rem}"
+    "border-bottom:1px solid #ddd}img,svg{max-width:100%;height:auto;display:block;margin-top:1rem}"
     "td{white-space:nowrap}th:first-child,td:first-child,td.words{text-align:left}td.words{white-space:normal}"
     "details{margin:.5rem 0}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}th,td{border-color:#444}}"
@@ -44,7 +46,7 @@ def lost_plans(summary: dict, plans: Mapping[str, GopPlan], progress: Progress =
 
 
 def evaluation_page(summary: dict, title: str, pictures: Mapping[str, bytes] | None = None) -> str:
-    """HTML of what :func:`.comparison.summarise` returned.
+    """HTML of what :func:`.statistics.summarise` returned.
 
     Args:
         pictures: JPEG of a clip's plan by the clip's name, shown beside the questions lost there.
@@ -55,7 +57,7 @@ def evaluation_page(summary: dict, title: str, pictures: Mapping[str, bytes] | N
         f"exact match where there are none; a guesser has {_percent(summary['chance'])}. Intervals: 95 %, bootstrap "
         "over clips of paired differences.</p>"
     )
-    parts = [f"<h1>{escape(title)}</h1>", head, _modes(modes)]
+    parts = [f"<h1>{escape(title)}</h1>", head, curve_of(summary), _modes(modes)]
     for key, name, measure in (
         ("by_kind", "kind of question", "accuracy"),
         ("by_content", "content", "accuracy"),
@@ -70,6 +72,21 @@ def evaluation_page(summary: dict, title: str, pictures: Mapping[str, bytes] | N
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
+
+
+def curve_of(summary: dict) -> str:
+    """SVG of right answers against prompt tokens, of every mode but the controls.
+
+    The interval of a mode is that of its difference to native pairs, about its own accuracy.
+    """
+    curves: dict[str, list[CurvePoint]] = {}
+    for way, row in summary["modes"].items():
+        name, *details = way.split(" ")
+        if not CONTROLS.keys() & set(details):
+            right, pair = row["accuracy"], row.get("against_rgb", {"difference": 0.0, "interval": (0.0, 0.0)})
+            span = tuple(right + bound - pair["difference"] for bound in pair["interval"])
+            curves.setdefault(name, []).append(CurvePoint(row["prompt_tokens"]["mean"], right, span))
+    return accuracy_curve(curves)
 
 
 def _modes(modes: dict) -> str:

@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 import numpy as np
 
+from .controls import CONTROLS
 from .paired import BASELINE, MODES, Outcome
 from .router import ROUTER, Routed
 
@@ -33,7 +34,7 @@ def summarise(outcomes: Sequence[Outcome], routed: Routed | None = None, seed: i
         by_mode[ROUTER] = routed.outcomes
     rows = {}
     for mode, found in by_mode.items():
-        rows[mode] = {"what": routed.rule if mode == ROUTER else MODES[mode.partition(" ")[0]], **_row(found)}
+        rows[mode] = {"what": routed.rule if mode == ROUTER else _what(mode), **_row(found)}
         if BASELINE in by_mode and mode != BASELINE:
             rows[mode]["against_rgb"] = compare(by_mode[BASELINE], found, seed)
     chance = float(np.mean([1 / len(o.task.choices) if o.task.choices else 0.0 for o in tasks]))
@@ -43,6 +44,12 @@ def summarise(outcomes: Sequence[Outcome], routed: Routed | None = None, seed: i
         "chance": chance,
         "modes": rows,
     }
+
+
+def _what(way: str) -> str:
+    """What a way shows, in words."""
+    name, *details = way.split(" ")
+    return "; ".join([MODES[name], *(CONTROLS[detail] for detail in details if detail in CONTROLS)])
 
 
 def _row(found: Sequence[Outcome]) -> dict:
@@ -143,13 +150,13 @@ def table(summary: dict) -> str:
     """The summary for a reader: one line a mode."""
     lines = [
         f"{summary['questions']} questions on {summary['clips']} clips; a guesser has {100 * summary['chance']:.1f} %",
-        f"{'mode':<11}{'right':>8}{'prompt tokens':>18}{'visual':>8}{'seconds':>9}   against rgb (95 %)"
+        f"{'mode':<21}{'right':>8}{'prompt tokens':>18}{'visual':>8}{'seconds':>9}   against rgb (95 %)"
         f"{'drift':>13}{'lost':>6}",
     ]
     for mode, row in summary["modes"].items():
         tokens, visual = row["prompt_tokens"], row["tokens"]["mean"]
         spread = f"{tokens['mean']:.0f} ({tokens['min']}-{tokens['max']})"
-        line = f"{mode:<11}{100 * row['accuracy']:>6.1f} %{spread:>18}{visual:>8.0f}{row['seconds']:>9.2f}"
+        line = f"{mode:<21}{100 * row['accuracy']:>6.1f} %{spread:>18}{visual:>8.0f}{row['seconds']:>9.2f}"
         if "against_rgb" in row:
             pair = row["against_rgb"]
             low, high = (100 * bound for bound in pair["interval"])

@@ -1,105 +1,151 @@
 """Every mode on clips of the test split, answered by the embedded model: the table and the figure of the README.
 
-    python tests/bench/evaluation.py [--clips 120] [--faulty 120] [--seed 0] [--side 128]
-        [--folder CACHE] [--processes 2] [--write]
+    python tests/bench/evaluation.py [--side 256] [--clips 120] [--seed 0] [--questions 12] [--minutes 60]
+        [--folder CACHE] [--write]
 
-Renders the clips into CACHE (as ``codeclens synth`` does), asks every question about them in every mode (as ``codeclens
-evaluate --fps 4 --side SIDE`` does), and prints the table and accuracy by content and kind of question. Whether each
-fault is there is also asked of as many faulty clips again. With --write the results go beside this script's
-other results, as JSON and SVG.
+Renders the clips into CACHE (as ``codeclens synth`` does), asks as many questions about each, of as many kinds as it
+has, in every mode at three budgets and under every control (as ``codeclens evaluate --fps 4 --side SIDE`` does), and
+prints the table, accuracy by content and by kind. Each clip is written to a journal in CACHE when it is done: another
+run of the same command goes on there, and ``--minutes`` bounds a run. With --write the clips that are done go beside
+this script's other results, as JSON and SVG.
 """
 
 import argparse
+import hashlib
 import json
-import multiprocessing
 import os
+import random
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from codeclens.models.code.pipeline import CodeConfig
-from codeclens.models.evaluation.paired import BUDGETS, MODES, Evaluation, evaluate, read_tasks, ways_of
-from codeclens.models.evaluation.report import evaluation_page, lost_plans
-from codeclens.models.evaluation.router import ROUTER, route
+from codeclens.models.evaluation.controls import CONTROLS
+from codeclens.models.evaluation.paired import (
+    BUDGETS,
+    MODES,
+    Evaluation,
+    Outcome,
+    Task,
+    evaluate_clips,
+    read_tasks,
+    ways_of,
+)
+from codeclens.models.evaluation.report import curve_of, evaluation_page
+from codeclens.models.evaluation.router import route
 from codeclens.models.evaluation.statistics import summarise, table
+from codeclens.models.progress import TerminalProgress
 from codeclens.models.qwen.placement import load_placed
 from codeclens.models.source.reading import FrameSampling
 from codeclens.models.synthetic.clip_files import seeds_of, write_clips
-from codeclens.models.weights import FPS, NAME, SIDE, embedded_pair
+from codeclens.models.video.gop import GopPlan
+from codeclens.models.weights import FPS, NAME, embedded_pair
 from support.machine import describe_machine
-from support.plots import scatter
 
-FAULT_MODES = ("rgb", "frames", "thumbnail")
 RESULTS = Path(__file__).parent / "results"
-COLOURS = {"rgb": "#c26a00", "frames": "#c26a00", "thumbnail": "#0b6aa8", "paired": "#0b6aa8", "stamps": "#0b6aa8"}
-COLOURS |= {ROUTER: "#7a3fb0", "cells": "#1c8a4a"}
+CHUNK = 4
+"""Clips rendered at once: each is the control of the one after it."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=256, help="pixels on a side of clips and pictures")
     parser.add_argument("--clips", type=int, default=120)
-    parser.add_argument("--faulty", type=int, default=120, help="clips with a fault, for the area under the curve")
     parser.add_argument("--seed", type=int, default=0, help="number of the first clip in the test split")
-    parser.add_argument("--side", type=int, default=SIDE, help="pixels on a side of clips and pictures")
+    parser.add_argument("--questions", type=int, default=12, help="of each clip at most")
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no further clip after so many")
     parser.add_argument("--folder", default=str(Path(tempfile.gettempdir()) / "codeclens-evaluation"))
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--write", action="store_true", help="replace the committed results")
     arguments = parser.parse_args()
     print(describe_machine(), flush=True)
-    began = time.perf_counter()
-    found = evaluate_all(arguments, arguments.seed, arguments.clips, tuple(MODES))
+    journal = journal_of(arguments)
+    print(journal, flush=True)
+    run(arguments, journal)
+    found = read_journal(journal)
     summary = summarise(found.outcomes, route(found.outcomes, found.plans))
     print(table(summary))
     for key in ("by_content", "by_kind"):
         print_groups(summary, key)
-    first = arguments.seed + arguments.clips
-    faulty = summarise(evaluate_all(arguments, first, arguments.faulty, FAULT_MODES, "fault").outcomes)
-    print_groups(faulty, "by_topic")
-    summary["faults"] = {mode: row["by_topic"] for mode, row in faulty["modes"].items()}
-    print(f"{time.perf_counter() - began:.0f} s")
-    page = Path(arguments.folder) / "evaluation.html"
-    page.write_text(
-        evaluation_page(summary, f"{NAME} on the test split", lost_plans(summary, found.plans)), encoding="utf-8"
-    )
+    page = journal.with_suffix(".html")
+    page.write_text(evaluation_page(summary, f"{NAME} on the test split"), encoding="utf-8")
     print(page)
     if arguments.write:
         write_results(summary, arguments)
 
 
-def evaluate_all(arguments, first: int, clips: int, modes: tuple[str, ...], content: str | None = None) -> Evaluation:
-    """All modes on ``clips`` clips of the test split, in several processes; of faulty ones only the fault is asked."""
-    count = -(-clips // arguments.processes)
-    parts = [
-        (arguments.folder, arguments.side, first + start, min(count, clips - start), modes, content)
-        for start in range(0, clips, count)
-    ]
-    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
-        evaluations = list(pool.map(evaluate_part, parts))
-    outcomes = [outcome for part in evaluations for outcome in part.outcomes]
-    ways = [str(way) for way in ways_of(modes, BUDGETS)]
-    outcomes.sort(key=lambda outcome: (outcome.task.clip, ways.index(outcome.mode)))
-    return Evaluation(outcomes, {clip: plan for part in evaluations for clip, plan in part.plans.items()})
+def journal_of(arguments) -> Path:
+    """The journal of these options, weights and modes; others have another."""
+    digest = hashlib.blake2b(digest_size=6)
+    for path in embedded_pair():
+        digest.update(Path(path).read_bytes())
+    digest.update(" ".join(map(str, ways_of(tuple(MODES), BUDGETS, tuple(CONTROLS)))).encode())
+    folder = Path(arguments.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{arguments.side}-{arguments.seed}-{arguments.questions}-{digest.hexdigest()}.jsonl"
 
 
-def evaluate_part(part: tuple) -> Evaluation:
-    folder, side, first, count, modes, content = part
-    seeds = seeds_of("test", first, count)
-    index = write_clips(Path(folder) / f"{side}-{first}", seeds, (side, side), sample_fps=FPS, content=content)
-    tasks = [task for task in read_tasks(index) if content is None or task.kind == content]
-    config = CodeConfig(sampling=FrameSampling.by_fps(FPS), area=side**2)
-    return evaluate(tasks, load_placed(*embedded_pair(), "cpu"), modes, config)
+def run(arguments, journal: Path) -> None:
+    """Evaluate what the journal lacks, until the time is up."""
+    began, size = time.monotonic(), (arguments.side, arguments.side)
+    model = load_placed(*embedded_pair(), "cpu")
+    config = CodeConfig(sampling=FrameSampling.by_fps(FPS), area=arguments.side**2)
+    done = {json.loads(line)["clip"] for line in journal.open(encoding="utf-8")} if journal.exists() else set()
+    progress = TerminalProgress("clips")
+    for first in range(0, arguments.clips, CHUNK):
+        progress(first, arguments.clips)
+        seeds = seeds_of("test", arguments.seed + first, min(CHUNK, arguments.clips - first))
+        index = write_clips(journal.parent / f"{arguments.side}-{seeds[0]}", seeds, size, sample_fps=FPS)
+        tasks = list(drawn(read_tasks(index), arguments.questions))
+        for clip, plan, outcomes in evaluate_clips(
+            tasks, model, tuple(MODES), config, controls=tuple(CONTROLS), done=done
+        ):
+            row = {"clip": clip, "plan": plan.to_json(), "outcomes": [asdict(outcome) for outcome in outcomes]}
+            with journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            if time.monotonic() - began > 60 * arguments.minutes:
+                return
+    progress(arguments.clips, arguments.clips)
+
+
+def drawn(tasks: list[Task], most: int) -> Iterator[Task]:
+    """At most so many questions of each clip, of every kind in turn."""
+    clips: dict[str, dict[str, list[Task]]] = {}
+    for task in tasks:
+        clips.setdefault(task.clip, {}).setdefault(task.kind, []).append(task)
+    for clip, kinds in clips.items():
+        draw = random.Random(Path(clip).name)
+        queues = [draw.sample(kinds[kind], len(kinds[kind])) for kind in draw.sample(sorted(kinds), len(kinds))]
+        rounds = (queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue))
+        yield from list(rounds)[:most]
+
+
+def read_journal(journal: Path) -> Evaluation:
+    """The clips that are done."""
+    outcomes, plans = [], {}
+    for line in journal.open(encoding="utf-8"):
+        row = json.loads(line)
+        plans[row["clip"]] = GopPlan.from_json(row["plan"])
+        for values in row["outcomes"]:
+            task = values.pop("task")
+            task["choices"] = tuple(task["choices"])
+            outcomes.append(Outcome(Task(**task), **values))
+    return Evaluation(outcomes, plans)
 
 
 def print_groups(summary: dict, key: str) -> None:
     modes = summary["modes"]
-    print(f"\n{key:<14}{'asked':>6}" + "".join(f"{mode:>11}" for mode in modes))
+    print(f"\n{key:<14}{'asked':>6} " + " ".join(f"{mode:>8}" for mode in modes))
     for group, found in modes["rgb"][key].items():
         values = [next(iter(row[key][group].values())) for row in modes.values()]
-        print(f"{group:<14}{found['questions']:>6}" + "".join(f"{100 * value:>11.1f}" for value in values))
+        print(
+            f"{group:<14}{found['questions']:>6} "
+            + " ".join(f"{100 * value:>{max(8, len(mode))}.1f}" for mode, value in zip(modes, values, strict=True))
+        )
 
 
 def write_results(summary: dict, arguments) -> None:
@@ -107,22 +153,11 @@ def write_results(summary: dict, arguments) -> None:
     for row in summary["modes"].values():
         if "against_rgb" in row:
             row["against_rgb"]["lost"] = len(row["against_rgb"]["lost"])
-    counts = f"--side {arguments.side} --clips {arguments.clips} --faulty {arguments.faulty} --seed {arguments.seed}"
-    command = f"python tests/bench/evaluation.py {counts} --write"
-    made = {"command": command, "machine": describe_machine(), **summary}
-    (RESULTS / "evaluation.json").write_text(json.dumps(made, indent=1) + "\n")
-    (RESULTS / "evaluation.svg").write_text(figure(summary["modes"]))
-
-
-def figure(modes: dict) -> str:
-    """Right answers against tokens, each mode with the interval of its difference to native pairs."""
-    points = {}
-    for mode, row in modes.items():
-        right = 100 * row["accuracy"]
-        pair = row.get("against_rgb", {"difference": 0.0, "interval": (0.0, 0.0)})
-        span = tuple(right + 100 * (bound - pair["difference"]) for bound in pair["interval"])
-        points[mode] = COLOURS.get(mode.partition(" ")[0], "#666"), row["prompt_tokens"]["mean"], right, span
-    return scatter(points, "prompt tokens a clip", "right answers, %")
+    options = ("side", "clips", "seed", "questions")
+    given = " ".join(f"--{name} {getattr(arguments, name)}" for name in options)
+    made = {"command": f"python tests/bench/evaluation.py {given} --write", "machine": describe_machine(), **summary}
+    (RESULTS / f"evaluation_{arguments.side}.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"evaluation_{arguments.side}.svg").write_text(curve_of(summary), encoding="utf-8")
 
 
 if __name__ == "__main__":

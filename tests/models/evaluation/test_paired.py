@@ -14,7 +14,7 @@ from codeclens.models.code.choice import choose
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.layout import shown_tokens
 from codeclens.models.code.modes import group_frames
-from codeclens.models.code.pipeline import CodeConfig, watch
+from codeclens.models.code.pipeline import CodeConfig, encode_planned, watch
 from codeclens.models.errors import InputError
 from codeclens.models.evaluation.paired import (
     MODES,
@@ -120,11 +120,12 @@ def test_seconds_count_everything_from_the_file_to_the_first_token(files, model,
     made = []
 
     def timed(*arguments, **options):
-        made.append(replace(watch(*arguments, **options), seconds={"read": 10.0, "plan": 20.0, "vision": 40.0}))
+        code = encode_planned(*arguments, **options)
+        made.append(replace(code, seconds={"read": 10.0, "plan": 20.0, "vision": 40.0}))
         return made[-1]
 
     ticks = iter([0.0, 3.0])
-    monkeypatch.setattr("codeclens.models.evaluation.paired.watch", timed)
+    monkeypatch.setattr("codeclens.models.evaluation.paired.encode_planned", timed)
     clock = SimpleNamespace(perf_counter=lambda: next(ticks))
     monkeypatch.setattr("codeclens.models.evaluation.paired.time", clock)
     assert evaluate(read_tasks(files[0])[:1], model, ["thumbnail"], HOW).outcomes[0].seconds == 73.0
