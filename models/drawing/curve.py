@@ -34,11 +34,11 @@ def accuracy_curve(curves: Mapping[str, list[CurvePoint]]) -> str:
     points = [point for curve in curves.values() for point in curve]
     low = 5 * math.floor(20 * min(bound for point in points for bound in point.interval))
     high = 5 * math.ceil(20 * max(bound for point in points for bound in point.interval))
-    fewest, most = (math.log(pick(point.tokens for point in points)) for pick in (min, max))
+    fewest, most = (math.log(max(1, pick(point.tokens for point in points))) for pick in (min, max))
     margin = 0.05 * (most - fewest) or 0.5
 
     def x(tokens: float) -> float:
-        return LEFT + (RIGHT - LEFT) * (math.log(tokens) - fewest + margin) / (most - fewest + 2 * margin)
+        return LEFT + (RIGHT - LEFT) * (math.log(max(1, tokens)) - fewest + margin) / (most - fewest + 2 * margin)
 
     def y(right: float) -> float:
         return BOTTOM - (BOTTOM - TOP) * (100 * right - low) / max(high - low, 5)
