@@ -242,4 +242,5 @@ def converse(model, code: VisualCode, **options) -> Conversation:
             f"{code.name}: its code is {width} wide, the model reads {model.config.text.hidden_size}; "
             "encode the video with the model that is to read it"
         )
-    return Conversation(model, list(code.segments), **options)
+    reader = model if code.learned is None else code.learned.reader_of(model)
+    return Conversation(reader, list(code.segments), **options)

@@ -18,7 +18,6 @@ from ..video.gop import GopPlan, I
 from ..video.motion import BLOCK
 from .layout import question_tokens
 from .modes import encoder_of
-from .modes.pictures import batch_plan
 from .pipeline import CodeConfig, fit_plan, plan_prompt_tokens
 
 QUESTION = "Describe this video."
@@ -120,7 +119,7 @@ def predict(
     groups = encoder.groups(fitting)
     visual = sum(group.tokens for group in groups) - encoder.pruned_tokens(groups)
     prompt = plan_prompt_tokens(fitting, model, config, question)
-    batches = [(len(batch), groups[batch[0]].patches) for batch in batch_plan(groups)]
+    batches = [(len(batch), groups[batch[0]].patches) for batch in encoder.batches(groups)]
     frame_bytes = len(plan) * plan.size[0] * plan.size[1] * 3
     once = _seconds(calibration.read, [read_terms(plan)]) if read_seconds is None else read_seconds
     seconds = {

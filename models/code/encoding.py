@@ -14,6 +14,7 @@ from ..source.reading import Frames
 from ..source.sampling import CELL
 from ..video.gop import GopPlan
 from ..video.primitives import Primitives
+from ..video.tokens import MODES
 from .layout import shown_tokens
 from .modes import CodeOptions, encoder_of
 from .modes.pictures import BATCH_PATCHES, Encoded, encode_pictures
@@ -48,8 +49,9 @@ def encode_video(
     Raises:
         InputError: a frame of the plan is not among ``frames``, or a frame is not of the plan's size.
     """
+    chosen = CodeOptions(**options)
     encoded, fingerprint = _encode(
-        frames, plan, model, mode, CodeOptions(**options), name=name, primitives=primitives,
+        frames, plan, model, mode, chosen, name=name, primitives=primitives,
         batch_patches=batch_patches, progress=progress,
     )  # fmt: skip
     seconds = {"vision": encoded.seconds}
@@ -63,6 +65,7 @@ def encode_video(
         plan.warnings,
         words_of(encoded.segments, model),
         encoded.memory,
+        chosen.learned,
     )
 
 
@@ -94,21 +97,24 @@ def extend_code(
     if not np.array_equal(plan.kind[:known], code.plan.kind):
         raise InputError(f"{code.name}: the plan decides otherwise on frames that are encoded already; use 'streaming'")
     arrays = {name: getattr(plan, name)[known:] for name in ("kind", "why", "keep", "pcost", "index", "pts", "tokens")}
+    chosen = CodeOptions(**{"learned": code.learned, **options})
     tail, fingerprint = _encode(
-        frames, replace(plan, **arrays), model, code.mode, CodeOptions(**options), name=code.name,
+        frames, replace(plan, **arrays), model, code.mode, chosen, name=code.name,
         primitives=primitives, batch_patches=batch_patches, progress=progress, memory=code.memory,
     )  # fmt: skip
     digest = hashlib.blake2b((code.fingerprint + fingerprint).encode(), digest_size=16).hexdigest()
     seconds = code.seconds | {"vision": code.seconds.get("vision", 0) + tail.seconds}
     segments = (*code.segments, *tail.segments)
     words = words_of(segments, model)
-    return VisualCode(segments, code.mode, code.name, digest, plan, seconds, plan.warnings, words, tail.memory)
+    made = (segments, code.mode, code.name, digest, plan, seconds, plan.warnings, words, tail.memory, code.learned)
+    return VisualCode(*made)
 
 
 def _encode(frames, plan: GopPlan, model, mode: str, options: CodeOptions, **arguments) -> tuple[Encoded, str]:
     """What the mode's encoder makes, and a fingerprint of all that it was made from."""
     encoded = encoder_of(mode, options).encode(plan, frames, model=model, **arguments)
-    digest = hashlib.blake2b(json.dumps([plan.to_json(), mode, asdict(options)]).encode(), digest_size=16)
+    chosen = asdict(replace(options, learned=None)) | {"learned": options.learned and options.learned.fingerprint}
+    digest = hashlib.blake2b(json.dumps([plan.to_json(), mode, chosen]).encode(), digest_size=16)
     digest.update(model.vision.merger.second.bias.float().cpu().numpy().tobytes())
     digest.update(encoded.digest)
     return encoded, digest.hexdigest()
@@ -131,7 +137,8 @@ def slice_code(code: VisualCode, start: float, stop: float, picture: Callable[[i
     index, pts = int(plan.index[first]), float(plan.pts[first])
     inside = [segment for segment in code.segments if start <= segment.pts[0] < stop]
     whole = (plan.size[0] // CELL, plan.size[1] // CELL)
-    if not inside or inside[0].index[0] != index or inside[0].grid != whole:
+    learned = bool(inside) and inside[0].kind == "P" and MODES[code.mode].trained
+    if not inside or inside[0].index[0] != index or inside[0].grid != whole or learned:
         embeds, deepstack = encode_pictures(model, picture(index)[None, None])
         anchor = still(index, pts, plan.size, embeds[0], deepstack[:, 0])
         inside = [anchor, *(segment for segment in inside if index not in segment.index)]
@@ -140,7 +147,8 @@ def slice_code(code: VisualCode, start: float, stop: float, picture: Callable[[i
         anchor = replace(still(index, pts, plan.size, embeds[0], deepstack[:, 0]), index=inside[0].index)
         inside[0] = replace(anchor, kind="I" if len(anchor.index) == 1 else "pair", pts=inside[0].pts)
     digest = hashlib.blake2b(f"{code.fingerprint} {start} {stop}".encode(), digest_size=16).hexdigest()
-    return VisualCode(tuple(inside), code.mode, code.name, digest, plan, {}, code.warnings, words_of(inside, model))
+    words = words_of(inside, model)
+    return VisualCode(tuple(inside), code.mode, code.name, digest, plan, {}, code.warnings, words, learned=code.learned)
 
 
 def words_of(segments: Sequence[Segment], model) -> int:

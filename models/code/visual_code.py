@@ -8,6 +8,7 @@ import torch
 
 from ..errors import InputError
 from ..video.gop import GopPlan
+from .learned.learned_code import LearnedCode
 
 
 def grid_positions(grid: tuple[int, int]) -> torch.Tensor:
@@ -80,6 +81,7 @@ class VisualCode:
         warnings: sentences the user should read.
         words: tokens of the segments' time stamps and markers, in the vocabulary of the model it was made for.
         memory: what the mode has to know to continue the code (:func:`.encoding.extend_code`).
+        learned: the trained weights it was made with; a conversation reads it with their adapter, if they have one.
     """
 
     segments: tuple[Segment, ...]
@@ -91,6 +93,7 @@ class VisualCode:
     warnings: tuple[str, ...] = ()
     words: int = 0
     memory: object = None
+    learned: LearnedCode | None = None
 
     def __post_init__(self):
         if not self.segments:

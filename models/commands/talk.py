@@ -1,11 +1,13 @@
 """Commands that talk about videos: caption, ask."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from ..code.captions import Writing, caption
 from ..code.conversation import answer_tokens, converse
 from ..code.layout import question_tokens
+from ..code.learned.learned_code import read_code
 from ..code.modes import ENCODERS, STAMPS
 from ..code.pipeline import CodeConfig, watch
 from ..code.presets import Preset, list_presets, read_preset
@@ -14,6 +16,8 @@ from ..errors import InputError
 from ..progress import TerminalProgress
 from ..source.reading import VideoSource
 from ..video.planning import CAP
+from ..video.tokens import MODES
+from ..weights import embedded_code
 from .arguments import number, whole
 from .folders import (
     add_folder_options,
@@ -83,8 +87,32 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drop", type=number(0, 0.99), default=0.0, help="fraction of tokens to prune in whole pictures (EVS)"
     )
+    add_learned_options(parser)
     add_writing_options(parser)
     parser.add_argument("--json", metavar="F", help="write text and report as JSON; - for standard output")
+
+
+def add_learned_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the modes with trained weights take."""
+    parser.add_argument("--code", metavar="F", help="learned code of the mode ptoken or delta (see train-code)")
+    parser.add_argument(
+        "--window", type=whole(1, 64), default=1, metavar="N", help="P frames that ptoken and delta fuse (default 1)"
+    )
+    parser.add_argument(
+        "--adaptive-window", action="store_true", help="fuse more of them where little changes, fewer where much does"
+    )
+
+
+def with_learned(config: CodeConfig, arguments: argparse.Namespace, model) -> CodeConfig:
+    """``config`` with the learned code that ``--code`` names, for the modes that need one."""
+    if not MODES[config.mode].trained:
+        if arguments.code:
+            raise InputError(f"--code is {arguments.code}, and the mode {config.mode} needs none; give --mode as well")
+        return config
+    path = arguments.code or (embedded_code(config.mode) if arguments.model is None else None)
+    if path is None:
+        raise InputError(f"--mode is {config.mode}, which needs trained weights; give their file as --code")
+    return replace(config, learned=read_code(path, model))
 
 
 def run_caption(arguments: argparse.Namespace) -> int:
@@ -99,6 +127,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
     if not sources:
         return failed(rows)
     model = load_model(arguments)
+    config = with_learned(config, arguments, model)
     writing = Writing(sampling_of(arguments, model), arguments.max_tokens, arguments.thinking)
     for clip, source in sources:
         with going_on(clip, rows):
@@ -125,7 +154,7 @@ def caption_folder(arguments: argparse.Namespace, preset: Preset) -> int:
         return 0
     model = load_model(arguments)
     captioning = Captioning(
-        config_of(arguments),
+        with_learned(config_of(arguments), arguments, model),
         preset,
         Writing(sampling_of(arguments, model), arguments.max_tokens, arguments.thinking),
         wording_of(arguments, model.tokenizer),
@@ -142,6 +171,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
     """Answer every question from one reading of the clip."""
     config, source = config_of(arguments), VideoSource.open(arguments.clip)
     model = load_model(arguments)
+    config = with_learned(config, arguments, model)
     max_tokens = arguments.max_tokens or answer_tokens(model.tokenizer, arguments.thinking)
     longest = max(question_tokens(model.tokenizer, question) for question in arguments.questions)
     code = watch(source, model, config, reserve=max_tokens + longest, progress=TerminalProgress(source.info.name))
@@ -194,4 +224,6 @@ def config_of(arguments: argparse.Namespace) -> CodeConfig:
         pair_thumbnails=arguments.pair_thumbnails,
         drop=arguments.drop,
         budget=budget,
+        window=arguments.window,
+        adaptive=arguments.adaptive_window,
     )

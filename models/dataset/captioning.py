@@ -10,6 +10,7 @@ import numpy as np
 from ..code.captions import Writing, caption_code, caption_reserve
 from ..code.conversation import Conversation
 from ..code.encoding import encode_images
+from ..code.learned.learned_code import LearnedCode
 from ..code.pipeline import CodeConfig, encode_planned, plan_source
 from ..code.presets import Preset
 from ..qwen.preprocessing import fit_picture
@@ -142,6 +143,8 @@ def text_sidecars(several: str = "numbered") -> Callable[[Item, dict], list[tupl
 
 def jsonable(value):
     """Dataclasses, tuples and the like as JSON values."""
+    if isinstance(value, LearnedCode):
+        return value.fingerprint
     if hasattr(value, "__dataclass_fields__"):
         return {name: jsonable(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, dict):

@@ -175,18 +175,27 @@ def patches_of(frames: torch.Tensor, config: VisionConfig, still: bool = False) 
     in merge order, each (colour, frame, row, column), and ``grid_thw`` int64: [1, 3] for a video, [T, 3] for stills.
     Raises ValueError for other sides.
     """
-    count, height, width, _ = frames.shape
-    side, merge = config.patch_size, config.merge_size
-    if not count or height % (side * merge) or width % (side * merge) or not height or not width:
-        raise ValueError(f"{count} frames of {width} x {height}: sides of a multiple of {side * merge} are needed")
     mean, std = (torch.tensor(values, device=frames.device) for values in (config.image_mean, config.image_std))
     values = (frames.float() / 255.0 - mean) / std
     if still:
         values = values.repeat_interleave(TEMPORAL_PATCH, dim=0)
-    elif count % TEMPORAL_PATCH:
+    elif len(values) % TEMPORAL_PATCH:
         values = torch.cat([values, values[-1:]])
-    groups, rows, columns = len(values) // TEMPORAL_PATCH, height // side, width // side
-    windows = values.reshape(groups, TEMPORAL_PATCH, rows // merge, merge, side, columns // merge, merge, side, 3)
-    patches = windows.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(groups * rows * columns, config.patch_values)
+    patches = cut_patches(values, config)
+    groups, (rows, columns) = len(values) // TEMPORAL_PATCH, (side // config.patch_size for side in values.shape[1:3])
     grid = torch.tensor([[1, rows, columns]] * groups if still else [[groups, rows, columns]])
     return patches, grid
+
+
+def cut_patches(values: torch.Tensor, config: VisionConfig) -> torch.Tensor:
+    """Numbers [2 * t, H, W, 3], ready for the tower, as patches [t * h * w, 3 * 2 * side * side] in merge order.
+
+    Raises ValueError where the sides are no multiples of 32 or there is nothing.
+    """
+    count, height, width, _ = values.shape
+    side, merge = config.patch_size, config.merge_size
+    if not count or height % (side * merge) or width % (side * merge) or not height or not width:
+        raise ValueError(f"{count} frames of {width} x {height}: sides of a multiple of {side * merge} are needed")
+    groups, rows, columns = count // TEMPORAL_PATCH, height // side, width // side
+    windows = values.reshape(groups, TEMPORAL_PATCH, rows // merge, merge, side, columns // merge, merge, side, 3)
+    return windows.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(groups * rows * columns, config.patch_values)

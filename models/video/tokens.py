@@ -8,9 +8,6 @@ import numpy as np
 from ..errors import InputError
 from ..source.sampling import CELL
 
-PTOKEN_TOKENS = 16
-"""P frame of AdaCodec: 64 latents on an 8 x 8 grid, merged 2 x 2 (arXiv 2606.02569, appendix B)."""
-
 DELTA_TOKENS = 8
 """P frame of CoPE-VideoLM: 4 motion and 4 residual tokens (arXiv 2602.13191)."""
 
@@ -91,8 +88,24 @@ MODES = {
             anchored=True,
             stamps="second",
         ),
-        Mode("ptoken", "16 tokens of motion and residual", lambda size: PTOKEN_TOKENS, trained=True),
-        Mode("delta", "4 motion and 4 residual tokens", lambda size: DELTA_TOKENS, trained=True),
+        # 16 tokens at 512 x 512, from 64 latents (AdaCodec, arXiv 2606.02569, appendix B); as many as a thumbnail has
+        # at any size.
+        Mode(
+            "ptoken",
+            "a sixteenth of a picture's tokens, learned from motion and residual",
+            thumbnail_tokens,
+            prunable=False,
+            trained=True,
+            stamps="second",
+        ),
+        Mode(
+            "delta",
+            "4 motion and 4 residual tokens, learned",
+            lambda size: DELTA_TOKENS,
+            prunable=False,
+            trained=True,
+            stamps="second",
+        ),
     )
 }
 """Every mode by its name. The encoder of each is in ``models/code/modes``."""

@@ -26,3 +26,9 @@ def embedded_pair() -> tuple[Path, Path]:
         if not path.is_file():
             raise InputError(f"{path} is missing, so there is no embedded model; give the files of another one")
     return pair
+
+
+def embedded_code(mode: str) -> Path | None:
+    """The learned code that was trained for the embedded model in a mode; None where none is shipped."""
+    path = FOLDER / f"{NAME}-{mode}.safetensors"
+    return path if path.is_file() else None

@@ -8,11 +8,18 @@ from .encoder import CodeOptions, Encoder
 from .groups import STAMPS, Group
 from .keyframes import Keyframes
 from .native import NativePairs
+from .predicted import PredictedFrames
 from .thumbnail import Thumbnails
 
 __all__ = ["ENCODERS", "STAMPS", "CodeOptions", "Encoder", "Group", "encoder_of", "group_frames"]
 
-ENCODERS = {"rgb": NativePairs, "keyframes": Keyframes, "thumbnail": Thumbnails, "cells": ChangedCells}
+ENCODERS = {
+    "rgb": NativePairs,
+    "keyframes": Keyframes,
+    "thumbnail": Thumbnails,
+    "cells": ChangedCells,
+    "ptoken": PredictedFrames,
+}
 """The modes that a video can be encoded in."""
 
 

@@ -8,9 +8,10 @@ from ...source.reading import Frames
 from ...video.gop import GopPlan
 from ...video.primitives import Primitives
 from ...video.tokens import Mode, image_tokens
+from ..learned.learned_code import LearnedCode
 from ..pruning import prune
 from .groups import Group, make_groups
-from .pictures import BATCH_PATCHES, Encoded, encode_groups
+from .pictures import BATCH_PATCHES, Encoded, batch_plan, encode_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,23 @@ class CodeOptions:
         drop: fraction of the tokens of whole pictures that Efficient Video Sampling drops.
         budget: prompt tokens of the video at most, in modes that choose how many they spend; by default what
             :meth:`Encoder.groups` come to.
+        learned: trained weights, for the modes that need them ('ptoken' and 'delta').
+        window: P frames that these modes fuse into one set of tokens; with ``adaptive`` so many on average, more where
+            little changes and fewer where much does.
+        reference: what a change is taken against: the 'previous' sampled frame (of a window that before it), or the
+            GOP's 'whole' picture.
+        inputs: what of a change is shown to the network: 'both', 'motion', 'residual' or 'none'; for comparisons.
     """
 
     stamps: str = "auto"
     pair_thumbnails: bool = False
     drop: float = 0.0
     budget: int | None = None
+    learned: LearnedCode | None = None
+    window: int = 1
+    adaptive: bool = False
+    reference: str = "previous"
+    inputs: str = "both"
 
 
 class Encoder:
@@ -93,6 +105,10 @@ class Encoder:
         for number, segment in zip(whole, pruned, strict=True):
             encoded.segments[number] = segment
         return encoded
+
+    def batches(self, groups: Sequence[Group]) -> list[tuple[int, ...]]:
+        """Which groups (by number) are encoded together, for an estimate of what that costs."""
+        return batch_plan(groups)
 
     def pruned_tokens(self, groups: Sequence[Group]) -> int:
         """Tokens of ``groups`` that pruning drops, as :func:`..pruning.prune` does: the first is never pruned."""

@@ -23,6 +23,7 @@ class Group:
         time: seconds written before the tokens: the mean of the first and the last frame.
         stamped: whether it is written.
         tokens: visual tokens, before any pruning.
+        cells: (rows, columns) of its tokens, where they are none of a picture's.
     """
 
     kind: str
@@ -31,16 +32,17 @@ class Group:
     time: float
     stamped: bool
     tokens: int
+    cells: tuple[int, int] | None = None
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(rows, columns) of merged tokens that the tower gives."""
-        return self.size[0] // CELL, self.size[1] // CELL
+        """(rows, columns) of its tokens: of a picture the merged tokens that the tower gives."""
+        return self.cells or (self.size[0] // CELL, self.size[1] // CELL)
 
     @property
     def patches(self) -> int:
-        """Patches of 16 x 16 pixels that the tower reads."""
-        return 4 * self.grid[0] * self.grid[1]
+        """Patches of 16 x 16 pixels that are read for it."""
+        return 4 * (self.size[0] // CELL) * (self.size[1] // CELL)
 
 
 def make_groups(
