@@ -14,10 +14,11 @@ from ...errors import InputError, one_line
 from ...files import writing
 from ...qwen.adapters import Adapter, adapted_view
 from ...qwen.config import Qwen3VLConfig, VisionConfig
+from .delta_encoder import DeltaEncoder
 from .p_tokenizer import PTokenizer
 
 FORMAT = "codeclens learned code 1"
-NETWORKS = {"ptoken": PTokenizer}
+NETWORKS = {"ptoken": PTokenizer, "delta": DeltaEncoder}
 """The network of each mode whose code is learned: made from a tower's configuration and the header's ``network``."""
 
 CODE = "code."

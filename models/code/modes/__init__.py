@@ -19,6 +19,7 @@ ENCODERS = {
     "thumbnail": Thumbnails,
     "cells": ChangedCells,
     "ptoken": PredictedFrames,
+    "delta": PredictedFrames,
 }
 """The modes that a video can be encoded in."""
 

@@ -15,7 +15,10 @@ def tiny_model(request, qwen3vl_fixtures, qwen35_fixtures):
     return load_qwen3vl(folder / f"{name}.gguf", folder / f"mmproj-{name}.gguf")
 
 
-NETWORKS = {"ptoken": {"side": 4, "rank": 4}}
+NETWORKS = {
+    "ptoken": {"side": 4, "rank": 4},
+    "delta": {"width": 32, "heads": 2, "layers": 1, "channels": [16, 16, 32]},
+}
 
 
 @pytest.fixture(params=list(NETWORKS))
