@@ -5,18 +5,20 @@ import json
 
 from comfy_api.latest import io
 
+from ..models.code.answers import find_mentions
 from ..models.code.captions import Writing, caption_code, caption_reserve
 from ..models.code.pipeline import CodeConfig, encode_planned, most_patches, plan_prompt_tokens, plan_source
 from ..models.code.presets import list_presets, read_preset
 from ..models.code.visual_code import VisualCode
 from ..models.judge.judging import judge_code, rubric_reserve
-from ..models.judge.page import judgement_view
+from ..models.judge.page import judgement_view, worst_frames
 from ..models.judge.rubric import list_rubrics, listed_rubric
 from ..models.judge.scoring import expand
 from ..models.qwen.generate import GREEDY
 from ..models.source.reading import FrameSampling
 from ..models.weights import FPS, NAME, SIDE, embedded_pair, is_embedded
 from . import host
+from .judge import judged_data, verdict_ui
 from .model_placement import HostedQwen3VL
 from .qwen import Qwen3VLSocket, require_vision
 
@@ -121,13 +123,13 @@ class CaptionAVideo(io.ComfyNode):
         chosen = read_preset(list_presets(host.user_folder("presets"))[preset])
         writing = Writing(GREEDY, max_tokens, False, instructions)
         code = encode(video, model, config_for(model), caption_reserve(model.model.tokenizer, chosen, writing))
-        live = host.LiveText(cls.hidden.unique_id)
+        live = host.LiveAnswers(cls.hidden.unique_id)
+        live.clip(code.name, about(model, code))
+        live.begin(preset)
         found = caption_code(code, model.model, chosen, writing, on_text=live, progress=live.progress)
-        live.show(found.answer.tokens_per_second)
+        live.end(found.answer, find_mentions(found.text, code))
         report = json.dumps(found.answer.report(code), indent=1)
-        return io.NodeOutput(
-            found.text, report, ui=host.shown(f"{found.text}\n\n{about(model, code)}", cls.hidden.unique_id)
-        )
+        return io.NodeOutput(found.text, report, ui=live.ui(f"{found.text}\n\n{about(model, code)}"))
 
 
 class JudgeAVideo(io.ComfyNode):
@@ -178,14 +180,15 @@ class JudgeAVideo(io.ComfyNode):
         code = encode(video, model, config_for(model), rubric_reserve(model.model.tokenizer, asked))
         found = judge_code(code, model.model, asked, progress=host.node_progress())
         words = found.verdict.in_words()
-        picture = host.image(judgement_view(found, code.plan.video.source))
+        source = code.plan.video.source
+        picture = host.image(judgement_view(found, source))
         shown = f"{words}\n\n{about(model, code)}"
         return io.NodeOutput(
             found.verdict.score,
             words,
             picture,
             json.dumps(found.to_json(), indent=1),
-            ui=host.shown(shown, cls.hidden.unique_id),
+            ui=verdict_ui(shown, judged_data(found, worst_frames(found, source, 1)[0])),
         )
 
 

@@ -1,11 +1,12 @@
 """The one place that talks to ComfyUI's services: progress, interruption, folders, videos and images."""
 
 import functools
+import json
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import comfy.model_management
@@ -18,6 +19,8 @@ from comfy_execution.graph import ExecutionBlocker
 from server import PromptServer
 
 from ..kernels import registry
+from ..models.code.answers import Mention
+from ..models.code.conversation import Answer
 from ..models.errors import InputError, one_line
 from ..models.gvc.sound import read_sound, sound_of
 from ..models.qwen.checkpoint import family_of
@@ -111,6 +114,13 @@ def temporary_file(start: str, end: str) -> Path:
     handle, name = tempfile.mkstemp(end, start, folder)
     os.close(handle)
     return Path(name)
+
+
+def keep_for_page(data: bytes, end: str) -> str:
+    """Write ``data`` to the temp folder and return the name by which the host's page finds it there."""
+    path = temporary_file("codeclens_", end)
+    path.write_bytes(data)
+    return path.name
 
 
 def part_of(video, shot: Shot):
@@ -292,18 +302,27 @@ def shown(text: str, node_id: str) -> dict:
     return {"text": (text,)}
 
 
-class LiveText:
-    """Shows text in a node while it is written, and below it the tokens per second, at most five times a second.
+class LiveAnswers:
+    """Questions and answers that a node shows while they are written, at most five times a second.
 
-    Give :meth:`progress` along with it: it counts the tokens, of which several may make one piece of text.
+    Call :meth:`begin` with a question, hand this object on as ``on_text`` and :meth:`progress` along with it, and call
+    :meth:`end` with the answer. :attr:`ui` is what the node shows in the end.
     """
 
     def __init__(self, node_id: str):
         self.node_id = node_id
         self.move_bar = node_progress()
-        self.text = ""
-        self.shown = 0.0
-        self.began, self.tokens = 0.0, 0
+        self.clips: list[dict] = []
+        self.sent, self.began, self.tokens = 0.0, 0.0, 0
+
+    def clip(self, name: str = "", seen: str = "") -> None:
+        """The answers from here on are about a clip of that name, of which the model saw what ``seen`` says."""
+        self.clips.append({"clip": name, "seen": seen, "turns": []})
+
+    def begin(self, question: str) -> None:
+        """A question is asked; what follows is its answer."""
+        self.turns.append({"question": question, "text": "", "writing": True})
+        self._send()
 
     def progress(self, done: int, total: int) -> None:
         """Move the node's bar as :func:`node_progress` does. Reading and writing both count from 0."""
@@ -313,16 +332,48 @@ class LiveText:
         self.move_bar(done, total)
 
     def __call__(self, piece: str) -> None:
-        self.text += piece
-        if time.monotonic() - self.shown > 0.2:
-            # Progress is told before a token is written, so the one that this piece ends with is not counted yet.
-            # Some systems' clock stands still for some milliseconds.
-            self.show((self.tokens + 1) / max(time.monotonic() - self.began, 1e-3))
+        turn = self.turns[-1]
+        turn["text"] += piece
+        if time.monotonic() - self.sent > 0.2:
+            # Progress counts a token before it is written, so the one that this piece ends with is not counted yet.
+            turn["tokens"], turn["seconds"] = self.tokens + 1, round(time.monotonic() - self.began, 3)
+            self._send()
 
-    def show(self, tokens_per_second: float) -> None:
-        """Send all text so far, and the rate."""
-        show_text(f"{self.text}\n\n{tokens_per_second:.1f} tokens/s", self.node_id)
-        self.shown = time.monotonic()
+    def end(self, answer: Answer, mentions: Iterable[Mention] = ()) -> None:
+        """The answer is complete; ``mentions`` are the times that it names."""
+        self.turns[-1] = {
+            "question": self.turns[-1]["question"],
+            "text": answer.text,
+            "reasoning": answer.reasoning,
+            "truncated": answer.truncated,
+            "tokens": len(answer.generation.ids),
+            "seconds": round(answer.seconds["decode"], 3),
+            "prefill": round(answer.seconds["prefill"], 3),
+            "mentions": [{"text": one.text, "seconds": list(one.seconds)} for one in mentions],
+        }
+        self._send()
+
+    @property
+    def turns(self) -> list[dict]:
+        if not self.clips:
+            self.clip()
+        return self.clips[-1]["turns"]
+
+    @property
+    def transcript(self) -> str:
+        """Questions and answers as one text."""
+        turns = [turn for clip in self.clips for turn in clip["turns"]]
+        return "\n\n".join(f"{turn['question']}\n{turn['text']}" for turn in turns)
+
+    def ui(self, text: str) -> dict:
+        """What the node shows in the end: ``text`` for who reads it elsewhere, and all answers."""
+        return {"text": (text,), "codeclens_answers": self.clips}
+
+    def _send(self) -> None:
+        server = PromptServer.instance
+        event = {"node": self.node_id, "number": len(self.clips) - 1, "clip": self.clips[-1]}
+        server.send_sync("codeclens_answers", json.loads(json.dumps(event)), server.client_id)
+        self.sent = time.monotonic()
 
 
 def pixels(images: torch.Tensor) -> np.ndarray:

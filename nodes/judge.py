@@ -9,16 +9,20 @@ from ..models.errors import InputError
 from ..models.judge.calibration import calibration_file, read_calibration
 from ..models.judge.comparison import compare
 from ..models.judge.conditions import failing, parse_conditions, values_in
-from ..models.judge.judging import judge_code, rubric_reserve
-from ..models.judge.page import judgement_view, worst_frames
+from ..models.judge.judging import Judgement, judge_code, rubric_reserve
+from ..models.judge.page import judgement_view, thumbnail_jpeg, worst_frames
 from ..models.judge.ranking import knock_out, rank_by_pairs, rank_by_score
 from ..models.judge.rubric import Rubric, list_rubrics, listed_rubric, parse_rubric
 from ..models.judge.scoring import expand
+from ..models.source.reading import FrameSampling, VideoSource
 from . import host
 from .qwen import model_input
 from .visual_code import code_input
 
 CATEGORY = "CodecLens/judge"
+
+SHOWN_VIDEOS = 4
+"""Videos of which Best of N shows a picture."""
 
 GENERATED = 512
 """Tokens in which the model splits a prompt into statements at most."""
@@ -38,6 +42,35 @@ def rubric_of(name: str, custom: str) -> Rubric:
 def ready_for(model, code, tokens: int):
     """The model with its text half loaded, and memory for ``code`` and ``tokens`` more."""
     return model.for_reading(prompt_tokens(code, model.model.tokenizer) + tokens)
+
+
+def verdict_ui(words: str, shown: dict) -> dict:
+    """What a node that judges shows: ``words`` for who reads them elsewhere, and bars."""
+    return {"text": (words,), "codeclens_verdict": [shown]}
+
+
+def judged_data(found: Judgement, worst) -> dict:
+    """A judgement as bars; ``worst`` is a frame uint8 [H, W, 3] of its lowest moment."""
+    verdict, moment = found.verdict, found.worst_moment
+    when = f"lowest: {moment.seconds[0]:.2f} s, {moment.verdict.score:.3f}" if moment else "a frame of the video"
+    return {
+        "kind": "judged",
+        "clip": found.name,
+        "title": verdict.rubric.title,
+        "lowest": verdict.worst.question.name,
+        **verdict.to_json(),
+        "moments": [one.to_json() for one in found.moments],
+        "reason": found.reason,
+        "worst": {"picture": host.keep_for_page(thumbnail_jpeg(worst), ".jpg"), "words": when},
+    }
+
+
+def middle_picture(source: VideoSource) -> str:
+    """The name of a small picture of the frame in the middle of a video, for the page."""
+    first, last = source.window()
+    middle = source.timeline().pts[(first + last) // 2]
+    frame = source.read(FrameSampling.at_times([middle])).rgb[0]
+    return host.keep_for_page(thumbnail_jpeg(frame), ".jpg")
 
 
 class JudgeVideo(io.ComfyNode):
@@ -112,20 +145,24 @@ class JudgeVideo(io.ComfyNode):
     def execute(cls, model, code, rubric, moments, reason, prompt="", custom_rubric="") -> io.NodeOutput:
         video, progress = code.code, host.node_progress()
         asked = expand(model.for_reading(GENERATED), rubric_of(rubric, custom_rubric), prompt, progress)
-        ready = ready_for(model, video, rubric_reserve(model.model.tokenizer, asked))
+        reading = code.readings.reading(model, video, rubric_reserve(model.model.tokenizer, asked), progress)
         path = list_rubrics(host.user_folder("rubrics"))[rubric]
         fits = {} if custom_rubric.strip() else read_calibration(calibration_file(path), model.name)
-        found = judge_code(video, ready, asked, fits=fits, with_moments=moments, with_reason=reason, progress=progress)
+        found = judge_code(
+            video, model.model, asked, fits=fits, with_moments=moments, with_reason=reason, reading=reading,
+            progress=progress,
+        )  # fmt: skip
         source = video.plan.video.source
         words = found.verdict.in_words() + (f"\n{found.reason}" if found.reason else "")
+        worst = worst_frames(found, source)
         return io.NodeOutput(
             found.verdict.score,
             words,
             host.image(judgement_view(found, source)),
-            host.images(worst_frames(found, source)),
+            host.images(worst),
             json.dumps(found.to_json(), indent=1),
             json.dumps(asked.to_json(), indent=1),
-            ui=host.shown(words, cls.hidden.unique_id),
+            ui=verdict_ui(words, judged_data(found, worst[len(worst) // 2])),
         )
 
 
@@ -173,7 +210,17 @@ class CompareVideos(io.ComfyNode):
             f"the two orders disagree by {found.inconsistency:.3f}"
         )
         report = json.dumps({"a": a.name, "b": b.name, **found.to_json()}, indent=1)
-        return io.NodeOutput(found.winner, found.probability, words, report, ui=host.shown(words, cls.hidden.unique_id))
+        shown = {
+            "kind": "compared",
+            "a": {"name": a.name, "picture": middle_picture(a.plan.video.source)},
+            "b": {"name": b.name, "picture": middle_picture(b.plan.video.source)},
+            "winner": found.winner,
+            "probability": found.probability,
+            "equal": found.equal,
+            "inconsistency": found.inconsistency,
+            "off_list": found.off_list,
+        }
+        return io.NodeOutput(found.winner, found.probability, words, report, ui=verdict_ui(words, shown))
 
 
 class RankVideos(io.ComfyNode):
@@ -291,9 +338,19 @@ class BestOfN(io.ComfyNode):
             lines.append(f"{rank}. video {at + 1}: {scores[at]:.3f}, {mark}{reason}")
         table = "\n".join(lines)
         best = [videos[at] for at in order[:count]]
-        return io.NodeOutput(
-            best, [scores[at] for at in order[:count]], table, ui=host.shown(table, cls.hidden.unique_id)
-        )
+        rows = [
+            {
+                "rank": rank,
+                "name": f"video {at + 1}",
+                "score": scores[at],
+                "kept": rank <= count,
+                "words": "kept" if rank <= count else "left out",
+                "picture": middle_picture(host.video_source(videos[at])[0]) if rank <= SHOWN_VIDEOS else "",
+            }
+            for rank, at in enumerate(order, 1)
+        ]
+        shown = {"kind": "ranked", "title": f"{count} of {len(videos)} kept", "rows": rows}
+        return io.NodeOutput(best, [scores[at] for at in order[:count]], table, ui=verdict_ui(table, shown))
 
 
 class Gate(io.ComfyNode):

@@ -281,7 +281,8 @@ class GenerateText(io.ComfyNode):
 
 def _answer(cls, model, seen, question, system, max_tokens, seed, sampling, thinking) -> io.NodeOutput:
     max_tokens = max_tokens or answer_tokens(model.model.tokenizer, thinking)
-    live = host.LiveText(cls.hidden.unique_id)
+    live = host.LiveAnswers(cls.hidden.unique_id)
+    live.begin(question)
     tokens = sum(len(picture) for picture in seen) + len(model.model.tokenizer.encode(typed(system + question)))
     answer = Conversation(model.for_reading(tokens + max_tokens), seen, system).ask(
         question,
@@ -291,8 +292,8 @@ def _answer(cls, model, seen, question, system, max_tokens, seed, sampling, thin
         on_text=live,
         progress=live.progress,
     )
-    live.show(answer.tokens_per_second)
-    return io.NodeOutput(answer.text, answer.reasoning, answer.truncated, ui={"text": (answer.text,)})
+    live.end(answer)
+    return io.NodeOutput(answer.text, answer.reasoning, answer.truncated, ui=live.ui(answer.text))
 
 
 NODES = [LoadQwen3VL, DescribeImage, GenerateText]

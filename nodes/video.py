@@ -7,6 +7,7 @@ Sockets of this family:
 """
 
 import json
+import weakref
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,13 +15,15 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..models.drawing.interactive import ContactSheets, motion_bytes, plan_data, replan_data
 from ..models.drawing.views import PICTURES, most_moving, motion_view, timeline_view
 from ..models.errors import InputError
 from ..models.source.reading import FrameSampling, VideoSource, fit_size
 from ..models.source.sampled import SampledVideo
 from ..models.video import planning
+from ..models.video.clearness import unclear_frames
 from ..models.video.cuts import cuts_of
-from ..models.video.extraction import VECTORS, extract
+from ..models.video.extraction import CHUNK, VECTORS, extract
 from ..models.video.gop import GopPlan
 from ..models.video.planning import CAP
 from ..models.video.primitives import Primitives
@@ -33,6 +36,9 @@ PrimitivesSocket = io.Custom("CODECLENS_PRIMITIVES")
 PlanSocket = io.Custom("CODECLENS_GOP_PLAN")
 
 CATEGORY = "CodecLens/video"
+
+PAGE_FILES: weakref.WeakKeyDictionary[SampledVideo, dict] = weakref.WeakKeyDictionary()
+"""Where the page finds small pictures and the motion of the frames of each video whose primitives were extracted."""
 
 
 class SampledImages(NamedTuple):
@@ -214,8 +220,13 @@ class ExtractCodecPrimitives(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames: SampledImages, vectors) -> io.NodeOutput:
-        primitives = extract(frames.video, vectors, progress=host.node_progress())
+        video, progress = frames.video, host.node_progress()
+        sheets = ContactSheets(len(sampled_times(video)), video.size, lambda data: host.keep_for_page(data, ".jpg"))
+        primitives = extract(video, vectors, frames=sheets.passing(video.frames(CHUNK, progress)), progress=progress)
         arrays = (primitives.mv, primitives.cost, primitives.sad, primitives.valid)
+        motion, (rows, columns) = motion_bytes(primitives)
+        arrows = {"file": host.keep_for_page(motion, ".bin"), "rows": rows, "columns": columns}
+        PAGE_FILES[video] = {"strip": sheets.to_json(), "motion": arrows}
         return io.NodeOutput(CodecPrimitives(primitives, tuple(map(torch.from_numpy, arrays))))
 
 
@@ -318,6 +329,23 @@ class PlanGOP(io.ComfyNode):
                     " become one anyway; this is for fixed groups, tight budgets, and cuts between pictures that look"
                     " alike. Hard cuts are found at the video's own frame rate, which decodes all of it once.",
                 ),
+                io.Boolean.Input(
+                    "clear_pictures",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Take no whole picture from a black frame or from the middle of a fade or dissolve where a"
+                    " clear one follows within the group: that one is taken. Off is the published rule. For adaptive"
+                    " and budget.",
+                ),
+                io.String.Input(
+                    "pinned",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frames that you decide yourself, as positions among the sampled frames: 12 is a whole"
+                    " picture whatever it costs, -12 is a predicted frame. Click frames of the timeline to fill it.",
+                ),
             ],
             outputs=[
                 PlanSocket.Output("plan", tooltip="The decisions, for Draw Plan, Plan Info and Select Frames."),
@@ -328,17 +356,30 @@ class PlanGOP(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, primitives: CodecPrimitives, policy, mode, start_at_cuts) -> io.NodeOutput:
+    def execute(
+        cls, primitives: CodecPrimitives, policy, mode, start_at_cuts, clear_pictures=True, pinned=""
+    ) -> io.NodeOutput:
         found = primitives.primitives
-        rule = {"cap": policy.get("cap", CAP), "budget": policy.get("budget")}
+        pins = whole_numbers(pinned)
+        rule = {"cap": policy.get("cap", CAP), "budget": policy.get("budget"), "clear": clear_pictures}
+        rule["pinned"] = [number for number in pins if number >= 0]
+        rule["released"] = [-number for number in pins if number < 0]
         if "gamma" in policy:
             rule["gamma"] = policy["gamma_value"] if policy["gamma"] == "value" else policy["gamma"]
         if "frames" in policy:
             rule["frames"] = whole_numbers(policy["frames"])
         cuts = cuts_of(found.video.source, host.node_progress()).cuts if start_at_cuts else ()
         decided = planning.plan(found, policy["policy"], cuts=cuts, mode=mode, **rule)
-        shown = {"codeclens_plan": [timeline_data(decided)]}
-        return io.NodeOutput(decided, int(decided.tokens.sum()), decided.prompt_tokens, ui=shown)
+        shown = timeline_data(decided, cuts, rule["cap"]) | {
+            "settings": {
+                **policy,
+                "mode": mode,
+                "start_at_cuts": start_at_cuts,
+                "clear_pictures": clear_pictures,
+                "pinned": pinned,
+            },
+        }
+        return io.NodeOutput(decided, int(decided.tokens.sum()), decided.prompt_tokens, ui={"codeclens_plan": [shown]})
 
 
 def whole_numbers(words: str) -> list[int]:
@@ -348,22 +389,12 @@ def whole_numbers(words: str) -> list[int]:
         raise InputError(f"the list of frames is {words!r}; give whole numbers, for example 0, 12, 30") from None
 
 
-def timeline_data(plan: GopPlan) -> dict:
-    """What the timeline on the node shows, small: one letter a frame ('.' where dropped), numbers rounded."""
-    letters = np.where(plan.keep, np.array(["P", "I"])[plan.kind], ".")
-    return {
-        "kind": "".join(letters),
-        "why": [plan.why[position] for position in plan.i_frames],
-        "index": plan.index.tolist(),
-        "pts": [round(seconds, 3) for seconds in plan.pts.tolist()],
-        "pcost": [None if np.isnan(cost) else round(cost) for cost in plan.pcost.tolist()],
-        "gamma": None if np.isnan(plan.gamma) else round(plan.gamma),
-        "tokens": int(plan.tokens.sum()),
-        "prompt_tokens": plan.prompt_tokens,
-        "rgb_per_frame": plan.totals["rgb_per_frame"],
-        "rgb_paired": plan.totals["rgb_paired"],
-        "warnings": list(plan.warnings),
-    }
+def timeline_data(plan: GopPlan, cuts=(), cap: int | None = None) -> dict:
+    """What the timeline on a node shows of a plan, and what it takes to plan again in the page."""
+    small = plan.primitives.small if plan.primitives else None
+    unclear = () if small is None else unclear_frames(small)
+    shown = {"name": plan.video.name, **plan_data(plan), **PAGE_FILES.get(plan.video, {})}
+    return shown | replan_data(plan, cuts, unclear, cap)
 
 
 class DrawPlan(io.ComfyNode):
@@ -512,6 +543,13 @@ class SelectFrames(io.ComfyNode):
         return io.NodeOutput(host.images(taken.rgb), times, numbers)
 
 
+def sampled_times(video: SampledVideo) -> np.ndarray:
+    """float64 [T]: presentation times in seconds of the frames that are sampled."""
+    first, last = video.source.window()
+    inside = video.source.timeline().pts[first : last + 1]
+    return inside[video.sampling.select(inside)]
+
+
 def selected_times(video: SampledVideo, which: dict, plan: GopPlan | None) -> list[float]:
     """Presentation times in seconds of the frames that Select Frames was asked for."""
     if which["which"] == "times":
@@ -520,9 +558,7 @@ def selected_times(video: SampledVideo, which: dict, plan: GopPlan | None) -> li
         except ValueError:
             raise InputError(f"the list of times is {which['times']!r}; give seconds, for example 0.0, 2.5") from None
     if which["which"] == "positions":
-        first, last = video.source.window()
-        inside = video.source.timeline().pts[first : last + 1]
-        sampled = inside[video.sampling.select(inside)]
+        sampled = sampled_times(video)
         chosen = whole_numbers(which["positions"])
         if wrong := [position for position in chosen if not 0 <= position < len(sampled)]:
             raise InputError(f"position {wrong[0]} is not a sampled frame; give positions from 0 to {len(sampled) - 1}")

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 
 from ..models.code.answers import find_mentions
 from ..models.code.captions import Writing, caption_code, caption_reserve
-from ..models.code.conversation import Answer, Conversation, answer_tokens, converse
+from ..models.code.conversation import Answer, Conversation, answer_tokens
 from ..models.code.encoding import encode_images
 from ..models.code.layout import prompt_tokens, question_tokens
 from ..models.code.modes import ENCODERS, STAMPS
@@ -27,7 +27,8 @@ from ..models.video.tokens import modes_in_words
 from . import host
 from .model_placement import HostedQwen3VL
 from .qwen import model_input, require_vision, sampling_of, writing_inputs
-from .video import PlanSocket, frames_input, with_frames
+from .readings import Readings
+from .video import PlanSocket, frames_input, timeline_data, with_frames
 
 VisualCodeSocket = io.Custom("CODECLENS_VISUAL_CODE")
 
@@ -35,10 +36,11 @@ CATEGORY = "CodecLens/code"
 
 
 class EncodedVideo(NamedTuple):
-    """A code, and again its tensors, for the host's cache to see."""
+    """A code, again its tensors, for the host's cache to see, and what models have read of it."""
 
     code: VisualCode
     tensors: tuple[torch.Tensor, ...]
+    readings: Readings
 
 
 def code_input(name: str = "code"):
@@ -126,6 +128,7 @@ class EncodeVideo(io.ComfyNode):
                 io.Int.Output("tokens", tooltip="Visual tokens of the code."),
                 io.Int.Output("prompt_tokens", tooltip="The same with time stamps and markers."),
             ],
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -136,7 +139,15 @@ class EncodeVideo(io.ComfyNode):
         ready = model.for_looking(most_patches(plan))
         code = encode_plan(plan, ready, config, reserve=reserve, progress=host.node_progress())
         tensors = tuple(tensor for segment in code for tensor in (segment.embeds, segment.deepstack))
-        return io.NodeOutput(EncodedVideo(code, tensors), code.token_count, code.prompt_tokens)
+        spent = {segment.index[0]: len(segment) for segment in code}
+        shown = timeline_data(code.plan) | {
+            "tokens_per_frame": [spent.get(index, 0) for index in code.plan.index.tolist()],
+            "tokens": code.token_count,
+            "prompt_tokens": code.prompt_tokens,
+            "warnings": list(code.warnings),
+        }
+        encoded = EncodedVideo(code, tensors, Readings())
+        return io.NodeOutput(encoded, code.token_count, code.prompt_tokens, ui={"codeclens_plan": [shown]})
 
 
 class CaptionVideo(io.ComfyNode):
@@ -194,12 +205,16 @@ class CaptionVideo(io.ComfyNode):
         writing = Writing(
             sampling_of(sampling, seed, model.model, thinking), max_tokens or None, thinking, instructions
         )
-        ready = _ready_to_read(model, code.code, caption_reserve(model.model.tokenizer, chosen, writing))
-        live = host.LiveText(cls.hidden.unique_id)
-        answer = caption_code(code.code, ready, chosen, writing, on_text=live, progress=live.progress).answer
-        live.show(answer.tokens_per_second)
+        room = caption_reserve(model.model.tokenizer, chosen, writing)
+        reading = code.readings.reading(model, code.code, room, host.node_progress())
+        live = live_about(cls.hidden.unique_id, code.code)
+        live.begin(preset)
+        answer = caption_code(
+            code.code, model.model, chosen, writing, reading=reading, on_text=live, progress=live.progress
+        ).answer
+        live.end(answer, find_mentions(answer.text, code.code))
         report = json.dumps(answer.report(code.code), indent=1)
-        return io.NodeOutput(answer.text, answer.reasoning, answer.truncated, report, ui={"text": (answer.text,)})
+        return io.NodeOutput(answer.text, answer.reasoning, answer.truncated, report, ui=live.ui(answer.text))
 
 
 class AskVideo(io.ComfyNode):
@@ -244,19 +259,19 @@ class AskVideo(io.ComfyNode):
         asker, lines = _list_asker(cls, model, seed, sampling, max_tokens, thinking), _lines(questions)
         answers, reports = [], []
         for video in code:
-            ready = _ready_to_read(model[0], video.code, asker.room(model[0], lines))
-            conversation = converse(ready, video.code)
-            conversation.read(host.node_progress())
+            room = asker.room(model[0], lines)
+            conversation = video.readings.reading(model[0], video.code, room, host.node_progress())
+            asker.live.clip(video.code.name, seen_words(video.code))
             for line in lines:
-                answer = asker(conversation if follow_up[0] else conversation.fork(), line)
+                answer = asker(conversation if follow_up[0] else conversation.fork(), line, video.code)
                 answers.append(answer)
                 reports.append({"file": video.code.name, "question": line, **answer.report(video.code)})
         return io.NodeOutput(
             [answer.text for answer in answers],
-            asker.transcript,
+            asker.live.transcript,
             any(answer.truncated for answer in answers),
             json.dumps(reports, indent=1),
-            ui={"text": (asker.transcript,)},
+            ui=asker.live.ui(asker.live.transcript),
         )
 
 
@@ -314,10 +329,11 @@ class AskImages(io.ComfyNode):
         ready = model.for_reading(shown + asker.room(model, lines))
         conversation = Conversation(ready, parts)
         conversation.read(host.node_progress())
+        asker.live.clip("", f"{len(pictures)} images, {sum(map(len, segments))} visual tokens")
         answers = [asker(conversation.fork(), line) for line in lines]
         truncated = any(answer.truncated for answer in answers)
-        shown = {"text": (asker.transcript,)}
-        return io.NodeOutput([answer.text for answer in answers], asker.transcript, truncated, ui=shown)
+        transcript = asker.live.transcript
+        return io.NodeOutput([answer.text for answer in answers], transcript, truncated, ui=asker.live.ui(transcript))
 
 
 class FramesFromAnswer(io.ComfyNode):
@@ -403,8 +419,7 @@ class _Asker:
     """Asks with one node's settings; the node shows all questions and answers so far while the last one is written."""
 
     def __init__(self, cls, model, seed, sampling, max_tokens, thinking):
-        self.live = host.LiveText(cls.hidden.unique_id)
-        self.transcript = ""
+        self.live = host.LiveAnswers(cls.hidden.unique_id)
         self.options = {
             "sampling": sampling_of(sampling, seed, model, thinking),
             "max_tokens": max_tokens or answer_tokens(model.tokenizer, thinking),
@@ -418,13 +433,26 @@ class _Asker:
         tokenizer = model.model.tokenizer
         return sum(question_tokens(tokenizer, question) + self.options["max_tokens"] for question in questions)
 
-    def __call__(self, conversation: Conversation, question: str) -> Answer:
-        start = f"{self.transcript}\n\n{question}\n".lstrip()
-        self.live.text = start
+    def __call__(self, conversation: Conversation, question: str, code: VisualCode | None = None) -> Answer:
+        self.live.begin(question)
         answer = conversation.ask(question, **self.options)
-        self.transcript = self.live.text = start + answer.text
-        self.live.show(answer.tokens_per_second)
+        self.live.end(answer, find_mentions(answer.text, code) if code else ())
         return answer
+
+
+def seen_words(code: VisualCode) -> str:
+    """What a model is shown of a video, in a line."""
+    plan = code.plan
+    kept = int(plan.keep.sum())
+    frames = f"{kept} frames" if kept == len(plan) else f"{kept} of {len(plan)} frames"
+    return f"{frames} at {plan.size[1]}x{plan.size[0]}, {code.mode}, {code.token_count} visual tokens"
+
+
+def live_about(node_id: str, code: VisualCode) -> host.LiveAnswers:
+    """Answers that a node shows, about one video."""
+    live = host.LiveAnswers(node_id)
+    live.clip(code.name, seen_words(code))
+    return live
 
 
 def _list_asker(cls, model, seed, sampling, max_tokens, thinking) -> _Asker:
@@ -438,11 +466,6 @@ def _lines(questions: list[str]) -> list[str]:
     if not lines:
         raise InputError("there is no question; write one a line")
     return lines
-
-
-def _ready_to_read(model, code: VisualCode, room: int):
-    """The model with its text half loaded, and memory for the code, its stamps and ``room`` more tokens."""
-    return model.for_reading(prompt_tokens(code, model.model.tokenizer) + room)
 
 
 NODES = [EncodeVideo, DrawCode, CaptionVideo, AskVideo, AskImages, FramesFromAnswer]

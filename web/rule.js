@@ -44,6 +44,15 @@ export function plan(data, settings) {
   return { ...made, kind: kindOf(made.why, made.keep), tokens, promptTokens: spent(made) }
 }
 
+/** The fewest prompt tokens that a budget may name: one picture with its time stamp. */
+export function leastBudget(data, modeName) {
+  const mode = data.modes[modeName]
+  const count = data.pts.length
+  const keep = Array.from({ length: count }, (_, t) => t === count - 1)
+  const tokens = frameTokens(mode, keep.map((kept) => (kept ? "user" : "")), keep)
+  return sum(tokens) + promptWords(tokens, data.pts, mode.stamps)
+}
+
 function decide(marks, pcost, gamma, cap) {
   const isClear = (t) => t < pcost.length && !marks.unclear.has(t) && !marks.released.has(t)
   const clears = (t) => {
@@ -67,7 +76,10 @@ function decide(marks, pcost, gamma, cap) {
       if (t) reason = ""
     } else if (!reason && waiting && isClear(t)) reason = waiting
     if (reason && t) {
-      if (waiting === "first") keep.fill(false, 0, t)
+      if (waiting === "first") {
+        keep.fill(false, 0, t)
+        if (reason !== "user") reason = waiting
+      }
       waiting = ""
     }
     run = reason ? 0 : run + 1

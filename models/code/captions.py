@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..progress import Progress, no_progress
 from ..qwen.generate import SamplingParams
 from ..source.reading import VideoSource
-from .conversation import Answer, answer_tokens, converse
+from .conversation import Answer, Conversation, answer_tokens, converse
 from .layout import question_tokens
 from .pipeline import CodeConfig, watch
 from .presets import Preset
@@ -72,11 +72,12 @@ def caption_code(
     preset: Preset,
     writing: Writing = Writing(),
     *,
+    reading: Conversation | None = None,
     on_text: Callable[[str], None] | None = None,
     progress: Progress = no_progress,
 ) -> Caption:
-    """Write the caption of a video that is encoded already."""
-    answer = converse(model, code).ask(
+    """Write the caption of a video that is encoded already; ``reading`` is a conversation that has read it."""
+    answer = (reading or converse(model, code)).ask(
         preset.question(writing.instructions),
         sampling=writing.sampling,
         max_tokens=_length(model.tokenizer, preset, writing),

@@ -6,6 +6,7 @@ from PIL import Image
 from ..errors import InputError
 from ..progress import Progress, no_progress
 from ..source.reading import Frames, FrameSampling, VideoSource
+from ..video.clearness import unclear_frames
 from ..video.cuts import Cuts
 from ..video.gop import GopPlan
 from ..video.measurement import Measurement
@@ -57,9 +58,12 @@ def most_moving(primitives: Primitives) -> int:
     """Position of the sampled frame in which neighbouring blocks together move furthest, in sum.
 
     Vectors of noise point anywhere, so the mean over 3 x 3 blocks leaves little of them. Frames that cost more than
-    half of AdaCodec's gamma are left out where others remain: across a cut, motion means nothing.
+    half of AdaCodec's gamma, and plain and mixed ones, are left out where others remain: across a cut and within a
+    fade, motion means nothing.
     """
     usual = primitives.pcost <= scaled_gamma(primitives.size) / 2
+    if primitives.small is not None:
+        usual[unclear_frames(primitives.small)] = False
     moved = primitives.mv.astype(np.float32) * primitives.valid[..., None]
     padded = np.pad(moved, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows, columns = moved.shape[1:3]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..code.conversation import converse
+from ..code.conversation import Conversation, converse
 from ..code.layout import question_tokens
 from ..code.pipeline import CodeConfig, watch
 from ..code.visual_code import VisualCode
@@ -116,6 +116,7 @@ def judge_code(
     fits: Mapping[str, Fit] | None = None,
     with_moments: bool = False,
     with_reason: bool = False,
+    reading: Conversation | None = None,
     progress: Progress = no_progress,
 ) -> Judgement:
     """Judge a video that is encoded already.
@@ -124,9 +125,10 @@ def judge_code(
         fits: a calibration of the rubric's questions.
         with_moments: judge each GOP on its own as well.
         with_reason: let the model write a sentence about the greatest fault.
+        reading: a conversation that has read the video.
     """
     began = time.perf_counter()
-    reading = converse(model, code)
+    reading = reading or converse(model, code)
     reading.read(progress)
     read = time.perf_counter()
     verdict = calibrated(judge(reading, rubric, progress), fits or {})

@@ -114,11 +114,16 @@ class Cache:
         return other
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all buffers and of the own states; what forks share is counted for each of them."""
+    def tensors(self) -> list[torch.Tensor]:
+        """All buffers and the own states; what forks share is in the list of each of them."""
         states = (tensor for state in self._states.values() for tensor in state)
         held = (*self._buffers.rows, *self._buffers.scales, *states)
-        return sum(tensor.nbytes for tensor in held if tensor is not None)
+        return [tensor for tensor in held if tensor is not None]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of :attr:`tensors`."""
+        return sum(tensor.nbytes for tensor in self.tensors)
 
     def _make_room(self, layer: int, stop: int, like: torch.Tensor) -> None:
         buffers = self._buffers

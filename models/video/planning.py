@@ -101,7 +101,9 @@ class _Marks:
             elif not why and waiting and self._is_clear(t):
                 why, planner.run = waiting, 0
             if why and t:
-                shown[:t] &= waiting != "first"
+                if waiting == "first":
+                    shown[:t] = False
+                    why = why if why == "user" else waiting
                 waiting = ""
             reasons.append(why)
         return reasons, shown

@@ -49,8 +49,8 @@ def test_pointing_at_the_timeline_tells_about_the_frame(page, demo):
     page.page.wait_for_function(FILLED, timeout=120_000)
     box = page.page.locator(TIMELINE).first.bounding_box()
     page.page.mouse.move(box["x"] + box["width"] * 5.1 / 13, box["y"] + box["height"] * 0.7)
-    words = page.page.locator(TIMELINE).first.inner_text()
-    assert words.startswith("5.00 s, frame 120: whole picture")
+    page.page.wait_for_timeout(500)
+    assert "5.00 s, frame 120: whole picture" in page.page.locator(TIMELINE).first.inner_text()
     assert not page.complaints
 
 
@@ -61,7 +61,7 @@ def test_saving_keeps_the_timeline_out_of_the_file_and_reloading_keeps_the_setti
     after = page.page.evaluate("app.graph.serialize().nodes.map(node => [node.type, node.widgets_values ?? null])")
     assert sorted(map(str, before)) == sorted(map(str, after))
     (plan,) = [values for kind, values in after if kind == "CodecLensPlanGOP"]
-    assert plan == ["adaptive", "auto", 31457280, 16, "thumbnail", False]
+    assert plan == ["adaptive", "auto", 31457280, 16, "thumbnail", False, True, ""]
     assert not page.complaints
 
 

@@ -1,7 +1,6 @@
 """Qwen3-VL in the real host: load, describe, unload, cancel, two models at once."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -73,7 +72,8 @@ def test_describe_writes_what_the_model_writes_outside_the_host(comfyui, models,
     assert result.outputs["show"]["text"] == [expected.text]
     assert result.outputs["describe"]["text"] == [expected.text]
     assert result.outputs["cut"]["text"] == [str(expected.truncated)]
-    assert re.fullmatch(re.escape(expected.text) + r"\n\n\d+\.\d tokens/s", result.texts["describe"][-1])
+    shown = result.turns["describe"][-1]
+    assert shown["text"] == expected.text and shown["question"] == "What is this?" and shown["tokens"] > 0
 
 
 def test_a_seed_repeats_its_text_and_a_file_is_loaded_once(comfyui, models):

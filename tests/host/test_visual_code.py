@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -113,6 +114,30 @@ def test_caption_carries_text_truncation_and_report(comfyui, prompt_of):
     assert result.outputs["cut"]["text"] == ["True"]
     report = json.loads(result.outputs["report"]["text"][0])
     assert report["tokens_per_second"] > 0 and {"vision", "prefill", "decode"} <= set(report["seconds"])
+
+
+def test_another_question_does_not_read_the_video_again(comfyui, prompt_of, outside):
+    model, code = outside
+
+    def run(**talking):
+        return comfyui.run(prompt_of({"reserve": 300}, **talking))
+
+    def ask(question):
+        return run(ask=asking(question, **writing()), answers=show("ask"))
+
+    def rows_read(result, name="ask"):
+        return max(total for _, total in result.progress[name])
+
+    first, second = ask("What is it?"), ask("Where is it?")
+    assert rows_read(first) >= code.token_count > rows_read(second), "the second question alone is read"
+    expected = converse(model, code).ask("Where is it?", sampling=GREEDY, max_tokens=6)
+    assert second.outputs["answers"]["text"] == [expected.text]
+    caption = node("CaptionVideo", model=["load", 0], code=["encode", 0], preset="tags", instructions="", **writing(5))
+    assert rows_read(run(caption=caption, text=show("caption")), "caption") < code.token_count
+    comfyui.post("/free", {"unload_models": True})
+    time.sleep(3)
+    third = ask("Who is it?")
+    assert rows_read(third) >= code.token_count and "encode" in third.cached, "unloading models frees the reading"
 
 
 def test_another_question_does_not_encode_again(comfyui, prompt_of):

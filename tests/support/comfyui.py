@@ -181,6 +181,7 @@ class Result:
         cached: ids of the nodes taken from the host's cache.
         progress: (value, maximum) as they arrived, by node id.
         texts: what each node showed while it ran, as it arrived, by node id.
+        turns: the question and answer that each node was writing, as they arrived, by node id.
         error: message of the node that failed, or of the host's refusal; None where all went well.
         interrupted: whether the run was cancelled.
     """
@@ -190,6 +191,7 @@ class Result:
     cached: list[str] = field(default_factory=list)
     progress: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(default_factory=dict)
+    turns: dict[str, list[dict]] = field(default_factory=dict)
     error: str | None = None
     interrupted: bool = False
 
@@ -232,6 +234,8 @@ class QueuedPrompt:
     def hear(self, message: dict) -> bool:
         """Take one message in; True where it says that the run has ended."""
         kind, data, result = message["type"], message.get("data", {}), self.result
+        if kind == "codeclens_answers":
+            result.turns.setdefault(data["node"], []).append(data["clip"]["turns"][-1])
         if data.get("prompt_id") != self.id:
             return False
         if kind == "execution_cached":

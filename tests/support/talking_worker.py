@@ -39,18 +39,16 @@ PACK = str(TESTS.parent).replace(".", "_x_")
 
 
 class Page:
-    """Stands for the server and the page in it; keeps the texts that nodes show."""
+    """Stands for the server and the page in it; keeps the answers that nodes show while they write them."""
 
     client_id = last_node_id = last_prompt_id = None
 
     def __init__(self):
-        self.texts: list[str] = []
+        self.live: list[list[dict]] = []
 
-    def send_sync(self, *message) -> None:
-        pass
-
-    def send_progress_text(self, text: str, node_id: str) -> None:
-        self.texts.append(text)
+    def send_sync(self, event, data, sid=None) -> None:
+        if event == "codeclens_answers":
+            self.live.append(data["clip"]["turns"])
 
 
 async def load_nodes() -> None:
@@ -210,9 +208,9 @@ def what_is_left_behind(executor: Executor, page: Page) -> dict:
     found |= {"caches alive": [], "talks": []}
     for _ in range(2):
         for name in TALKS:
-            page.texts.clear()
+            page.live.clear()
             text, cancelled = executor.run(talking(name))
-            found["talks"].append({"node": name, "text": text, "cancelled": cancelled, "live": list(page.texts)})
+            found["talks"].append({"node": name, "text": text, "cancelled": cancelled, "live": list(page.live)})
         found["caches alive"].append(caches.alive())
         found["states"].append(process_state())
         with Cancel("choosing", 3):
@@ -377,20 +375,21 @@ def choice_of_attention(path: str) -> list[bool]:
     return chosen
 
 
-def rate_of_scripted_writing(page: Page) -> list[str]:
-    """What LiveText shows of three tokens, the second of which completes no character."""
+def rate_of_scripted_writing(page: Page) -> list[list]:
+    """Text, tokens and seconds that are shown of three tokens, the second of which completes no character."""
     host = part("nodes.host")
-    clock = iter([100.0, 100.5, 100.5, 100.5, 102.0, 102.0, 102.0])
+    clock = iter([99.0, 100.0, 100.5, 100.5, 100.5, 102.0, 102.0, 102.0])
     real, host.time.monotonic = host.time.monotonic, lambda: next(clock)
-    page.texts.clear()
-    live = host.LiveText("1")
+    page.live.clear()
+    live = host.LiveAnswers("1")
+    live.begin("Say abc.")
     live.progress(0, 3)
     live("a")
     live.progress(1, 3)
     live.progress(2, 3)
     live("bc")
     host.time.monotonic = real
-    return list(page.texts)
+    return [[turn["text"], turn["tokens"], turn["seconds"]] for (turn,) in page.live[1:]]
 
 
 if __name__ == "__main__":
@@ -399,7 +398,7 @@ if __name__ == "__main__":
     executor = Executor(page)
     report = {"left": what_is_left_behind(executor, page), "cancelling": cancelling(executor)}
     report["caption report"] = executor.run(talking("CaptionVideo", report=3))[0]
-    report["shown with it"] = list(page.texts)
+    report["shown with it"] = page.live[-1][-1]
     report["scripted"] = rate_of_scripted_writing(page)
     report["attentions"] = attentions()
     path = str(Path(base) / "models" / "text_encoders" / model_name)

@@ -1,0 +1,311 @@
+"""The timeline steers: scrub, pin, drag gamma and budget; it is saved, undone and sent; clips stay apart."""
+
+import json
+
+import numpy as np
+import pytest
+from support.clips import encode
+from support.workflow import load_workflow
+
+PLOT = ".codeclens-timeline .plot"
+PLANNER = "app.graph.nodes.find(node => node.comfyClass === 'CodecLensPlanGOP')"
+SHOWN = f"{PLANNER}?.codeclens?.view?.data != null"
+
+
+@pytest.fixture(scope="module")
+def demo(comfyui, demo_clip):
+    return comfyui.put_input(demo_clip)
+
+
+@pytest.fixture
+def planned(page, demo):
+    """The page with plan_video.json run up to its plan, the node well in view."""
+    page.load(plan_alone())
+    page.choose_video(demo)
+    run(page)
+    centre(page)
+    return page
+
+
+def plan_alone():
+    """plan_video.json up to Plan GOP, and what shows it as text."""
+    workflow = load_workflow("plan_video.json")
+    keep = {"LoadVideo", "CodecLensSampleVideo", "CodecLensExtractCodecPrimitives", "CodecLensPlanGOP"}
+    keep |= {"CodecLensPlanInfo", "PreviewAny"}
+    workflow["nodes"] = [node for node in workflow["nodes"] if node["type"] in keep]
+    ids = {node["id"] for node in workflow["nodes"]}
+    workflow["links"] = [link for link in workflow["links"] if link[1] in ids and link[3] in ids]
+    left = {link[0] for link in workflow["links"]}
+    for node in workflow["nodes"]:
+        for slot in node.get("outputs") or []:
+            slot["links"] = [link for link in slot.get("links") or [] if link in left]
+    return workflow
+
+
+def run(page):
+    page.run()
+    page.page.wait_for_function(SHOWN, timeout=180_000)
+    settle(page)
+
+
+def centre(page, node=PLANNER):
+    page.page.evaluate(
+        f"""() => {{ const node = {node}; app.canvas.ds.scale = 1
+        app.canvas.ds.offset = [300 - node.pos[0], 60 - node.pos[1]]; app.canvas.setDirty(true, true) }}"""
+    )
+    settle(page)
+
+
+def settle(page):
+    page.page.wait_for_timeout(700)
+
+
+def widgets(page):
+    found = page.page.evaluate(f"{PLANNER}.widgets.map(widget => [widget.name, widget.value])")
+    return {name: value for name, value in found if not name.startswith("codeclens")}
+
+
+def prompt_inputs(page):
+    prompt = page.page.evaluate("async () => (await app.graphToPrompt()).output")
+    (inputs,) = [node["inputs"] for node in prompt.values() if node["class_type"] == "CodecLensPlanGOP"]
+    return inputs
+
+
+def view(page, expression):
+    return page.page.evaluate(f"(() => {{ const view = {PLANNER}.codeclens.view; return {expression} }})()")
+
+
+def point_of(page, x, y):
+    """Where on the screen a point of the plot lies."""
+    box = page.page.locator(PLOT).first.bounding_box()
+    width, height = view(page, "[view.plot.clientWidth, view.plot.clientHeight]")
+    return box["x"] + x * box["width"] / width, box["y"] + y * box["height"] / height
+
+
+def frame_point(page, position):
+    middle, top = view(
+        page,
+        f"[view.layout.x((view.edges[{position}] + view.edges[{position} + 1]) / 2), view.layout.marks.top + 7]",
+    )
+    return point_of(page, middle, top)
+
+
+def gamma_point(page, times=1.0):
+    return point_of(page, *view(page, f"[200, view.scale.y(view.made.gamma * {times})]"))
+
+
+def drag(page, start, end):
+    page.page.mouse.move(*start)
+    page.page.mouse.down()
+    for step in range(1, 6):
+        page.page.mouse.move(*(a + (b - a) * step / 5 for a, b in zip(start, end, strict=True)))
+    page.page.mouse.up()
+    settle(page)
+
+
+def test_scrub_pin_and_drag_change_what_is_planned_and_sent(planned):
+    page = planned
+    page.page.mouse.move(*frame_point(page, 10))
+    settle(page)
+    about = page.page.locator(".codeclens-timeline .about").first.inner_text()
+    assert about.startswith("5.00 s, frame 120: whole picture: its cost is above gamma")
+    inside = page.page.evaluate(
+        f"""() => {{ const box = {PLANNER}.codeclens.view.root.getBoundingClientRect()
+        const node = {PLANNER}, scale = app.canvas.ds.scale
+        return box.height / scale <= node.size[1] + 1 && box.width / scale <= node.size[0] + 1 }}"""
+    )
+    assert inside, "the timeline lies inside its node"
+
+    # A click pins a predicted frame, another releases it, a third leaves it to the rule.
+    before = view(page, "view.made.kind")
+    for sent, kind in (("4", "I"), ("-4", "P"), ("", "P")):
+        page.page.mouse.click(*frame_point(page, 4))
+        settle(page)
+        assert widgets(page)["pinned"] == prompt_inputs(page)["pinned"] == sent
+        assert view(page, "view.made.kind[4]") == kind
+    assert view(page, "view.made.kind") == before
+    page.page.mouse.click(*frame_point(page, 10))
+    page.page.mouse.click(*frame_point(page, 10))
+    settle(page)
+    assert prompt_inputs(page)["pinned"] == "-10" and view(page, "view.made.kind[10]") == "P"
+
+    # Gamma, dragged down, becomes a value; more frames are whole at once, and a run agrees with the page.
+    drag(page, gamma_point(page), gamma_point(page, 0.5))
+    inputs = prompt_inputs(page)
+    assert inputs["policy.gamma"] == "value" and inputs["policy.gamma_value"] == widgets(page)["policy.gamma_value"]
+    planned_here = view(page, "[view.made.kind, view.made.promptTokens, view.changed]")
+    assert planned_here[0].count("I") > before.count("I") and planned_here[2]
+    page.run()
+    page.page.wait_for_function(
+        f"{PLANNER}.codeclens.view.data.policy && !{PLANNER}.codeclens.view.changed", timeout=120_000
+    )
+    assert view(page, "[view.data.kind, view.data.prompt_tokens]") == planned_here[:2]
+
+    # Undo takes back one step at a time.
+    dragged = widgets(page)["policy.gamma_value"]
+    page.page.evaluate("document.activeElement?.blur()")
+    page.page.keyboard.press("Control+z")
+    page.page.wait_for_function(f"{PLANNER}.widgets.find(widget => widget.name === 'policy.gamma').value === 'auto'")
+    page.page.keyboard.press("Control+y")
+    page.page.wait_for_function(
+        "value => " + PLANNER + ".widgets.find(widget => widget.name === 'policy.gamma_value').value === value",
+        arg=dragged,
+    )
+    page.page.wait_for_function(SHOWN, timeout=20_000)
+    assert not page.complaints
+
+
+def test_the_budget_and_the_keys(planned):
+    page = planned
+    page.page.evaluate(
+        f"""() => {{ const policy = {PLANNER}.widgets.find(widget => widget.name === 'policy')
+        policy.value = 'budget'; policy.callback?.('budget') }}"""
+    )
+    settle(page)
+    assert view(page, "view.made.kind.includes('.')") is False, "2048 tokens hold all of it"
+    start = point_of(page, *view(page, "[120, view.budgetY()]"))
+    end = point_of(
+        page, *view(page, "[120, (view.budgetY() + view.layout.tokens.top + view.layout.tokens.height) / 2]")
+    )
+    drag(page, start, end)
+    budget = prompt_inputs(page)["policy.budget"]
+    assert budget < 1200 and widgets(page)["policy.budget"] == budget
+    assert view(page, "view.made.promptTokens") <= budget
+    notes = page.page.locator(".codeclens-timeline .notes").first.inner_text()
+    assert "GOPs" in notes and f"budget of {budget} tokens" in notes
+    page.page.locator(PLOT).first.focus()
+    for key in ("Home", "ArrowRight", "ArrowRight", "Enter"):
+        page.page.keyboard.press(key)
+    settle(page)
+    assert prompt_inputs(page)["pinned"] == "2" and view(page, "view.cursor") == 2
+    assert page.page.evaluate("app.graph.nodes.length") == 6, "keys of the timeline do nothing to the graph"
+    assert not page.complaints
+
+
+def test_a_reload_keeps_what_was_changed(planned):
+    page = planned
+    drag(page, gamma_point(page), gamma_point(page, 0.6))
+    page.page.mouse.click(*frame_point(page, 4))
+    settle(page)
+    expected = view(page, "[view.data.name, view.made.kind]")
+    page.page.wait_for_timeout(1500)
+    page.page.reload()
+    page.wait_until_ready()
+    page.page.wait_for_function(f"{PLANNER} != null", timeout=30_000)
+    settle(page)
+    assert widgets(page)["policy.gamma"] == "value" and widgets(page)["pinned"] == "4"
+    run(page)
+    assert view(page, "[view.data.name, view.made.kind]") == expected
+    assert not page.complaints
+
+
+def doubled(workflow, shift=100):
+    """The workflow beside a copy of itself."""
+    copy = json.loads(json.dumps(workflow))
+    for node in copy["nodes"]:
+        node["id"] += shift
+        node["pos"] = [node["pos"][0], node["pos"][1] + 1200]
+        for slot in node.get("inputs") or []:
+            slot["link"] = slot.get("link") and slot["link"] + shift
+        for slot in node.get("outputs") or []:
+            slot["links"] = [link + shift for link in slot.get("links") or []]
+    copy["links"] = [[a + shift, b + shift, c, d + shift, e, f] for a, b, c, d, e, f in copy["links"]]
+    both = {**workflow, "nodes": workflow["nodes"] + copy["nodes"], "links": workflow["links"] + copy["links"]}
+    return both | {"last_node_id": workflow["last_node_id"] + shift, "last_link_id": workflow["last_link_id"] + shift}
+
+
+ALL_NAMES = """() => { const root = app.rootGraph ?? app.graph
+    return [root, ...root.subgraphs.values()].flatMap(graph => graph.nodes)
+        .filter(node => node.comfyClass === 'CodecLensPlanGOP')
+        .map(node => node.codeclens.view.data?.name ?? node.codeclens.view.root.dataset.state) }"""
+
+
+def test_clips_stay_apart_in_tabs_subgraphs_lists_and_after_errors(page, demo, comfyui, tmp_path):
+    pan = np.random.default_rng(0).integers(0, 256, (12, 40, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    clip = tmp_path / "pan.mp4"
+    clip.write_bytes(encode(np.stack([np.roll(pan, 8 * t, 1)[:, :160] for t in range(60)])))
+    second = comfyui.put_input(clip)
+    (comfyui.input / "broken.mp4").write_bytes(b"no video" * 400)
+    page.load(doubled(plan_alone()))
+    for name, number in ((demo, 0), (second, 1)):
+        page.page.evaluate(
+            """([name, number]) => {
+            const widget = app.graph.nodes.filter(n => n.type === 'LoadVideo')[number].widgets[0]
+            widget.value = name; widget.callback?.(name) }""",
+            [name, number],
+        )
+    page.run()
+    arrived = f"names => JSON.stringify(({ALL_NAMES})()) === JSON.stringify(names)"
+    page.page.wait_for_function(arrived, arg=[demo, second], timeout=180_000)
+
+    tab = page.page.evaluate("app.extensionManager.workflow.activeWorkflow.filename")
+    page.page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    page.page.wait_for_function("app.graph.nodes.length === 0")
+    page.page.get_by_text(tab, exact=True).first.click()
+    page.page.wait_for_function(arrived, arg=[demo, second], timeout=30_000)
+
+    # In a subgraph the same node shows what its own run sends.
+    page.page.evaluate(
+        """() => {
+        const nodes = app.graph.nodes.filter(n => n.id >= 100 && n.type !== 'LoadVideo')
+        app.graph.convertToSubgraph(new Set(nodes)) }"""
+    )
+    settle(page)
+    page.page.evaluate(
+        """name => { const widget = app.graph.nodes.filter(n => n.type === 'LoadVideo')[1].widgets[0]
+        widget.value = name; widget.callback?.(name) }""",
+        demo,
+    )
+    page.run()
+    page.page.wait_for_function(arrived, arg=[demo, demo], timeout=180_000)
+
+    # A list of clips shows a chooser.
+    page.page.evaluate(
+        """() => { const split = LiteGraph.createNode('CodecLensSplitAtCuts'); app.graph.add(split)
+        const of = type => app.graph.nodes.find(n => n.type === type)
+        of('LoadVideo').connect(0, split, 0); split.connect(0, of('CodecLensSampleVideo'), 0) }"""
+    )
+    page.run()
+    page.page.wait_for_function(f"{PLANNER}.codeclens.view.clips.length === 2", timeout=180_000)
+    options = page.page.evaluate(f"[...{PLANNER}.codeclens.view.select.options].map(option => option.textContent)")
+    assert options == [f"1. {demo}", f"2. {demo}"]
+    assert page.page.evaluate(f"{PLANNER}.codeclens.view.select.hidden") is False
+
+    # After an error it says so.
+    page.choose_video("broken.mp4")
+    page.run()
+    page.page.wait_for_function(f"{PLANNER}.codeclens.view.root.dataset.state === 'failed'", timeout=60_000)
+    assert page.page.evaluate(f"{PLANNER}.codeclens.view.about.textContent").startswith("No plan: the run stopped.")
+    assert not page.complaints
+
+
+LONG_CLIP = """async frames => {
+    const view = PLANNER.codeclens.view
+    const random = i => Math.abs(Math.sin(i * 12.9898) * 43758.5453 % 1)
+    const pcost = Array.from({ length: frames }, (_, i) => i ? 1e6 + 4e6 * random(i) : null)
+    const pts = pcost.map((_, i) => i / 2)
+    const { strip } = view.data
+    const files = Array.from({ length: Math.ceil(frames / 100) }, () => strip.files[0])
+    view.show([{ ...view.data, pcost, pts, index: pts.map(t => 12 * t), cuts: [], unclear: [], kind: "I".repeat(frames),
+        i_frames: pts.map((_, i) => i), why: pts.map(() => "cost"), tokens_per_frame: pts.map(() => 240), motion: null,
+        rgb_per_frame: 240 * frames, rgb_paired: 120 * frames, strip: { ...strip, files, rows: 10 } }])
+    view.draw()
+    await new Promise(done => setTimeout(done, 1500))
+    const time = work => Array.from({ length: 60 }, (_, i) => {
+        const began = performance.now()
+        work(i)
+        return performance.now() - began
+    }).sort((a, b) => a - b)[30]
+    const scrub = time(i => { view.point(i * 60); view.draw() })
+    const replan = time(i => { view.setGamma(2e6 + 4e4 * i); view.wanted = "all"; view.draw() })
+    return { scrub, replan }
+}""".replace("PLANNER", PLANNER)
+
+
+def test_thirty_minutes_stay_fluid(planned, capsys):
+    spent = planned.page.evaluate(LONG_CLIP, 3600)
+    with capsys.disabled():
+        times = ", ".join(f"{name} {value:.2f} ms" for name, value in spent.items())
+        print(f"\n30 minutes (3,600 frames), script time a frame of the screen: {times}")
+    assert spent["scrub"] < 16 and spent["replan"] < 50
+    assert not planned.complaints
