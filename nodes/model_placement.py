@@ -56,6 +56,7 @@ class HostOperations:
         pass
 
     Embedding = GGUFOperations.Embedding
+    Experts = GGUFOperations.Experts
 
 
 def host_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal: bool) -> torch.Tensor:
@@ -138,6 +139,6 @@ class HostedQwen3VL:
 
 def _patcher(model: Qwen3VL, half: torch.nn.Module, device, offload_device):
     for layer in half.modules():
-        if isinstance(layer, GGUFOperations.Embedding):
+        if isinstance(layer, (GGUFOperations.Embedding, GGUFOperations.Experts)):
             layer.stay(device)
     return comfy.model_patcher.CoreModelPatcher(half, load_device=device, offload_device=offload_device)

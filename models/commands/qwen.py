@@ -17,6 +17,7 @@ from ..qwen.generate import GREEDY
 from ..qwen.gguf import read_gguf
 from ..qwen.loading import find_mmproj, load_qwen3vl, require_vocabulary
 from ..qwen.model_file import ModelFile
+from ..qwen.operations import GGUFOperations
 from ..qwen.placement import cache_bytes
 from ..qwen.preprocessing import resize, smart_resize
 from ..qwen.safetensors import read_header, shards
@@ -159,6 +160,9 @@ def _describe_text(file: ModelFile):
         yield f"delta nets: {recurrent} of these layers; only the others keep keys and values"
     if config.draft_layers:
         yield f"skipped: {config.draft_layers} layers more, which draft several tokens at once"
+    if experts := getattr(config, "experts", 0):
+        sizes = f"{experts} experts of {config.expert_size} and one of {config.shared_expert_size} for all"
+        yield f"mixture of experts: a row takes {config.experts_used} of {sizes}"
     yield f"context: {config.context_length} tokens, {config.deepstack_layers} DeepStack layers"
     row = cache_bytes(config, 1, torch.bfloat16) - config.state_bytes
     yield f"a reading keeps: {row / 1024:g} KiB a token, {config.state_bytes / (1 << 20):.1f} MiB at any length"
@@ -166,7 +170,7 @@ def _describe_text(file: ModelFile):
     kind = "Thinking" if tokenizer.reasons_unasked else "thinking on request" if tokenizer.thinks else "Instruct"
     yield f"tokenizer: {tokenizer.size} tokens, {kind} chat template"
     require_vocabulary(file, config, tokenizer)
-    text_tensors(TextModel(config, device="meta"), file)
+    text_tensors(TextModel(config, GGUFOperations, device="meta"), file)
     weights = sum(stored.data.nbytes for stored in file.tensors.values())
     yield f"memory: {weights / (1 << 20):,.1f} MiB of weights, held as they lie in the file"
     try:

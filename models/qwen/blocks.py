@@ -9,15 +9,17 @@ from .one_row import attention_row, feed_forward_row
 
 
 class DecoderLayer(torch.nn.Module):
-    """Pre-norm attention, of the class ``mixer``, and SwiGLU, each added to the stream."""
+    """Pre-norm attention, of the class ``mixer``, and a feed-forward part, each added to the stream."""
 
-    def __init__(self, mixer, config: TextConfig, index: int, attend: Attention, operations, device, dtype):
+    def __init__(
+        self, mixer, feed_forward, config: TextConfig, index: int, attend: Attention, operations, device, dtype
+    ):
         super().__init__()
         made = {"device": device, "dtype": dtype}
         self.attention_norm = operations.RMSNorm(config.hidden_size, eps=config.rms_epsilon, **made)
         self.attention = mixer(config, index, attend, operations, **made)
         self.feed_forward_norm = operations.RMSNorm(config.hidden_size, eps=config.rms_epsilon, **made)
-        self.feed_forward = FeedForward(config, operations, **made)
+        self.feed_forward = feed_forward(config, operations, **made)
 
     def forward(self, states, cos, sin, cache) -> torch.Tensor:
         """``states`` [n, D]; ``cos``, ``sin`` float32 [n, rotary_dim / 2]."""
@@ -29,14 +31,15 @@ class DecoderLayer(torch.nn.Module):
 
 
 class FeedForward(torch.nn.Module):
-    """SwiGLU (arXiv 2002.05202): ``down(silu(gate(x)) * up(x))``."""
+    """SwiGLU (arXiv 2002.05202): ``down(silu(gate(x)) * up(x))``; of ``size`` channels, or the configuration's."""
 
-    def __init__(self, config: TextConfig, operations, device, dtype):
+    def __init__(self, config: TextConfig, operations, device, dtype, size: int | None = None):
         super().__init__()
         made = {"bias": False, "device": device, "dtype": dtype}
-        self.gate = operations.Linear(config.hidden_size, config.intermediate_size, **made)
-        self.up = operations.Linear(config.hidden_size, config.intermediate_size, **made)
-        self.down = operations.Linear(config.intermediate_size, config.hidden_size, **made)
+        size = size or config.intermediate_size
+        self.gate = operations.Linear(config.hidden_size, size, **made)
+        self.up = operations.Linear(config.hidden_size, size, **made)
+        self.down = operations.Linear(size, config.hidden_size, **made)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         return self.down(F.silu(self.gate(states)) * self.up(states))

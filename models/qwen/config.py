@@ -137,11 +137,13 @@ class Qwen3VLConfig:
     vision: VisionConfig | None
 
 
-def text_fields(get: "Metadata", layers: int, rotary_dim: int | None = None) -> dict:
+def text_fields(
+    get: "Metadata", layers: int, rotary_dim: int | None = None, intermediate_size: int | None = None
+) -> dict:
     """The fields of :class:`TextConfig` that every family's file gives under the same keys.
 
-    ``layers`` is their number, ``rotary_dim`` the channels of a head that are rotated, all by default. Raises
-    InputError where a value is missing or cannot be.
+    ``layers`` is their number, ``rotary_dim`` the channels of a head that are rotated, all by default;
+    ``intermediate_size`` stands in where the file names none. Raises InputError where a value is missing or cannot be.
     """
     file = get.file
     require_layers(file, "token_embd.weight", "blk.{}.attn_norm.weight", layers)
@@ -168,7 +170,7 @@ def text_fields(get: "Metadata", layers: int, rotary_dim: int | None = None) -> 
     return {
         "layers": layers,
         "hidden_size": hidden_size,
-        "intermediate_size": get.count("feed_forward_length"),
+        "intermediate_size": get.count("feed_forward_length", intermediate_size),
         "heads": heads,
         "kv_heads": kv_heads,
         "head_dim": head_dim,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
+from .blocks import FeedForward
 from .config import Metadata, TextConfig, require_whole_model
 from .generate import REASONING, SamplingParams
 from .model_file import ModelFile
@@ -11,6 +12,7 @@ from .qwen3vl import layers as qwen3vl_layers
 from .qwen3vl import metadata as qwen3vl
 from .qwen35 import layers as qwen35_layers
 from .qwen35 import metadata as qwen35
+from .qwen35.experts import MixtureOfExperts
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +25,21 @@ class Family:
         read_config: the configuration from a file's metadata.
         tensor_names: the file's name of each module in a layer, where it is the family's own.
         reasoning: how the makers advise to choose the tokens of an answer that begins with reasoning.
-        fused_rows: the rows (start, stop) of each matrix, by the file's name, that a layer may store as one.
+        fused_rows: for each matrix that a layer may store in place of several, the rows (start, stop) of these, all by
+            the file's names.
+        feed_forward: the class of a layer's feed-forward part.
     """
 
     name: str
     mixer: Callable[[TextConfig, int], type]
     read_config: Callable[[Metadata], TextConfig]
     tensor_names: dict[str, str]
-    fused_rows: Callable[[TextConfig, int], dict[str, tuple[int, int]]]
+    fused_rows: Callable[[TextConfig, int], dict[str, dict[str, tuple[int, int]]]]
     reasoning: SamplingParams = REASONING
+    feed_forward: type = FeedForward
 
+
+QWEN35_REASONING = replace(REASONING, presence_penalty=1.5)
 
 FAMILIES = {
     "qwen3vl": Family(
@@ -48,14 +55,23 @@ FAMILIES = {
         qwen35.read_config,
         qwen35.TENSOR_NAMES,
         qwen35.fused_rows,
-        replace(REASONING, presence_penalty=1.5),
+        QWEN35_REASONING,
+    ),
+    "qwen35moe": Family(
+        "Qwen3.5 (mixture of experts)",
+        qwen35_layers.mixer,
+        qwen35.read_config,
+        qwen35.TENSOR_NAMES | qwen35.EXPERT_NAMES,
+        qwen35.fused_rows,
+        QWEN35_REASONING,
+        MixtureOfExperts,
     ),
 }
 """By the architecture that a file's metadata names."""
 
 
 def read_text_config(file: ModelFile) -> TextConfig:
-    """The language model's configuration; raises InputError where ``file`` is no dense text model of a family.
+    """The language model's configuration; raises InputError where ``file`` is no text model of a family.
 
     A key of the model that nothing here reads is refused too: it may change what the model computes.
     """
@@ -67,7 +83,7 @@ def read_text_config(file: ModelFile) -> TextConfig:
 
 
 def require_text_model(file: ModelFile) -> None:
-    """Raise InputError, saying what ``file`` is, unless it is a dense language model of one of the families."""
+    """Raise InputError, saying what ``file`` is, unless it is a language model of one of the families."""
     architecture = file.architecture
     require_whole_model(file)
     if architecture != "clip" and any(name.startswith(("v.", "mm.")) for name in file.tensors):
@@ -78,7 +94,8 @@ def require_text_model(file: ModelFile) -> None:
     if architecture == "clip":
         raise InputError(f"{file.path} is an mmproj (vision) file; give the language model here and this one as mmproj")
     dense = architecture.removesuffix("moe")
-    if dense in FAMILIES and (dense != architecture or f"{dense}.expert_count" in file.metadata):
+    mixed = architecture not in FAMILIES or dense == architecture and f"{dense}.expert_count" in file.metadata
+    if dense in FAMILIES and mixed:
         raise InputError(
             f"{file.path} is a mixture-of-experts {FAMILIES[dense].name}; only the family's dense models are supported"
         )

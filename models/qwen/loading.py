@@ -46,7 +46,7 @@ class Qwen3VL:
         exact = os.environ.get(EXACT_SWITCH, "") not in ("", "0")
         for half in (self.text, self.vision):
             for layer in half.modules() if half is not None else ():
-                if isinstance(layer, GGUFOperations.Linear):
+                if isinstance(layer, (GGUFOperations.Linear, GGUFOperations.Experts)):
                     layer.int8 = not exact
 
 

@@ -31,8 +31,8 @@ class StoredTensor:
         return self.type not in FLOATS
 
     def rows(self, start: int, stop: int) -> "StoredTensor":
-        """The same tensor cut to rows ``start`` to ``stop`` of its first axis, still a view of the file."""
-        return replace(self, shape=(stop - start, *self.shape[1:]), data=self.data[start:stop])
+        """The same tensor cut to rows ``start`` to ``stop`` of its matrix or matrices, still a view of the file."""
+        return replace(self, shape=(*self.shape[:-2], stop - start, self.shape[-1]), data=self.data[..., start:stop, :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class _StoredWeight(torch.nn.Module):
 
     weight_type = "F32"
     scale = 1.0
+    int8 = False
 
     def load(self, stored: StoredTensor, device=None) -> None:
         """Take ``stored`` as the weight: a view of the file on the CPU, a copy on any other device.
@@ -31,9 +32,37 @@ class _StoredWeight(torch.nn.Module):
         self.weight = torch.nn.Parameter(data.to(device), requires_grad=False)
         self.weight_type, self.scale = stored.type, stored.scale
 
+    def product(self, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """``states`` [..., in] times ``weight``, stored as this module's is, and ``bias`` added."""
+        bias = None if bias is None else bias.to(states.dtype)
+        if self.weight_type in FLOAT8:
+            return float8_linear(states, weight, self.scale, bias)
+        if self.weight_type not in FLOATS:
+            int8 = self.int8 and not states.requires_grad
+            return kernels.quantized_linear(states, weight, self.weight_type, bias, int8)
+        one_row = states.numel() == states.shape[-1] and states.device.type == "cpu"
+        if one_row and weight.dtype != states.dtype:
+            return kernels.quantized_linear(states, weight.view(torch.uint8), self.weight_type, bias)
+        return F.linear(states, weight.to(states.dtype), bias)
+
+
+class _StoredTable(_StoredWeight):
+    """A weight of which only parts are asked for."""
+
+    device = None
+
+    def stay(self, device: torch.device | str) -> None:
+        """Keep the table where it is and compute on ``device``, as llama.cpp does: only parts asked for travel.
+
+        It is no parameter from here on, so a tied table is moved once, as the head's weight.
+        """
+        table = self.weight.data
+        del self.weight
+        self.weight, self.device = table, device
+
 
 class GGUFOperations:
-    """``Linear``, ``Embedding``, ``LayerNorm`` and ``RMSNorm`` over stored weights of any ggml type."""
+    """``Linear``, ``Experts``, ``Embedding``, ``LayerNorm`` and ``RMSNorm`` over stored weights of any ggml type."""
 
     class Linear(_StoredWeight):
         """``x W^T + b``. Quantised products go through the kernels; float weights are used in the input's dtype.
@@ -46,41 +75,32 @@ class GGUFOperations:
             self.in_features, self.out_features = in_features, out_features
             self.weight = torch.nn.Parameter(torch.empty(out_features, in_features, device=device, dtype=dtype))
             self.bias = torch.nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
-            self.int8 = False
 
         def forward(self, states: torch.Tensor) -> torch.Tensor:
             return self.apply_to(states, self.weight, self.bias)
 
         def apply_to(self, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
             """The product with ``weight``, this module's or a copy of it on the device of ``states``."""
-            bias = None if bias is None else bias.to(states.dtype)
-            if self.weight_type in FLOAT8:
-                return float8_linear(states, weight, self.scale, bias)
-            if self.weight_type not in FLOATS:
-                int8 = self.int8 and not states.requires_grad
-                return kernels.quantized_linear(states, weight, self.weight_type, bias, int8)
-            one_row = states.numel() == self.in_features and states.device.type == "cpu"
-            if one_row and weight.dtype != states.dtype:
-                return kernels.quantized_linear(states, weight.view(torch.uint8), self.weight_type, bias)
-            return F.linear(states, weight.to(states.dtype), bias)
+            return self.product(states, weight, bias)
 
-    class Embedding(_StoredWeight):
+    class Experts(_StoredTable):
+        """As many matrices of one shape; a product takes one of them."""
+
+        def __init__(self, count: int, in_features: int, out_features: int, device=None, dtype=None):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.empty(count, out_features, in_features, device=device, dtype=dtype))
+
+        def forward(self, states: torch.Tensor, expert: int) -> torch.Tensor:
+            """``states`` [n, in] times the transposed matrix of ``expert``."""
+            return self.product(states, self.weight[expert].to(states.device))
+
+    class Embedding(_StoredTable):
         """Gathers rows and turns only those into numbers of ``dtype`` (float32 by default)."""
 
         def __init__(self, num_embeddings: int, embedding_dim: int, device=None, dtype=None):
             super().__init__()
             self.dtype = dtype or torch.float32
-            self.device = None
             self.weight = torch.nn.Parameter(torch.empty(num_embeddings, embedding_dim, device=device, dtype=dtype))
-
-        def stay(self, device: torch.device | str) -> None:
-            """Keep the table where it is and deliver rows to ``device``, as llama.cpp does: only rows asked for travel.
-
-            It is no parameter from here on, so a tied table is moved once, as the head's weight.
-            """
-            table = self.weight.data
-            del self.weight
-            self.weight, self.device = table, device
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             if self.device is None:

@@ -110,7 +110,7 @@ def place(model: Qwen3VL, device: torch.device, free_bytes: int | None = None, r
         if half is None:
             continue
         for layer in half.modules():
-            if isinstance(layer, GGUFOperations.Embedding):
+            if isinstance(layer, (GGUFOperations.Embedding, GGUFOperations.Experts)):
                 layer.stay(device)
         memory = {index: max(budget, 0), "cpu": 1 << 50}
         chosen = accelerate.infer_auto_device_map(half, memory, no_split_module_classes=[unsplit])

@@ -23,11 +23,11 @@ class TextModel(torch.nn.Module):
     def __init__(self, config: TextConfig, operations=torch.nn, device=None, dtype=None, attend: Attention = attention):
         super().__init__()
         made = {"device": device, "dtype": dtype}
-        mixer = FAMILIES[config.family].mixer
+        family = FAMILIES[config.family]
         self.config = config
         self.token_embedding = operations.Embedding(config.vocabulary, config.hidden_size, **made)
         self.layers = torch.nn.ModuleList(
-            DecoderLayer(mixer(config, index), config, index, attend, operations, **made)
+            DecoderLayer(family.mixer(config, index), family.feed_forward, config, index, attend, operations, **made)
             for index in range(config.layers)
         )
         self.norm = operations.RMSNorm(config.hidden_size, eps=config.rms_epsilon, **made)

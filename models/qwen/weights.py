@@ -5,6 +5,7 @@ and nothing is transposed; the one tensor that the converter takes apart is the 
 """
 
 import re
+from dataclasses import replace
 from importlib.metadata import version
 
 import torch
@@ -127,8 +128,7 @@ def _resolve(
     missing = [name for name in names.values() if name not in available]
     if missing:
         raise InputError(f"{file.path} lacks {len(missing)} tensors: {_first_three(missing)}")
-    sources = {f"blk.{name.split('.')[1]}.attn_qkv.weight" for name in derived if name.startswith("blk.")}
-    sources |= {"v.patch_embd.weight.1"} & file.tensors.keys()
+    sources = {stored.name for stored in derived.values()} | {"v.patch_embd.weight.1"} & file.tensors.keys()
     sources |= _draft_tensors(model, file)
     unknown = [name for name in file.tensors if name not in needed and name not in sources]
     if unknown:
@@ -137,6 +137,8 @@ def _resolve(
     for parameter, wanted in model.named_parameters():
         stored = available[names[parameter]]
         _require_readable(file, stored)
+        if stored.shape == (1, *wanted.shape) and wanted.dim() == 1:
+            stored = replace(stored, shape=stored.shape[1:], data=stored.data[0])
         if stored.shape != tuple(wanted.shape):
             raise InputError(
                 f"{file.path} has {stored.name!r} of shape {list(stored.shape)}, "
@@ -171,18 +173,16 @@ def _split_fused(model: TextModel, file: ModelFile) -> dict[str, StoredTensor]:
     """The matrices of layers that store several as rows of one, each a view of it."""
     config, derived = model.config, {}
     for layer in range(config.layers):
-        fused, parts = (
-            file.tensors.get(f"blk.{layer}.attn_qkv.weight"),
-            FAMILIES[config.family].fused_rows(config, layer),
-        )
-        if fused is None or not parts:
-            continue
-        _require_readable(file, fused)
-        rows = max(stop for _, stop in parts.values())
-        if fused.shape[0] != rows:
-            raise InputError(f"{file.path} has {fused.name!r} of {fused.shape[0]} rows; {rows} are needed")
-        for name, (start, stop) in parts.items():
-            derived[f"blk.{layer}.{name}.weight"] = fused.rows(start, stop)
+        for matrix, parts in FAMILIES[config.family].fused_rows(config, layer).items():
+            fused = file.tensors.get(f"blk.{layer}.{matrix}.weight")
+            if fused is None:
+                continue
+            _require_readable(file, fused)
+            rows = max(stop for _, stop in parts.values())
+            if len(fused.shape) < 2 or fused.shape[-2] != rows:
+                raise InputError(f"{file.path} has {fused.name!r} of shape {list(fused.shape)}; {rows} rows are needed")
+            for name, (start, stop) in parts.items():
+                derived[f"blk.{layer}.{name}.weight"] = fused.rows(start, stop)
     return derived
 
 

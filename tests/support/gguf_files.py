@@ -90,6 +90,20 @@ class HybridShape(Shape):
         return layer < self.layers and (layer + 1) % self.interval != 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExpertShape(HybridShape):
+    """Qwen3.5's mixtures of experts: ``used`` of ``experts`` for a row, and one of ``shared`` channels for all rows."""
+
+    experts: int
+    used: int
+    expert: int
+    shared: int
+
+    @property
+    def architecture(self) -> str:
+        return "qwen35moe"
+
+
 SHAPES = {
     "2B": Shape(28, 2048, 6144, 16, 8, True, 24, 1024, 4096, 16, (5, 11, 17)),
     "4B": Shape(36, 2560, 9728, 32, 8, True, 24, 1024, 4096, 16, (5, 11, 17)),
@@ -108,6 +122,11 @@ TINY = Shape(
 TINY_HYBRID = HybridShape(
     4, 256, 256, 4, 2, True, 3, 64, 256, 2, key_heads=2, value_heads=6, state=32, rotary=32, grid_side=8, head_dim=64,
     vocabulary=512, sections=(6, 5, 5, 0), drafts=1,
+)  # fmt: skip
+
+TINY_EXPERTS = ExpertShape(
+    4, 256, 0, 4, 2, False, 3, 64, 256, 2, key_heads=2, value_heads=6, state=32, rotary=32, grid_side=8, head_dim=64,
+    vocabulary=512, sections=(6, 5, 5, 0), drafts=1, experts=12, used=3, expert=64, shared=96,
 )  # fmt: skip
 
 TypeChoice = str | Callable[[str, Shape], str]
@@ -218,9 +237,12 @@ def hybrid_shapes(shape: HybridShape, fused: bool = False) -> Iterator[tuple[str
             yield block + "attn_q_norm.weight", (shape.head_dim,)
             yield block + "attn_k_norm.weight", (shape.head_dim,)
             yield block + "attn_output.weight", (width, query // 2)
-        yield block + "ffn_gate.weight", (shape.intermediate, width)
-        yield block + "ffn_up.weight", (shape.intermediate, width)
-        yield block + "ffn_down.weight", (width, shape.intermediate)
+        if isinstance(shape, ExpertShape):
+            yield from expert_shapes(shape, block, fused)
+        else:
+            yield block + "ffn_gate.weight", (shape.intermediate, width)
+            yield block + "ffn_up.weight", (shape.intermediate, width)
+            yield block + "ffn_down.weight", (width, shape.intermediate)
         yield block + "post_attention_norm.weight", (width,)
         if layer >= shape.layers:
             yield block + "nextn.eh_proj.weight", (width, 2 * width)
@@ -229,6 +251,21 @@ def hybrid_shapes(shape: HybridShape, fused: bool = False) -> Iterator[tuple[str
     yield "output_norm.weight", (width,)
     if not shape.tied:
         yield "output.weight", (shape.vocabulary, width)
+
+
+def expert_shapes(shape: ExpertShape, block: str, fused: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    width = shape.hidden
+    yield block + "ffn_gate_inp.weight", (shape.experts, width)
+    if fused:
+        yield block + "ffn_gate_up_exps.weight", (shape.experts, 2 * shape.expert, width)
+    else:
+        yield block + "ffn_gate_exps.weight", (shape.experts, shape.expert, width)
+        yield block + "ffn_up_exps.weight", (shape.experts, shape.expert, width)
+    yield block + "ffn_down_exps.weight", (shape.experts, width, shape.expert)
+    yield block + "ffn_gate_inp_shexp.weight", (width,)
+    yield block + "ffn_gate_shexp.weight", (shape.shared, width)
+    yield block + "ffn_up_shexp.weight", (shape.shared, width)
+    yield block + "ffn_down_shexp.weight", (width, shape.shared)
 
 
 def vision_shapes(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -282,6 +319,20 @@ def text_metadata(shape: Shape) -> dict:
 
 
 def hybrid_metadata(shape: HybridShape) -> dict:
+    values = dense_metadata(shape)
+    if not isinstance(shape, ExpertShape):
+        return values
+    del values["qwen35.feed_forward_length"]
+    values |= {
+        "qwen35.expert_count": shape.experts,
+        "qwen35.expert_used_count": shape.used,
+        "qwen35.expert_feed_forward_length": shape.expert,
+        "qwen35.expert_shared_feed_forward_length": shape.shared,
+    }
+    return {key.replace("qwen35.", "qwen35moe."): value for key, value in values.items()}
+
+
+def dense_metadata(shape: HybridShape) -> dict:
     return {
         "general.type": "model",
         "general.name": f"Random {shape.name}",
@@ -340,11 +391,11 @@ def tokenizer_metadata(vocabulary: int, thinking: bool = False, architecture: st
     tokens += [*SPECIALS, *USER_DEFINED]
     tokens += [f"[PAD{index}]" for index in range(len(tokens), vocabulary)]
     template = ANSWER.replace("assistant\\n", "assistant\\n<think>\\n") if thinking else ANSWER
-    if architecture == "qwen35":
+    if architecture.startswith("qwen35"):
         template = SWITCHABLE_ANSWER
     return {
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "qwen35" if architecture == "qwen35" else "qwen2",
+        "tokenizer.ggml.pre": "qwen35" if architecture.startswith("qwen35") else "qwen2",
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": types + [5] * (vocabulary - len(types)),
         "tokenizer.ggml.merges": merges,
@@ -414,7 +465,7 @@ def _write(path, architecture, values, tensors, types, shape, seed, shuffled, pa
 
 
 def _stored_type(name: str, size: tuple[int, ...], choose, shape: Shape) -> str:
-    if len(size) == 1 or name == "v.position_embd.weight" or "ssm_conv1d" in name:
+    if len(size) == 1 or name == "v.position_embd.weight" or "ssm_conv1d" in name or "ffn_gate_inp" in name:
         return "F32"
     qtype = choose(name, shape)
     if "patch_embd" in name:
@@ -470,7 +521,8 @@ def _values(name: str, size: tuple[int, ...], qtype: str, shape: Shape, seed: in
         )
     generator = np.random.default_rng([seed, *name.encode()])
     if qtype in ("F32", "F16", "BF16"):
-        deviation = 0.1 if len(size) == 1 else int(np.prod(size[1:])) ** -0.5
+        inputs = size[-1] if "_exps" in name else int(np.prod(size[1:]))
+        deviation = 0.1 if len(size) == 1 else inputs**-0.5
         values = generator.standard_normal(size, np.float32) * np.float32(deviation)
         if "norm.weight" in name or (len(size) == 1 and ".ln" in name and name.endswith("weight")):
             values += 1
@@ -479,7 +531,8 @@ def _values(name: str, size: tuple[int, ...], qtype: str, shape: Shape, seed: in
         elif name.endswith("ssm_dt.bias"):
             values -= 2
         return gguf.quantize(values, gguf.GGMLQuantizationType[qtype])
-    return random_blocks(qtype, *size, generator)
+    blocks = random_blocks(qtype, int(np.prod(size[:-1])), size[-1], generator)
+    return blocks.reshape(*size[:-1], -1)
 
 
 if __name__ == "__main__":

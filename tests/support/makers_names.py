@@ -4,7 +4,7 @@ import torch
 from codeclens.models.qwen.model_file import ModelFile
 from codeclens.models.qwen.weights import dense
 
-from .gguf_files import HybridShape, Shape
+from .gguf_files import ExpertShape, HybridShape, Shape
 
 
 def reference_state(shape: Shape, text: ModelFile, tower: ModelFile) -> dict[str, torch.Tensor]:
@@ -69,6 +69,15 @@ def hybrid_layers(shape: HybridShape, stored) -> dict[str, torch.Tensor]:
         get = {name[len(ours) :]: dense(tensor) for name, tensor in stored.items() if name.startswith(ours)}
         norms = {"input_layernorm": "attn_norm", "post_attention_layernorm": "post_attention_norm"}
         copies = {"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+        if isinstance(shape, ExpertShape):
+            copies = {f"mlp.shared_expert.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")}
+            copies["mlp.gate"] = "ffn_gate_inp"
+            into = get.get("ffn_gate_up_exps.weight")
+            if into is None:
+                into = torch.cat([get["ffn_gate_exps.weight"], get["ffn_up_exps.weight"]], dim=1)
+            state[theirs + "mlp.experts.gate_up_proj"] = into
+            state[theirs + "mlp.experts.down_proj"] = get["ffn_down_exps.weight"]
+            state[theirs + "mlp.shared_expert_gate.weight"] = get["ffn_gate_inp_shexp.weight"][None]
         if shape.is_recurrent(layer):
             net = theirs + "linear_attn."
             for name, source in (("in_proj_qkv.weight", "attn_qkv.weight"), ("conv1d.weight", "ssm_conv1d.weight")):

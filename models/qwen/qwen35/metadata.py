@@ -20,6 +20,19 @@ TENSOR_NAMES = {
 }
 
 
+EXPERT_NAMES = {
+    "feed_forward.router": "ffn_gate_inp",
+    "feed_forward.gate": "ffn_gate_exps",
+    "feed_forward.up": "ffn_up_exps",
+    "feed_forward.down": "ffn_down_exps",
+    "feed_forward.shared.gate": "ffn_gate_shexp",
+    "feed_forward.shared.up": "ffn_up_shexp",
+    "feed_forward.shared.down": "ffn_down_shexp",
+    "feed_forward.shared_gate": "ffn_gate_inp_shexp",
+}
+"""The feed-forward part of a mixture of experts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HybridConfig(TextConfig):
     """The language model of Qwen3.5, in which most layers are gated delta nets.
@@ -31,6 +44,8 @@ class HybridConfig(TextConfig):
         kernel_size: rows that the convolution of a delta net spans.
         grouped: value heads of one key head are side by side, as in the makers' files; else they are
             ``key_heads`` apart, as in GGUF files.
+        experts, experts_used: of a mixture of experts, and how many of them a row takes; 0 in a dense model.
+        expert_size, shared_expert_size: inner channels of one of these, and of the one that all rows take.
     """
 
     recurrent: tuple[bool, ...]
@@ -39,6 +54,10 @@ class HybridConfig(TextConfig):
     state_size: int
     kernel_size: int
     grouped: bool = False
+    experts: int = 0
+    experts_used: int = 0
+    expert_size: int = 0
+    shared_expert_size: int = 0
 
     def attends(self, layer: int) -> bool:
         """Whether ``layer`` keeps keys and values; a delta net keeps a state instead."""
@@ -80,9 +99,12 @@ def read_config(get: Metadata) -> HybridConfig:
             f"{inner} channels; value heads must be whole groups of key heads and fill the channels"
         )
     rotary_dim = get.count("rope.dimension_count")
+    experts = _expert_fields(get) if get.file.architecture == "qwen35moe" else {}
+    active = experts["experts_used"] * experts["expert_size"] + experts["shared_expert_size"] if experts else None
     return HybridConfig(
-        **text_fields(get, layers, rotary_dim),
-        family="qwen35",
+        **text_fields(get, layers, rotary_dim, active),
+        **experts,
+        family=get.file.architecture,
         rotary_dim=rotary_dim,
         draft_layers=skipped,
         deepstack_layers=get.count("n_deepstack_layers", 0, least=0),
@@ -93,6 +115,16 @@ def read_config(get: Metadata) -> HybridConfig:
         kernel_size=get.count("ssm.conv_kernel", least=2, most=64),
         grouped=get.flag("ssm.grouped_heads", False),
     )
+
+
+def _expert_fields(get: Metadata) -> dict[str, int]:
+    experts = get.count("expert_count")
+    return {
+        "experts": experts,
+        "experts_used": get.count("expert_used_count", most=experts),
+        "expert_size": get.count("expert_feed_forward_length"),
+        "shared_expert_size": get.count("expert_shared_feed_forward_length"),
+    }
 
 
 def _recurrent_layers(get: Metadata, layers: int) -> tuple[bool, ...]:
@@ -106,9 +138,16 @@ def _recurrent_layers(get: Metadata, layers: int) -> tuple[bool, ...]:
     return tuple((layer + 1) % interval != 0 for layer in range(layers))
 
 
-def fused_rows(config: HybridConfig, layer: int) -> dict[str, tuple[int, int]]:
-    """Query with its gate, key and value of a layer that attends; a delta net has one matrix to begin with."""
-    if config.recurrent[layer]:
-        return {}
-    query, key = 2 * config.heads * config.head_dim, config.kv_heads * config.head_dim
-    return {"attn_q": (0, query), "attn_k": (query, query + key), "attn_v": (query + key, query + 2 * key)}
+def fused_rows(config: HybridConfig, layer: int) -> dict[str, dict[str, tuple[int, int]]]:
+    """Query with its gate, key and value of a layer that attends, and both matrices into each expert.
+
+    A delta net has one matrix to begin with.
+    """
+    query, key, inner = 2 * config.heads * config.head_dim, config.kv_heads * config.head_dim, config.expert_size
+    fused = {}
+    if config.experts:
+        fused["ffn_gate_up_exps"] = {"ffn_gate_exps": (0, inner), "ffn_up_exps": (inner, 2 * inner)}
+    if not config.recurrent[layer]:
+        values = (query + key, query + 2 * key)
+        fused["attn_qkv"] = {"attn_q": (0, query), "attn_k": (query, query + key), "attn_v": values}
+    return fused

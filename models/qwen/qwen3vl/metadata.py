@@ -12,7 +12,8 @@ def read_config(get: Metadata) -> TextConfig:
     )
 
 
-def fused_rows(config: TextConfig, layer: int) -> dict[str, tuple[int, int]]:
+def fused_rows(config: TextConfig, layer: int) -> dict[str, dict[str, tuple[int, int]]]:
     """Query, key and value as one matrix, ``attn_qkv``."""
     query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    return {"attn_q": (0, query), "attn_k": (query, query + key), "attn_v": (query + key, query + 2 * key)}
+    values = (query + key, query + 2 * key)
+    return {"attn_qkv": {"attn_q": (0, query), "attn_k": (query, query + key), "attn_v": values}}

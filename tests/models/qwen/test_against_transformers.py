@@ -14,7 +14,16 @@ from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.generate import GREEDY, Context, generate
 from codeclens.models.qwen.gguf import read_gguf
 from codeclens.models.qwen.trace import trace
-from support.gguf_files import TINY, TINY_HYBRID, HybridShape, Shape, write_mmproj, write_text
+from support.gguf_files import (
+    TINY,
+    TINY_EXPERTS,
+    TINY_HYBRID,
+    ExpertShape,
+    HybridShape,
+    Shape,
+    write_mmproj,
+    write_text,
+)
 from support.makers_names import reference_state
 
 DEEP = replace(
@@ -31,6 +40,7 @@ WIDE_HYBRID = replace(
     TINY_HYBRID, layers=8, heads=6, kv_heads=3, head_dim=128, rotary=64, sections=(11, 11, 10, 0), key_heads=3,
     value_heads=6, state=64, vision_layers=4, vision_hidden=96, vision_heads=3, grid_side=7,
 )  # fmt: skip
+MANY_EXPERTS = replace(TINY_EXPERTS, layers=8, experts=40, used=8, expert=32, shared=32, drafts=0)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +48,18 @@ def reference_classes():
     pytest.importorskip("transformers", minversion="5.0")
     declared = declare_torchvision()
     try:
-        from transformers import Qwen3_5ForConditionalGeneration, Qwen3VLForConditionalGeneration
+        from transformers import (
+            Qwen3_5ForConditionalGeneration,
+            Qwen3_5MoeForConditionalGeneration,
+            Qwen3VLForConditionalGeneration,
+        )
     except ImportError as missing:
         pytest.skip(f"transformers lacks one of the families here: {missing}")
-    yield {Shape: Qwen3VLForConditionalGeneration, HybridShape: Qwen3_5ForConditionalGeneration}
+    yield {
+        Shape: Qwen3VLForConditionalGeneration,
+        HybridShape: Qwen3_5ForConditionalGeneration,
+        ExpertShape: Qwen3_5MoeForConditionalGeneration,
+    }
     del declared
 
 
@@ -60,7 +78,7 @@ def declare_torchvision() -> torch.library.Library | None:
 
 
 def reference_config(shape: Shape, tokenizer, attention: str = "eager", **scaling):
-    from transformers import Qwen3_5Config, Qwen3VLConfig
+    from transformers import Qwen3_5Config, Qwen3_5MoeConfig, Qwen3VLConfig
 
     rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": shape.sections[:3], "mrope_interleaved": True}
     rope |= scaling
@@ -85,6 +103,13 @@ def reference_config(shape: Shape, tokenizer, attention: str = "eager", **scalin
             "linear_key_head_dim": shape.state, "linear_value_head_dim": shape.state,
             "linear_conv_kernel_dim": shape.kernel, "attn_output_gate": True,
             "layer_types": [("full", "linear")[shape.is_recurrent(i)] + "_attention" for i in range(shape.layers)],
+        }  # fmt: skip
+    if isinstance(shape, ExpertShape):
+        config = Qwen3_5MoeConfig
+        del text["intermediate_size"]
+        text |= {
+            "num_experts": shape.experts, "num_experts_per_tok": shape.used, "moe_intermediate_size": shape.expert,
+            "shared_expert_intermediate_size": shape.shared,
         }  # fmt: skip
     return config(
         text_config=text, vision_config=vision, tie_word_embeddings=shape.tied, attn_implementation=attention,
@@ -146,10 +171,13 @@ def reference_model(classes, shape: Shape, model, text, tower):
         (TINY_HYBRID, "F16", "F16", False),
         (EQUAL_HEADS, "Q4_K_M", "F16", True),
         (WIDE_HYBRID, "Q8_0", "BF16", False),
+        (TINY_EXPERTS, "F16", "F16", False),
+        (MANY_EXPERTS, "Q8_0", "F16", True),
     ],
     ids=[
         "tiny", "untied, Q4_K_M, F16 among Q8_0", "as many key heads, fused", "one key head, BF16", "IQ3_S",
         "Qwen3.5", "Qwen3.5, untied, equal heads, fused", "Qwen3.5, Q8_0",
+        "experts", "many experts, fused, Q8_0",
     ],
 )  # fmt: skip
 def test_logits_and_positions_equal_transformers(tmp_path, reference_classes, shape, types, mmproj, fused):
@@ -214,7 +242,7 @@ def test_scaled_rotary_embeddings_equal_transformers(tmp_path, reference_classes
     assert (unscaled - expected).abs().max() > 0.1 * expected.abs().max()
 
 
-@pytest.mark.parametrize("shape", [TINY_HYBRID, EQUAL_HEADS], ids=["tiny", "equal heads"])
+@pytest.mark.parametrize("shape", [TINY_HYBRID, EQUAL_HEADS, TINY_EXPERTS], ids=["tiny", "equal heads", "experts"])
 def test_200_greedy_tokens_equal_transformers(tmp_path, reference_classes, shape):
     text, tower = write_text(tmp_path / "model.gguf", shape), write_mmproj(tmp_path / "mmproj.gguf", shape)
     model = load_qwen3vl(text, tower)

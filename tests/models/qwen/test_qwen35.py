@@ -20,13 +20,24 @@ from codeclens.models.qwen.families import read_text_config
 from codeclens.models.qwen.generate import GREEDY, Context, generate
 from codeclens.models.qwen.gguf import read_gguf
 from codeclens.models.qwen.model_file import ModelFile, StoredTensor
+from codeclens.models.qwen.operations import GGUFOperations
 from codeclens.models.qwen.placement import cache_bytes, reading_bytes
 from codeclens.models.qwen.qwen35 import delta_rule
 from codeclens.models.qwen.tokenizer import QWEN2_SPLIT, QWEN35_SPLIT, read_tokenizer
 from codeclens.models.qwen.trace import trace
+from codeclens.models.qwen.weights import dense
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.gguf_files import SHAPES, TINY_HYBRID, q4_k_m, text_metadata, text_shapes, vision_shapes, write_text
+from support.gguf_files import (
+    SHAPES,
+    TINY_EXPERTS,
+    TINY_HYBRID,
+    q4_k_m,
+    text_metadata,
+    text_shapes,
+    vision_shapes,
+    write_text,
+)
 from tokenizers import Regex, pre_tokenizers
 
 SCENARIOS = ("text", "image", "video", "mixed")
@@ -379,3 +390,55 @@ def test_sampling_is_what_the_makers_publish(models):
     text = SimpleNamespace(family="qwen3vl")
     thinking = SimpleNamespace(config=SimpleNamespace(text=text), files=[SimpleNamespace(path=Path("a.gguf"))])
     assert default_sampling(thinking, True).presence_penalty == 0
+
+
+def test_a_mixture_of_experts_reads_as_it_is_stored(tmp_path, capsys):
+    """Blocks against the dense weights, 8-bit activations near both, and a row at a time as all rows at once."""
+    path = write_text(tmp_path / "experts.gguf", TINY_EXPERTS, "Q8_0")
+    file = read_gguf(path)
+    numbers = {n: replace(t, type="F32", data=dense(t), shape=t.shape) for n, t in file.tensors.items()}
+    model, exact = load_text(file), load_text(replace(file, tensors=numbers))
+    ids = np.random.default_rng(0).integers(0, 250, 40)
+    expected = read(exact, ids)
+    assert error(read(model, ids), expected) < 1e-5
+    cache = Cache(TINY_EXPERTS.layers)
+    rows = torch.cat([read(model, ids[at : at + 1], cache, at) for at in range(len(ids))])
+    assert error(rows, expected) < 5e-5
+    for layer in model.modules():
+        layer.int8 = True
+    assert divergence(expected, read(model, ids)) < 0.05
+    taken = torch.cat([layer.feed_forward.router(torch.randn(64, 256)).topk(3).indices for layer in model.layers])
+    assert len(taken.unique()) == TINY_EXPERTS.experts
+    run_info(SimpleNamespace(file=str(path)))
+    said = capsys.readouterr().out
+    assert "3 of 12 experts of 64 and one of 96 for all" in said and "loads: yes" in said
+
+
+def test_experts_that_stay_give_the_same(tmp_path):
+    """As on a card they are too large for: the matrices of the experts asked for travel."""
+    model = load_text(read_gguf(write_text(tmp_path / "experts.gguf", TINY_EXPERTS, "Q4_K_M")))
+    ids = np.random.default_rng(1).integers(0, 250, 9)
+    expected = read(model, ids)
+    held = sum(parameter.nbytes for parameter in model.parameters())
+    for layer in model.modules():
+        if isinstance(layer, GGUFOperations.Experts):
+            layer.stay("cpu")
+    assert torch.equal(read(model, ids), expected)
+    assert sum(parameter.nbytes for parameter in model.parameters()) < 0.6 * held
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [
+    ("expert_used_count", 13, "a whole number from 1 to 12"), ("expert_used_count", 0, "a whole number from 1 to 12"),
+    ("expert_feed_forward_length", 48, "where its metadata makes it"), ("expert_count", 11, "makes it"),
+    ("expert_group_count", 2, "is not known here"), ("expert_shared_feed_forward_length", None, "lacks the metadata"),
+])  # fmt: skip
+def test_experts_that_cannot_be_are_refused(tmp_path, key, value, words):
+    path = write_text(tmp_path / "experts.gguf", TINY_EXPERTS, metadata={f"qwen35moe.{key}": value})
+    with pytest.raises(InputError, match=words):
+        load_text(read_gguf(path))
+
+
+def test_experts_in_a_dense_architecture_are_refused(tmp_path):
+    path = write_text(tmp_path / "model.gguf", TINY_HYBRID, metadata={"qwen35.expert_count": 8})
+    with pytest.raises(InputError, match="mixture-of-experts"):
+        read_text_config(read_gguf(path))
