@@ -3,19 +3,21 @@
 from comfy_api.latest import ComfyExtension
 
 from . import direct, evaluation, folders, gvc, judge, measure, qwen, synthetic, video, visual_code
+from .numbers import checked
 
 
 class CodecLensExtension(ComfyExtension):
     async def get_node_list(self):
-        return [
-            *direct.NODES,
-            *video.NODES,
-            *measure.NODES,
-            *qwen.NODES,
-            *visual_code.NODES,
-            *judge.NODES,
-            *folders.NODES,
-            *evaluation.NODES,
-            *gvc.NODES,
-            *synthetic.NODES,
-        ]
+        families = (
+            direct,
+            video,
+            measure,
+            qwen,
+            visual_code,
+            judge,
+            folders,
+            evaluation,
+            gvc,
+            synthetic,
+        )
+        return [checked(node) for family in families for node in family.NODES]

@@ -24,6 +24,27 @@ def schemas(tmp_path_factory):
     return json.loads(ran.stdout)
 
 
+def test_every_number_refuses_nan_and_infinities_in_one_sentence(schemas, tmp_path):
+    """Through a link, or as JSON's NaN, which no comparison with bounds stops."""
+    script = ROOT / "tests" / "support" / "hostile_numbers.py"
+    ran = subprocess.run(
+        [sys.executable, str(script), str(find_comfyui()), str(ROOT), "--cpu"],
+        env=host_environment(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    tries = json.loads(ran.stdout.splitlines()[-1])
+    numbers = {(node, name) for node, schema in schemas.items() for name, kind in inputs(schema) if kind[0] in NUMBERS}
+    assert {(node, name) for node, name, _, _ in tries} == numbers and len(numbers) > 60
+    for node, name, value, error in tries:
+        assert error.startswith("InputError: ") and f": {name} is {value}; a number from" in error, (node, name, error)
+        assert "\n" not in error
+
+
+NUMBERS = ("INT", "FLOAT")
+
+
 def inputs(schema):
     """(name, definition) of each input, those inside dynamic combos included."""
     for group in ("required", "optional"):
