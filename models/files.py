@@ -14,6 +14,18 @@ from .errors import InputError
 
 
 @contextmanager
+def refusals_of(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what the operating system refuses in the block, which writes ``path``, into an InputError that names it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be written: {reason}; give a place with room for it") from None
+
+
+@contextmanager
 def writing(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` to write to; it is renamed to ``path`` when the block ends well.
 
@@ -27,20 +39,16 @@ def writing(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     partial = None
     try:
-        target = Path(os.path.realpath(path))
-        if target.exists() and not target.is_file():
-            raise InputError(f"{path} cannot be written: it is a folder or a device; give the name of a file")
-        # The longest names leave no room for more.
-        partial = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
-        yield partial
-        if target.is_file():
-            shutil.copymode(target, partial)
-        os.replace(partial, target)
-    except InputError:
-        raise
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be written: {reason}; give a place with room for it") from None
+        with refusals_of(path):
+            target = Path(os.path.realpath(path))
+            if target.exists() and not target.is_file():
+                raise InputError(f"{path} cannot be written: it is a folder or a device; give the name of a file")
+            # The longest names leave no room for more.
+            partial = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
+            yield partial
+            if target.is_file():
+                shutil.copymode(target, partial)
+            os.replace(partial, target)
     finally:
         if partial is not None:
             with contextlib.suppress(OSError):

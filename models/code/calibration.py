@@ -19,7 +19,7 @@ import av
 import numpy as np
 import torch
 
-from ..files import write_text
+from ..files import make_folder, write_text
 from ..progress import Progress, no_progress
 from ..qwen.cache import Cache
 from ..qwen.generate import Context, SamplingParams, generate
@@ -266,10 +266,8 @@ def save(calibration: Calibration, owner: dict, folder: Path) -> Path:
     """Keep ``calibration`` for ``owner``, whole or not at all.
 
     Raises:
-        OSError: the folder cannot be made.
-        InputError: the file cannot be written.
+        InputError: the folder cannot be made, or the file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = file_of(owner, folder)
+    path = file_of(owner, make_folder(folder))
     write_text(path, json.dumps({"owner": owner, "seconds": asdict(calibration)}, indent=1))
     return path

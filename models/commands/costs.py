@@ -71,7 +71,7 @@ class Pricing:
         measured = calibrate(load_placed(*self.files, self.device), progress=TerminalProgress("timing"))
         try:
             save(measured, self.owner, cache_folder())
-        except (OSError, InputError) as error:
+        except InputError as error:
             print(f"codeclens: warning: the timing is not kept: {error}", file=sys.stderr)
         return measured
 

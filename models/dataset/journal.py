@@ -7,6 +7,7 @@ journal is never taken for empty and never overwritten. One process at a time ho
 system gives back with the process.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -131,7 +132,12 @@ def open_journal(path: Path) -> Iterator[Journal]:
             os.ftruncate(descriptor, whole)
         yield Journal(path, rows, descriptor)
     finally:
+        empty = os.fstat(descriptor).st_size == 0
         os.close(descriptor)
+        if empty:
+            # Nothing was done, or the disk is full.
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def parse_rows(path: Path, data: bytes) -> tuple[list[dict], int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from ..files import writing
+from ..files import make_folder, refusals_of, writing
 from .gops import Span
 from .records import Gop, Header, Stream, StreamError
 from .stores import GopStore, LatentFiles
@@ -40,7 +40,7 @@ class PartialEncoding(GopStore):
                 self.gops = list(read_stream(self.path.read_bytes(), self.path.name, partial=True).gops)
             except StreamError:
                 self.gops = []
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._keep(len(self.gops))
 
     def finished(self, number: int, fingerprint: str) -> Gop | None:
@@ -58,7 +58,7 @@ class PartialEncoding(GopStore):
     def append(self, number: int, fingerprint: str, gop: Gop, record: bytes, latent: torch.Tensor) -> None:
         """Keep the next GOP. The latent is written first, so that the stream never names one that is not there."""
         self.latents.save(number, latent, fingerprint)
-        with self.path.open("ab") as file:
+        with refusals_of(self.path), self.path.open("ab") as file:
             file.write(record)
         self.gops.append(gop)
 

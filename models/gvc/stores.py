@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ..files import writing
 from .records import Gop
 
 
@@ -26,7 +27,8 @@ class LatentFiles(MutableMapping):
 
     def save(self, number: int, latent: torch.Tensor, note: str) -> None:
         """Keep a latent and a note with it."""
-        save_file({"latent": latent.cpu().contiguous()}, self.path(number), {"note": note})
+        with writing(self.path(number)) as partial:
+            save_file({"latent": latent.cpu().contiguous()}, partial, {"note": note})
 
     def note(self, number: int) -> str:
         """The note of a latent; raises OSError or SafetensorError where there is none."""

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import InputError
-from ..files import make_folder, writing
+from ..files import make_folder, refusals_of, writing
 from ..progress import Progress, no_progress
 from ..qwen.loading import load_qwen3vl
 from .architecture import TinyQwen3VL, tiny_config, whiten_patch_embedding
@@ -232,10 +232,7 @@ def train(
     # 2. The model, and a folder for it.
     began = saved = time.monotonic()
     training = Training.resume(path, config, device) if resume else Training.begin(config, device)
-    try:
-        make_folder(folder)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made a folder: {error.strerror}") from None
+    make_folder(folder)
     # 3. The steps. Forking a process in which torch has started its threads may hang, so workers are spawned.
     loader = torch.utils.data.DataLoader(
         StepBatches(config, training.metadata), batch_size=None, sampler=range(training.step, config.steps),
@@ -296,5 +293,5 @@ def _log(path: Path, config: TrainingConfig, step: int, losses: dict[str, float]
     row = {name: round(loss, 5) for name, loss in losses.items()}
     row |= {"lr": round(config.lr * config.lr_factor(step - 1), 8), "seconds": round(seconds, 3)}
     stage = config.stages[config.stage_of(step - 1)].name
-    with path.open("a", encoding="utf-8") as file:
+    with refusals_of(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"step": step, "stage": stage, **row}) + "\n")

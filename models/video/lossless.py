@@ -1,5 +1,6 @@
 """A video file that holds exact RGB, written picture by picture: FFV1 in MP4, with times and Opus sound."""
 
+import contextlib
 import io
 from fractions import Fraction
 from pathlib import Path
@@ -7,12 +8,16 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ..files import refusals_of
+
 TIME_BASE = Fraction(1, 360_000)
 """Divides milliseconds, 1/90000 s and the usual frame rates."""
 
 
 class LosslessWriter:
     """Writes pictures as they come; memory holds one of them. Use it as a context manager.
+
+    Where its block raises, the file is removed. Raises InputError where the operating system refuses the file.
 
     Args:
         path: of the file.
@@ -22,7 +27,9 @@ class LosslessWriter:
     """
 
     def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, sound: bytes = b""):
-        self.container = av.open(str(path), "w", format="mp4")
+        self.path = path
+        with refusals_of(path):
+            self.container = av.open(str(path), "w", format="mp4")
         self.stream = self.container.add_stream("ffv1", rate=rate)
         self.stream.height, self.stream.width = size
         self.stream.pix_fmt = "bgr0"
@@ -35,21 +42,28 @@ class LosslessWriter:
         return self
 
     def __exit__(self, kind, *_) -> None:
+        whole = False
         try:
-            if kind is None:
-                self.container.mux(self.stream.encode())
-                self._copy_sound()
+            with refusals_of(self.path):
+                if kind is None:
+                    self.container.mux(self.stream.encode())
+                    self._copy_sound()
+                self.container.close()
+            whole = kind is None
         finally:
-            self.container.close()
             if self.sound is not None:
                 self.sound.close()
+            if not whole:
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
 
     def write(self, pictures: np.ndarray, pts: np.ndarray) -> None:
         """Add uint8 [T, H, W, 3] pictures shown at ``pts`` seconds."""
         for picture, seconds in zip(pictures, pts, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format="bgr0")
             frame.pts, frame.time_base = round(seconds / TIME_BASE), TIME_BASE
-            self.container.mux(self.stream.encode(frame))
+            with refusals_of(self.path):
+                self.container.mux(self.stream.encode(frame))
 
     def _copy_sound(self) -> None:
         if self.sound is None:

@@ -1,15 +1,19 @@
 """Files written whole or not at all."""
 
+import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from codeclens.models.errors import InputError
 from codeclens.models.files import make_folder, write_text, writing
 from safetensors.torch import save_file
+from support.clips import encode, numbered
 
 posix = pytest.mark.skipif(os.name != "posix", reason="files of POSIX")
 
@@ -111,6 +115,29 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == 2 and all("report.json cannot be written: " in line for line in lines)
     assert not list(tmp_path.iterdir())
+
+
+REFUSED = Path(__file__).parents[1] / "support" / "refused_folder.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "reason"), [("read-only", "Read-only file system"), ("full", "No space left on dev")])
+def test_every_writer_says_in_one_sentence_that_it_cannot_and_leaves_nothing(tmp_path, kind, reason):
+    """A file system of 256 kB, mounted for this alone. Folders that were made for the files stay."""
+    alone = ["unshare", "--map-root-user", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*alone, "mount", "-t", "tmpfs", "a", "/mnt"]).returncode:
+        pytest.skip("no file system may be mounted here")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "clip.mp4").write_bytes(encode(numbered(8, 64, 96), fps=8))
+    command = [*alone, sys.executable, REFUSED, kind, tmp_path / "folder", tmp_path / "clip.mp4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) == 18
+    for name, (code, said, left) in found.items():
+        last = said.splitlines()[-1]
+        assert code == 2 and reason in last and "folder/" in last and left == [], (name, code, said, left)
+        assert all(line.startswith("codeclens: ") for line in said.splitlines()), said
 
 
 WRITE = "import sys; from codeclens.models.files import write_text; write_text(sys.argv[1], sys.argv[2] * 100000)"

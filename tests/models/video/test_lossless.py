@@ -28,3 +28,4 @@ def test_pictures_and_times_come_back(tmp_path, size):
 def test_a_block_that_raises_closes_the_file(tmp_path):
     with pytest.raises(KeyError), LosslessWriter(tmp_path / "a.mp4", (16, 16), Fraction(24)):
         raise KeyError
+    assert not list(tmp_path.iterdir())
