@@ -4,7 +4,7 @@ import pytest
 import torch
 from codeclens.kernels import native
 from codeclens.models.qwen import load_qwen3vl, one_row
-from codeclens.models.qwen.blocks import DecoderLayer
+from codeclens.models.qwen.blocks import DecoderLayer, FeedForward
 from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.generate import Context
 from codeclens.models.qwen.operations import GGUFOperations
@@ -36,7 +36,7 @@ class Widths:
 
 
 def random_layer(widths: Widths, types: list[str], seed: int) -> DecoderLayer:
-    layer = DecoderLayer(SelfAttention, widths, 0, one_row_attend, GGUFOperations, "meta", torch.float32)
+    layer = DecoderLayer(SelfAttention, FeedForward, widths, 0, one_row_attend, GGUFOperations, "meta", torch.float32)
     torch.manual_seed(seed)
     for index, module in enumerate(layer.modules()):
         if isinstance(module, GGUFOperations.Linear):
