@@ -1,6 +1,5 @@
 """One node from VIDEO to text or score, everything between at good defaults."""
 
-import functools
 import json
 
 from comfy_api.latest import io
@@ -16,33 +15,15 @@ from ..models.judge.rubric import list_rubrics, listed_rubric
 from ..models.judge.scoring import expand
 from ..models.qwen.generate import GREEDY
 from ..models.source.reading import FrameSampling
-from ..models.weights import FPS, NAME, SIDE, embedded_pair, is_embedded
 from . import host
 from .judge import judged_data, verdict_ui
 from .model_placement import HostedQwen3VL
-from .qwen import Qwen3VLSocket, require_vision
-
-EMBEDDED_NOTE = f"{NAME} comes with the pack and knows only clips drawn by CodecLens; connect Load Qwen3-VL for others."
-
-
-def optional_model():
-    """A model's socket that need not be connected."""
-    return Qwen3VLSocket.Input(
-        "model",
-        optional=True,
-        tooltip=f"From Load Qwen3-VL. Not connected: {EMBEDDED_NOTE}",
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def embedded_model() -> HostedQwen3VL:
-    """The embedded model, loaded once; the host moves and frees its weights like any other's."""
-    return HostedQwen3VL(*map(str, embedded_pair()))
+from .qwen import model_input, model_or_embedded, preferred_sampling, remark, require_vision
 
 
 def config_for(model: HostedQwen3VL, mode: str = "") -> CodeConfig:
     """Sampling and size that suit the model: what the embedded one was trained on, Qwen's own for others."""
-    fps, side = (FPS, SIDE) if is_embedded(model.name) else (2.0, 512)
+    fps, side = preferred_sampling(model)
     return CodeConfig(**({"mode": mode} if mode else {}), sampling=FrameSampling.by_fps(fps), area=side**2)
 
 
@@ -62,7 +43,7 @@ def about(model: HostedQwen3VL, code: VisualCode) -> str:
     """A line on what the model was shown, and a word of warning where it is the embedded one."""
     plan = code.plan
     line = f"{len(plan)} frames at {plan.size[1]}x{plan.size[0]}, {code.mode}, {code.token_count} visual tokens"
-    return f"{line}\n{EMBEDDED_NOTE}" if is_embedded(model.name) else line
+    return line + remark(model)
 
 
 class CaptionAVideo(io.ComfyNode):
@@ -81,7 +62,7 @@ class CaptionAVideo(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Video.Input("video", tooltip="The video to caption. A trim set before is honoured."),
-                optional_model(),
+                model_input(),
                 io.Combo.Input(
                     "preset",
                     options=list(list_presets(host.user_folder("presets"))),
@@ -119,7 +100,7 @@ class CaptionAVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, video, preset, max_tokens, model=None, instructions="") -> io.NodeOutput:
-        model = model or embedded_model()
+        model = model_or_embedded(model)
         chosen = read_preset(list_presets(host.user_folder("presets"))[preset])
         writing = Writing(GREEDY, max_tokens, False, instructions)
         code = encode(video, model, config_for(model), caption_reserve(model.model.tokenizer, chosen, writing))
@@ -145,7 +126,7 @@ class JudgeAVideo(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Video.Input("video", tooltip="The video to judge. A trim set before is honoured."),
-                optional_model(),
+                model_input(),
                 io.Combo.Input(
                     "rubric",
                     options=list(list_rubrics(host.user_folder("rubrics"))),
@@ -175,7 +156,7 @@ class JudgeAVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, video, rubric, model=None, prompt="") -> io.NodeOutput:
-        model = model or embedded_model()
+        model = model_or_embedded(model)
         asked = expand(model.for_reading(512), listed_rubric(rubric, host.user_folder("rubrics")), prompt)
         code = encode(video, model, config_for(model), rubric_reserve(model.model.tokenizer, asked))
         found = judge_code(code, model.model, asked, progress=host.node_progress())

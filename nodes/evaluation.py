@@ -16,7 +16,7 @@ from ..models.evaluation.statistics import summarise, table
 from ..models.files import write_text
 from ..models.source.reading import FrameSampling
 from . import host
-from .qwen import model_input, require_vision
+from .qwen import model_input, model_or_embedded, require_vision
 
 TOKENS = 16384
 """Room that is asked of the host for reading one video; a longer one takes what there is."""
@@ -92,7 +92,8 @@ class EvaluateModes(io.ComfyNode):
         return os.path.getmtime(_tasks_path(tasks))
 
     @classmethod
-    def execute(cls, model, tasks, modes, fps, side, limit, filename_prefix) -> io.NodeOutput:
+    def execute(cls, tasks, modes, fps, side, limit, filename_prefix, model=None) -> io.NodeOutput:
+        model = model_or_embedded(model)
         require_vision(model)
         chosen = modes.replace(",", " ").split()
         check_modes(chosen)

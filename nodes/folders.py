@@ -22,8 +22,8 @@ from ..models.qwen.generate import GREEDY
 from ..models.source.reading import FrameSampling
 from ..models.video.measurement import values_csv
 from . import host
-from .direct import config_for, embedded_model, optional_model
-from .qwen import require_vision
+from .direct import config_for
+from .qwen import model_input, model_or_embedded, require_vision
 
 CATEGORY = "CodecLens/folders"
 
@@ -88,7 +88,7 @@ class CaptionFolder(io.ComfyNode):
             search_aliases=["caption", "batch caption", "dataset", "training captions", "folder", "codec lens"],
             is_output_node=True,
             inputs=[
-                optional_model(),
+                model_input(),
                 folder_input(),
                 io.Combo.Input(
                     "preset",
@@ -133,7 +133,7 @@ class CaptionFolder(io.ComfyNode):
     def execute(
         cls, folder, preset, existing, trigger, max_tokens, model=None, leave_out="", exclude=""
     ) -> io.NodeOutput:
-        model = model or embedded_model()
+        model = model_or_embedded(model)
         require_vision(model)
         words = tuple(word.strip() for word in leave_out.split(",") if word.strip())
         captioning = Captioning(
@@ -165,7 +165,7 @@ class JudgeFolder(io.ComfyNode):
             search_aliases=["judge", "rank", "score", "best clips", "dataset quality", "folder", "codec lens"],
             is_output_node=True,
             inputs=[
-                optional_model(),
+                model_input(),
                 folder_input(),
                 io.Combo.Input(
                     "rubric",
@@ -192,7 +192,7 @@ class JudgeFolder(io.ComfyNode):
 
     @classmethod
     def execute(cls, folder, rubric, model=None, prompt="", exclude="") -> io.NodeOutput:
-        model = model or embedded_model()
+        model = model_or_embedded(model)
         require_vision(model)
         asked = expand(model.for_reading(512), listed_rubric(rubric, host.user_folder("rubrics")), prompt)
 

@@ -23,7 +23,7 @@ from ..models.gvc.planning import EncodingPlan, plan_encoding
 from ..models.gvc.resume import PartialEncoding
 from ..models.gvc.sound import encode_sound
 from ..models.gvc.stores import LatentFiles
-from ..models.gvc.stream import Stream, describe, read_stream, write_header, write_sound
+from ..models.gvc.stream import Stream, describe, read_stream, stream_in_words, write_header, write_sound
 from ..models.gvc.video import CodedGop, Settings, decode_video, encode_video, model_warnings
 from ..models.source.reading import FrameSampling
 from ..models.video.cuts import find_cuts
@@ -373,6 +373,7 @@ class EncodeVideoGVC(io.ComfyNode):
                 io.String.Output(
                     "report", tooltip="JSON: bytes, bits per pixel, seconds, PSNR, and all of Stream Info."
                 ),
+                io.String.Output("text", tooltip="The same in a few lines."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -401,7 +402,9 @@ class EncodeVideoGVC(io.ComfyNode):
             "bytes_expected": planned.budget.total,
             "warnings": [*source.warnings, *model_warnings(encoding.excess, model.cfg)],
         }
-        return io.NodeOutput(encoding.stream(), encoding.video(), json.dumps(report, indent=1))
+        words = stream_in_words(report) + f"\nPSNR {report['psnr']:.2f} dB, in {report['encode_seconds']:.0f} s"
+        words = "\n".join([words, *report["warnings"]])
+        return io.NodeOutput(encoding.stream(), encoding.video(), json.dumps(report, indent=1), words)
 
 
 def gop_starts(source, split_at_cuts: bool, plan) -> list[int]:
@@ -562,6 +565,7 @@ class DecodeVideoGVC(io.ComfyNode):
                     " chain drifted. -1 where the stream cannot tell.",
                 ),
                 io.String.Output("report", tooltip="JSON: drift of every GOP, seconds, and what seems to be wrong."),
+                io.String.Output("text", tooltip="The same in a few lines."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -599,7 +603,10 @@ class DecodeVideoGVC(io.ComfyNode):
             "warnings": warnings,
         }
         drift = -1.0 if np.isnan(drifts).any() else float(np.max(drifts))
-        return io.NodeOutput(host.LosslessVideo(str(path)), drift, json.dumps(report, indent=1))
+        exact = "unknown, the stream has no sketches" if drift < 0 else f"{drift:.2f} grey levels of 255 at most"
+        words = f"{frames} frames in {report['decode_seconds']:.0f} s; drift from the encoder: {exact}"
+        words = "\n".join([words, *warnings])
+        return io.NodeOutput(host.LosslessVideo(str(path)), drift, json.dumps(report, indent=1), words)
 
 
 class SaveStream(io.ComfyNode):
@@ -688,13 +695,17 @@ class StreamInfo(io.ComfyNode):
             search_aliases=["gvcb", "generative video codec", "codec lens"],
             is_output_node=True,
             inputs=[StreamSocket.Input("stream", tooltip="From Load Stream or Encode Video (GVC).")],
-            outputs=[io.String.Output("info", tooltip="One JSON object; `codeclens gvc-info` prints the same.")],
+            outputs=[
+                io.String.Output("info", tooltip="One JSON object; `codeclens gvc-info` prints the same."),
+                io.String.Output("text", tooltip="The same in a few lines."),
+            ],
         )
 
     @classmethod
     def execute(cls, stream: LoadedStream) -> io.NodeOutput:
-        info = json.dumps(describe(stream.stream, len(stream.data)), indent=1)
-        return io.NodeOutput(info, ui=ui.PreviewText(info))
+        facts = describe(stream.stream, len(stream.data))
+        words = stream_in_words(facts)
+        return io.NodeOutput(json.dumps(facts, indent=1), words, ui=ui.PreviewText(words))
 
 
 class CompareVideo(io.ComfyNode):
@@ -724,7 +735,10 @@ class CompareVideo(io.ComfyNode):
                 io.Float.Output("ssim", tooltip="Mean structural similarity of the frames. 1 is identical."),
                 io.Image.Output("pictures", tooltip="Reference, video, difference: worst, median and best frame."),
                 io.String.Output("report", tooltip="JSON: means, the worst frame, and the values of every frame."),
+                io.String.Output("text", tooltip="The means and the worst frame in words, with its time."),
             ],
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -741,11 +755,14 @@ class CompareVideo(io.ComfyNode):
         drawn = {number: side_by_side(*pair) for number, pair in pairs if number in chosen}
         pictures = np.stack([drawn[number] for number in chosen])
         report = {**found.to_json(), "pictures": chosen}
+        words = found.in_words(other.timeline().pts[first : last + 1])
         if stream is not None:
             info = describe(stream.stream, len(stream.data))
             report |= {name: info[name] for name in ("bytes", "bits_per_pixel", "kilobits_per_second")}
-        report = json.dumps(report)
-        return io.NodeOutput(found.mean_psnr, float(found.ssim.mean()), host.images(pictures), report)
+            words += f"\n{info['bytes']} bytes, {info['kilobits_per_second']:g} kilobits a second"
+        shown = host.shown(words, cls.hidden.unique_id)
+        values = found.mean_psnr, float(found.ssim.mean()), host.images(pictures)
+        return io.NodeOutput(*values, json.dumps(report), words, ui=shown)
 
 
 def frames_of(source, size):

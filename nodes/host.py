@@ -14,7 +14,7 @@ import comfy.utils
 import folder_paths
 import numpy as np
 import torch
-from comfy_api.latest import InputImpl, Types
+from comfy_api.latest import InputImpl, Types, ui
 from comfy_execution.graph import ExecutionBlocker
 from server import PromptServer
 
@@ -26,6 +26,9 @@ from ..models.gvc.sound import read_sound, sound_of
 from ..models.qwen.checkpoint import family_of
 from ..models.source.reading import VideoSource
 from ..models.video.shots import Shot
+
+# The host shows an error's class with its module before our sentence; the module is named for the folder's whole path.
+InputError.__module__ = "codeclens"
 
 
 def stop_when_interrupted() -> None:
@@ -300,6 +303,11 @@ def shown(text: str, node_id: str) -> dict:
     """The ``ui`` of a node that ends with ``text``, which is shown in the node as well."""
     show_text(text, node_id)
     return {"text": (text,)}
+
+
+def shown_pictures(images: torch.Tensor, node) -> dict:
+    """The ``ui`` of a node class that shows an IMAGE on itself."""
+    return ui.PreviewImage(images, cls=node).as_dict()
 
 
 class LiveAnswers:

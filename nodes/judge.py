@@ -16,7 +16,7 @@ from ..models.judge.rubric import Rubric, list_rubrics, listed_rubric, parse_rub
 from ..models.judge.scoring import expand
 from ..models.source.reading import FrameSampling, VideoSource
 from . import host
-from .qwen import model_input
+from .qwen import model_input, model_or_embedded
 from .visual_code import code_input
 
 CATEGORY = "CodecLens/judge"
@@ -142,7 +142,8 @@ class JudgeVideo(io.ComfyNode):
         return custom_rubric or list_rubrics(host.user_folder("rubrics"))[rubric].read_text(encoding="utf-8")
 
     @classmethod
-    def execute(cls, model, code, rubric, moments, reason, prompt="", custom_rubric="") -> io.NodeOutput:
+    def execute(cls, code, rubric, moments, reason, model=None, prompt="", custom_rubric="") -> io.NodeOutput:
+        model = model_or_embedded(model)
         video, progress = code.code, host.node_progress()
         asked = expand(model.for_reading(GENERATED), rubric_of(rubric, custom_rubric), prompt, progress)
         reading = code.readings.reading(model, video, rubric_reserve(model.model.tokenizer, asked), progress)
@@ -200,7 +201,8 @@ class CompareVideos(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, code_a, code_b, prompt="", question="") -> io.NodeOutput:
+    def execute(cls, code_a, code_b, model=None, prompt="", question="") -> io.NodeOutput:
+        model = model_or_embedded(model)
         a, b = code_a.code, code_b.code
         ready = ready_for(model, [*a, *b], 512 + question_tokens(model.model.tokenizer, prompt + question))
         found = compare(ready, a, b, prompt, question, host.node_progress())
@@ -265,8 +267,8 @@ class RankVideos(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, code, by, prompt=("",)) -> io.NodeOutput:
-        model, codes, prompt = model[0], [one.code for one in code], prompt[0]
+    def execute(cls, code, by, model=None, prompt=("",)) -> io.NodeOutput:
+        model, codes, prompt = model_or_embedded(model), [one.code for one in code], prompt[0]
         longest = sorted(codes, key=lambda one: -one.token_count)[:2]
         segments = [segment for one in longest for segment in one]
         ready = ready_for(model, segments, 512 + question_tokens(model.model.tokenizer, prompt))

@@ -4,6 +4,7 @@ Socket of this family:
     CODECLENS_QWEN3VL  :class:`codeclens.nodes.model_placement.HostedQwen3VL`, the model and the host's handles on it
 """
 
+import functools
 import os
 from dataclasses import replace
 
@@ -14,9 +15,11 @@ from ..models.code.encoding import encode_images
 from ..models.errors import InputError
 from ..models.qwen import Qwen3VL
 from ..models.qwen.generate import GREEDY, SamplingParams
+from ..models.qwen.loading import MissingTower
 from ..models.qwen.preprocessing import fit_picture
 from ..models.qwen.tokenizer import typed
-from ..models.weights import FPS, NAME, SIDE, embedded_pair
+from ..models.video.gop import GopPlan
+from ..models.weights import FPS, NAME, SIDE, embedded_pair, is_embedded
 from . import host
 from .model_placement import HostedQwen3VL
 
@@ -32,9 +35,51 @@ SOURCES = (
 )
 
 
+EMBEDDED_NOTE = f"{NAME} comes with the pack and knows only clips drawn by CodecLens; connect Load Qwen3-VL for others."
+
+
 def model_input():
-    """The socket through which a model enters a node."""
-    return Qwen3VLSocket.Input("model", tooltip="From Load Qwen3-VL / Qwen3.5.")
+    """The socket through which a model enters a node; :func:`model_or_embedded` reads it."""
+    return Qwen3VLSocket.Input(
+        "model", optional=True, tooltip=f"From Load Qwen3-VL / Qwen3.5. Not connected: {EMBEDDED_NOTE}"
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def embedded_model() -> HostedQwen3VL:
+    """The embedded model, loaded once; the host moves and frees its weights like any other's."""
+    return HostedQwen3VL(*map(str, embedded_pair()))
+
+
+def model_or_embedded(model: HostedQwen3VL | list | None) -> HostedQwen3VL:
+    """The model that a node was given, of a list the first; the embedded one where none is connected."""
+    if isinstance(model, list):
+        model = model[0]
+    return model or embedded_model()
+
+
+def preferred_sampling(model: HostedQwen3VL | None) -> tuple[float, int]:
+    """Frames a second and side in pixels: what the embedded model learned from, Qwen's own for every other."""
+    return (FPS, SIDE) if model is not None and is_embedded(model.name) else (2.0, 512)
+
+
+def remark(model: HostedQwen3VL) -> str:
+    """What nodes add to the text they show, not to their outputs, where the embedded model wrote it."""
+    return f"\n\n{EMBEDDED_NOTE}" if is_embedded(model.name) else ""
+
+
+def sampling_warnings(model: HostedQwen3VL, plan: GopPlan) -> tuple[str, ...]:
+    """A sentence where the embedded model is shown something else than the pictures that it learned from."""
+    if not is_embedded(model.name):
+        return ()
+    height, width = plan.size
+    fps = (len(plan) - 1) / max(float(plan.pts[-1] - plan.pts[0]), 1e-6)
+    if height * width < 2 * SIDE**2 and FPS / 2 < fps < 2 * FPS:
+        return ()
+    return (
+        f"{NAME} knows only clips drawn by CodecLens, at {SIDE}x{SIDE} and {FPS:g} frames a second; this one is sampled"
+        f" at {width}x{height} and {fps:.3g}: connect the model to Sample Video, with sampling auto and side 0",
+    )
 
 
 def writing_inputs() -> list:
@@ -120,7 +165,9 @@ def writing_outputs() -> list:
 def require_vision(model: HostedQwen3VL) -> None:
     """Raise where ``model`` cannot see."""
     if model.vision is None:
-        raise InputError("the model was loaded without its mmproj file and cannot see; choose one in its loader")
+        raise InputError(
+            f"{model.name} was loaded without an mmproj file and cannot see; put it beside the model, or choose it"
+        )
 
 
 class LoadQwen3VL(io.ComfyNode):
@@ -166,7 +213,8 @@ class LoadQwen3VL(io.ComfyNode):
                     ],
                     default=AUTO,
                     tooltip="The vision tower. auto takes that of a .safetensors file, or finds the .gguf file beside"
-                    " the model that fits it, by what the files say about themselves, not by their names. " + SOURCES,
+                    " the model that fits it, by what the files say about themselves, not by their names; without one"
+                    " it loads for text alone. " + SOURCES,
                 ),
             ],
             outputs=[
@@ -191,7 +239,10 @@ class LoadQwen3VL(io.ComfyNode):
             tower = None
         elif mmproj != AUTO:
             tower = host.model_path(mmproj)
-        return io.NodeOutput(HostedQwen3VL(path, tower))
+        try:
+            return io.NodeOutput(HostedQwen3VL(path, tower))
+        except MissingTower:
+            return io.NodeOutput(HostedQwen3VL(path, None))
 
 
 class DescribeImage(io.ComfyNode):
@@ -236,11 +287,13 @@ class DescribeImage(io.ComfyNode):
                 ),
             ],
             outputs=writing_outputs(),
+            is_output_node=True,
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, model, images, question, max_tokens, seed, sampling, thinking, image_tokens) -> io.NodeOutput:
+    def execute(cls, images, question, max_tokens, seed, sampling, thinking, image_tokens, model=None) -> io.NodeOutput:
+        model = model_or_embedded(model)
         require_vision(model)
         pictures = [fit_picture(rgb, image_tokens) for rgb in host.pixels(images)]
         patches = max(rgb.shape[0] * rgb.shape[1] // 256 for rgb in pictures)
@@ -271,17 +324,20 @@ class GenerateText(io.ComfyNode):
                 *writing_inputs(),
             ],
             outputs=writing_outputs(),
+            is_output_node=True,
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, model, prompt, max_tokens, seed, sampling, thinking, system="") -> io.NodeOutput:
+    def execute(cls, prompt, max_tokens, seed, sampling, thinking, model=None, system="") -> io.NodeOutput:
+        model = model_or_embedded(model)
         return _answer(cls, model, [], prompt, system, max_tokens, seed, sampling, thinking)
 
 
 def _answer(cls, model, seen, question, system, max_tokens, seed, sampling, thinking) -> io.NodeOutput:
     max_tokens = max_tokens or answer_tokens(model.model.tokenizer, thinking)
     live = host.LiveAnswers(cls.hidden.unique_id)
+    live.clip(seen=remark(model).strip())
     live.begin(question)
     tokens = sum(len(picture) for picture in seen) + len(model.model.tokenizer.encode(typed(system + question)))
     answer = Conversation(model.for_reading(tokens + max_tokens), seen, system).ask(

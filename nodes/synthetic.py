@@ -5,15 +5,16 @@ from fractions import Fraction
 import numpy as np
 from comfy_api.latest import InputImpl, Types, io
 
-from ..models.synthetic.clip_files import sampled_frames
+from ..models.synthetic.clip_files import INDEX, sampled_frames, seeds_of, write_clips
 from ..models.synthetic.ground_truth import truth_of
+from ..models.synthetic.painted_clip import IN_WORDS, write_demo
 from ..models.synthetic.questions import write_caption
 from ..models.synthetic.rendering import render
 from ..models.synthetic.scenes import CONTENTS, FAULTS, SPLITS, sample_clip
 from ..models.weights import FPS, SIDE
 from . import host
 
-ANY = "any"
+ANY, PAINTED = "any", "painted"
 NO_FAULT = "none"
 
 
@@ -39,10 +40,11 @@ class TestVideos(io.ComfyNode):
                 io.Int.Input("count", default=1, min=1, max=64, tooltip="Clips, with seeds one after the other."),
                 io.Combo.Input(
                     "content",
-                    options=[ANY, *(content for content in CONTENTS if content != "fault")],
+                    options=[ANY, *(content for content in CONTENTS if content != "fault"), PAINTED],
                     default="moving",
                     tooltip="static: hardly anything moves. moving: figures move. camera: the camera moves. cuts: there"
-                    " are several shots.",
+                    " are several shots. painted: one clip of 13 seconds at 640 x 384, always the same, with a cut and"
+                    " a pan; no model knows it, and the other inputs do not change it.",
                 ),
                 io.Combo.Input(
                     "fault",
@@ -55,13 +57,18 @@ class TestVideos(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Video.Output("videos", is_output_list=True, tooltip="The clips, 128 x 128 pixels."),
+                io.Video.Output(
+                    "videos", is_output_list=True, tooltip="The clips, 128 x 128 pixels; painted is 640 x 384."
+                ),
                 io.String.Output("truth", is_output_list=True, tooltip="What is true of each, as a caption."),
             ],
         )
 
     @classmethod
     def execute(cls, seed, count, content, fault, seconds) -> io.NodeOutput:
+        if content == PAINTED:
+            path = write_demo(host.temporary_file("codeclens_painted_", ".mp4"), host.node_progress())
+            return io.NodeOutput([InputImpl.VideoFromFile(str(path))], [IN_WORDS])
         progress, videos, truths = host.node_progress(), [], []
         for number in range(count):
             first = SPLITS["test"][0] + seed + number
@@ -76,4 +83,55 @@ class TestVideos(io.ComfyNode):
         return io.NodeOutput(videos, truths)
 
 
-NODES = [TestVideos]
+FOLDER = "codeclens/test clips"
+
+
+class TestFolder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CodecLensTestFolder",
+            display_name="Test Folder",
+            category="CodecLens/folders",
+            description=f"Writes short clips of moving figures into output/{FOLDER}, with questions and true answers:"
+            " something to try the nodes for folders, Evaluate Modes and training on.",
+            search_aliases=["test clips", "example dataset", "demo folder", "synthetic", "codec lens"],
+            inputs=[
+                io.Int.Input(
+                    "seed",
+                    default=1,
+                    min=0,
+                    max=100_000,
+                    tooltip="The same seed draws the same clips on every machine.",
+                ),
+                io.Int.Input("count", default=4, min=1, max=1000, tooltip="How many clips."),
+                io.Float.Input(
+                    "seconds", default=3.0, min=1.0, max=30.0, step=0.5, tooltip="Length of each clip in seconds."
+                ),
+            ],
+            outputs=[
+                io.String.Output("folder", tooltip="For Caption Folder, Judge Folder and Measure Folder."),
+                io.String.Output("tasks", tooltip="The file of questions, for Evaluate Modes."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **others):
+        return (host.output_folder() / FOLDER / INDEX).is_file()
+
+    @classmethod
+    def execute(cls, seed, count, seconds) -> io.NodeOutput:
+        folder = host.output_folder() / FOLDER
+        index = write_clips(
+            folder,
+            seeds_of("test", seed, count),
+            (SIDE, SIDE),
+            sample_fps=FPS,
+            seconds=seconds,
+            fps=12,
+            progress=host.node_progress(),
+        )
+        return io.NodeOutput(f"output/{FOLDER}", str(index))
+
+
+NODES = [TestVideos, TestFolder]

@@ -27,9 +27,11 @@ from ..models.video.extraction import CHUNK, VECTORS, extract
 from ..models.video.gop import GopPlan
 from ..models.video.planning import CAP
 from ..models.video.primitives import Primitives
-from ..models.video.shots import shots
+from ..models.video.shots import cuts_in_words, shots
 from ..models.video.tokens import MODES, modes_in_words
+from ..models.weights import FPS, NAME, SIDE
 from . import host
+from .qwen import Qwen3VLSocket, preferred_sampling
 
 SampledVideoSocket = io.Custom("CODECLENS_SAMPLED_VIDEO")
 PrimitivesSocket = io.Custom("CODECLENS_PRIMITIVES")
@@ -94,17 +96,25 @@ class SampleVideo(io.ComfyNode):
                     tooltip="Frames as an image batch, instead of a video. Images carry no times, so images_fps must be"
                     " true.",
                 ),
+                Qwen3VLSocket.Input(
+                    "model",
+                    optional=True,
+                    tooltip="From Load Qwen3-VL: it says what sampling auto and side 0 are, 2 frames a second at 512"
+                    f" for Qwen, {FPS:g} at {SIDE} for {NAME}. Not connected: as for Qwen.",
+                ),
                 io.Float.Input(
                     "images_fps",
                     default=24.0,
                     min=0.01,
                     max=1000.0,
                     step=0.01,
+                    advanced=True,
                     tooltip="Frames per second of the image batch. Times are computed from it. Not used for a video.",
                 ),
                 io.DynamicCombo.Input(
                     "sampling",
                     options=[
+                        io.DynamicCombo.Option("auto", []),
                         io.DynamicCombo.Option(
                             "fps",
                             [
@@ -145,16 +155,17 @@ class SampleVideo(io.ComfyNode):
                         ),
                         io.DynamicCombo.Option("all", []),
                     ],
-                    tooltip="How frames are chosen: so many a second, so many in all, every n-th, or all of them.",
+                    tooltip="How frames are chosen: auto, as many a second as the model prefers; so many a second, so"
+                    " many in all, every n-th, or all of them.",
                 ),
                 io.Int.Input(
                     "side",
-                    default=512,
-                    min=64,
+                    default=0,
+                    min=0,
                     max=2048,
                     step=32,
-                    tooltip="Frames are resized to about side x side pixels in their own aspect, sides multiples of 32."
-                    " A whole picture costs (side/32) squared visual tokens: 256 at 512.",
+                    tooltip="Pixels; 0 is what the model prefers. Frames are resized to about side x side in their"
+                    " own shape, sides multiples of 32. A whole picture costs (side/32) squared tokens: 256 at 512.",
                 ),
             ],
             outputs=[
@@ -164,22 +175,24 @@ class SampleVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images_fps, sampling, side, video=None, images=None) -> io.NodeOutput:
+    def execute(cls, images_fps, sampling, side, video=None, images=None, model=None) -> io.NodeOutput:
         if (video is None) == (images is None):
             raise InputError("Sample Video takes either a video or images; connect exactly one of the two")
         if images is None:
             source, images = host.video_source(video)
         else:
             source = VideoSource.from_images(host.opaque(images), images_fps)
-        rule = sampling_rule(sampling)
+        fps, preferred_side = preferred_sampling(model)
+        rule, side = sampling_rule(sampling, fps), side or preferred_side
         first, last = source.window(host.node_progress())
         count = len(rule.select(source.timeline().pts[first : last + 1]))
         size = fit_size(source.info.width, source.info.height, side * side)
         return io.NodeOutput(SampledImages(SampledVideo(source, rule, size), images), count)
 
 
-def sampling_rule(sampling: dict) -> FrameSampling:
+def sampling_rule(sampling: dict, preferred_fps: float) -> FrameSampling:
     rules = {
+        "auto": lambda: FrameSampling.by_fps(preferred_fps),
         "fps": lambda: FrameSampling.by_fps(sampling["fps"]),
         "count": lambda: FrameSampling.by_count(sampling["count"]),
         "every": lambda: FrameSampling.every(sampling["step"]),
@@ -352,6 +365,7 @@ class PlanGOP(io.ComfyNode):
                 io.Int.Output("tokens", tooltip="Visual tokens that the plan costs in this mode."),
                 io.Int.Output("prompt_tokens", tooltip="The same with time stamps and markers: what a budget limits."),
             ],
+            is_output_node=True,
             has_intermediate_output=True,
         )
 
@@ -411,7 +425,13 @@ class DrawPlan(io.ComfyNode):
                 frames_input("the plan"),
                 PlanSocket.Input("plan", tooltip="From Plan GOP."),
                 io.Int.Input(
-                    "width", default=1600, min=900, max=8192, step=4, tooltip="Width of the picture in pixels."
+                    "width",
+                    default=1600,
+                    min=900,
+                    max=8192,
+                    step=4,
+                    advanced=True,
+                    tooltip="Width of the picture in pixels.",
                 ),
                 io.Boolean.Input(
                     "cuts",
@@ -420,14 +440,16 @@ class DrawPlan(io.ComfyNode):
                     " so this decodes all of it once more; switch it off for very long videos.",
                 ),
             ],
-            outputs=[io.Image.Output("image", tooltip="The picture.")],
+            outputs=[io.Image.Output("image", tooltip="The picture, shown on the node as well.")],
+            is_output_node=True,
         )
 
     @classmethod
     def execute(cls, plan: GopPlan, width, cuts, frames: SampledImages | None = None) -> io.NodeOutput:
         source = with_frames(plan, frames).video.source
         found = cuts_of(source, host.node_progress()) if cuts else None
-        return io.NodeOutput(host.image(timeline_view(plan, source, found, width, host.node_progress())))
+        picture = host.image(timeline_view(plan, source, found, width, host.node_progress()))
+        return io.NodeOutput(picture, ui=host.shown_pictures(picture, cls))
 
 
 class DrawMotion(io.ComfyNode):
@@ -459,7 +481,8 @@ class DrawMotion(io.ComfyNode):
                     " moves most.",
                 ),
             ],
-            outputs=[io.Image.Output("image", tooltip="The picture.")],
+            outputs=[io.Image.Output("image", tooltip="The picture, shown on the node as well.")],
+            is_output_node=True,
         )
 
     @classmethod
@@ -467,7 +490,8 @@ class DrawMotion(io.ComfyNode):
         found = primitives.primitives
         source = (found.video if frames is None else frames.video).source
         position = most_moving(found) if position < 0 else position
-        return io.NodeOutput(host.image(motion_view(found, source, position, picture, host.node_progress())))
+        drawn = host.image(motion_view(found, source, position, picture, host.node_progress()))
+        return io.NodeOutput(drawn, ui=host.shown_pictures(drawn, cls))
 
 
 class SelectFrames(io.ComfyNode):
@@ -529,6 +553,7 @@ class SelectFrames(io.ComfyNode):
                 io.String.Output("times", tooltip="Their presentation times in seconds, as a JSON list."),
                 io.String.Output("numbers", tooltip="Their frame numbers in the source, as a JSON list."),
             ],
+            is_output_node=True,
         )
 
     @classmethod
@@ -540,7 +565,8 @@ class SelectFrames(io.ComfyNode):
         taken = video.source.read(sampling, None if full_size else video.size, host.node_progress())
         numbers = json.dumps(taken.index.tolist())
         times = json.dumps([round(seconds, 6) for seconds in taken.pts.tolist()])
-        return io.NodeOutput(host.images(taken.rgb), times, numbers)
+        images = host.images(taken.rgb)
+        return io.NodeOutput(images, times, numbers, ui=host.shown_pictures(images, cls))
 
 
 def sampled_times(video: SampledVideo) -> np.ndarray:
@@ -595,12 +621,15 @@ class SplitAtCuts(io.ComfyNode):
                     tooltip="Also split in the middle of each fade, dissolve and wipe, not only at hard cuts.",
                 ),
             ],
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Video.Output("shots", is_output_list=True, tooltip="One video for each shot, in order."),
                 io.String.Output(
                     "report",
                     tooltip="JSON: frame numbers that start a new shot, and the spans of fades, dissolves and wipes.",
                 ),
+                io.String.Output("text", tooltip="The same in words, with times in seconds."),
             ],
         )
 
@@ -609,7 +638,8 @@ class SplitAtCuts(io.ComfyNode):
         source, _ = host.video_source(video)
         found = cuts_of(source, host.node_progress())
         parts = [host.part_of(video, shot) for shot in shots(source, found, shortest, at_fades)]
-        return io.NodeOutput(parts, json.dumps(found.to_json()))
+        words = cuts_in_words(source, found)
+        return io.NodeOutput(parts, json.dumps(found.to_json()), words, ui=host.shown(words, cls.hidden.unique_id))
 
 
 class PlanInfo(io.ComfyNode):

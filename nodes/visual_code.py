@@ -5,6 +5,7 @@ Socket of this family:
 """
 
 import json
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -26,7 +27,15 @@ from ..models.source.reading import FrameSampling
 from ..models.video.tokens import modes_in_words
 from . import host
 from .model_placement import HostedQwen3VL
-from .qwen import model_input, require_vision, sampling_of, writing_inputs
+from .qwen import (
+    model_input,
+    model_or_embedded,
+    remark,
+    require_vision,
+    sampling_of,
+    sampling_warnings,
+    writing_inputs,
+)
 from .readings import Readings
 from .video import PlanSocket, frames_input, timeline_data, with_frames
 
@@ -81,6 +90,7 @@ class EncodeVideo(io.ComfyNode):
                     default=2048,
                     min=64,
                     max=131072,
+                    advanced=True,
                     tooltip="Tokens of the model's context to leave free for question and answer. If the video does not"
                     " fit beside them, whole groups are dropped evenly over time, and the report says so.",
                 ),
@@ -132,12 +142,14 @@ class EncodeVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, plan, mode, reserve, stamps, pair_thumbnails, drop, frames=None, budget=0):
+    def execute(cls, plan, mode, reserve, stamps, pair_thumbnails, drop, model=None, frames=None, budget=0):
+        model = model_or_embedded(model)
         require_vision(model)
         plan = with_frames(plan, frames)
         config = CodeConfig(mode=mode, stamps=stamps, pair_thumbnails=pair_thumbnails, drop=drop, budget=budget or None)
         ready = model.for_looking(most_patches(plan))
         code = encode_plan(plan, ready, config, reserve=reserve, progress=host.node_progress())
+        code = replace(code, warnings=(*code.warnings, *sampling_warnings(model, plan)))
         tensors = tuple(tensor for segment in code for tensor in (segment.embeds, segment.deepstack))
         spent = {segment.index[0]: len(segment) for segment in code}
         shown = timeline_data(code.plan) | {
@@ -192,6 +204,7 @@ class CaptionVideo(io.ComfyNode):
                 io.Boolean.Output("truncated", tooltip="True where max_tokens cut the caption off."),
                 report_output(),
             ],
+            is_output_node=True,
             hidden=[io.Hidden.unique_id],
         )
 
@@ -200,14 +213,16 @@ class CaptionVideo(io.ComfyNode):
         return list_presets(host.user_folder("presets"))[preset].read_text(encoding="utf-8")
 
     @classmethod
-    def execute(cls, model, code, preset, max_tokens, seed, sampling, thinking, instructions="") -> io.NodeOutput:
+    def execute(cls, code, preset, max_tokens, seed, sampling, thinking, model=None, instructions="") -> io.NodeOutput:
+        model = model_or_embedded(model)
         chosen = read_preset(list_presets(host.user_folder("presets"))[preset])
         writing = Writing(
             sampling_of(sampling, seed, model.model, thinking), max_tokens or None, thinking, instructions
         )
         room = caption_reserve(model.model.tokenizer, chosen, writing)
         reading = code.readings.reading(model, code.code, room, host.node_progress())
-        live = live_about(cls.hidden.unique_id, code.code)
+        live = host.LiveAnswers(cls.hidden.unique_id)
+        live.clip(code.code.name, seen_words(code.code) + remark(model))
         live.begin(preset)
         answer = caption_code(
             code.code, model.model, chosen, writing, reading=reading, on_text=live, progress=live.progress
@@ -251,17 +266,19 @@ class AskVideo(io.ComfyNode):
                 io.Boolean.Output("truncated", tooltip="True where max_tokens cut any answer off."),
                 report_output(),
             ],
+            is_output_node=True,
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, model, code, questions, follow_up, max_tokens, seed, sampling, thinking) -> io.NodeOutput:
+    def execute(cls, code, questions, follow_up, max_tokens, seed, sampling, thinking, model=None) -> io.NodeOutput:
+        model = model_or_embedded(model)
         asker, lines = _list_asker(cls, model, seed, sampling, max_tokens, thinking), _lines(questions)
         answers, reports = [], []
         for video in code:
-            room = asker.room(model[0], lines)
-            conversation = video.readings.reading(model[0], video.code, room, host.node_progress())
-            asker.live.clip(video.code.name, seen_words(video.code))
+            room = asker.room(model, lines)
+            conversation = video.readings.reading(model, video.code, room, host.node_progress())
+            asker.live.clip(video.code.name, seen_words(video.code) + remark(model))
             for line in lines:
                 answer = asker(conversation if follow_up[0] else conversation.fork(), line, video.code)
                 answers.append(answer)
@@ -312,12 +329,15 @@ class AskImages(io.ComfyNode):
                 io.String.Output("transcript", tooltip="Questions and answers as one text."),
                 io.Boolean.Output("truncated", tooltip="True where max_tokens cut any answer off."),
             ],
+            is_output_node=True,
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, model, images, questions, max_tokens, seed, sampling, thinking, image_tokens) -> io.NodeOutput:
-        model, lines = model[0], _lines(questions)
+    def execute(
+        cls, images, questions, max_tokens, seed, sampling, thinking, image_tokens, model=None
+    ) -> io.NodeOutput:
+        model, lines = model_or_embedded(model), _lines(questions)
         require_vision(model)
         pictures = [fit_picture(rgb, image_tokens[0]) for batch in images for rgb in host.pixels(batch)]
         patches = max(rgb.shape[0] * rgb.shape[1] // 256 for rgb in pictures)
@@ -325,11 +345,11 @@ class AskImages(io.ComfyNode):
         parts = [part for number, picture in enumerate(segments, 1) for part in (f"Image {number}: ", picture)]
         numbers = sum(len(model.model.tokenizer.encode(part)) for part in parts if isinstance(part, str))
         shown = prompt_tokens(segments, model.model.tokenizer) + numbers
-        asker = _list_asker(cls, [model], seed, sampling, max_tokens, thinking)
+        asker = _list_asker(cls, model, seed, sampling, max_tokens, thinking)
         ready = model.for_reading(shown + asker.room(model, lines))
         conversation = Conversation(ready, parts)
         conversation.read(host.node_progress())
-        asker.live.clip("", f"{len(pictures)} images, {sum(map(len, segments))} visual tokens")
+        asker.live.clip("", f"{len(pictures)} images, {sum(map(len, segments))} visual tokens{remark(model)}")
         answers = [asker(conversation.fork(), line) for line in lines]
         truncated = any(answer.truncated for answer in answers)
         transcript = asker.live.transcript
@@ -365,6 +385,7 @@ class FramesFromAnswer(io.ComfyNode):
                 io.String.Output("times", tooltip="Their presentation times in seconds, as a JSON list."),
                 io.String.Output("numbers", tooltip="Their frame numbers in the source, as a JSON list."),
             ],
+            is_output_node=True,
             hidden=[io.Hidden.unique_id],
         )
 
@@ -380,7 +401,9 @@ class FramesFromAnswer(io.ComfyNode):
         size = None if full_size else code.code.plan.size
         taken = with_frames(code.code.plan, frames).video.source.read(sampling, size, host.node_progress())
         seconds = json.dumps([round(moment, 6) for moment in taken.pts.tolist()])
-        return io.NodeOutput(host.images(taken.rgb), seconds, json.dumps(taken.index.tolist()))
+        images = host.images(taken.rgb)
+        shown = host.shown_pictures(images, cls)
+        return io.NodeOutput(images, seconds, json.dumps(taken.index.tolist()), ui=shown)
 
 
 class DrawCode(io.ComfyNode):
@@ -402,17 +425,20 @@ class DrawCode(io.ComfyNode):
                     min=900,
                     max=8192,
                     step=4,
+                    advanced=True,
                     tooltip="Width of the picture in pixels; it becomes as high as the code needs. Long videos show"
                     " more in a wider one.",
                 ),
             ],
-            outputs=[io.Image.Output("image", tooltip="The picture.")],
+            outputs=[io.Image.Output("image", tooltip="The picture, shown on the node as well.")],
+            is_output_node=True,
         )
 
     @classmethod
     def execute(cls, code, width, frames=None) -> io.NodeOutput:
         source = with_frames(code.code.plan, frames).video.source
-        return io.NodeOutput(host.image(code_view(code.code, source, width, host.node_progress())))
+        picture = host.image(code_view(code.code, source, width, host.node_progress()))
+        return io.NodeOutput(picture, ui=host.shown_pictures(picture, cls))
 
 
 class _Asker:
@@ -448,17 +474,10 @@ def seen_words(code: VisualCode) -> str:
     return f"{frames} at {plan.size[1]}x{plan.size[0]}, {code.mode}, {code.token_count} visual tokens"
 
 
-def live_about(node_id: str, code: VisualCode) -> host.LiveAnswers:
-    """Answers that a node shows, about one video."""
-    live = host.LiveAnswers(node_id)
-    live.clip(code.name, seen_words(code))
-    return live
-
-
 def _list_asker(cls, model, seed, sampling, max_tokens, thinking) -> _Asker:
     """The asker of a node that takes lists, of which settings use the first item."""
     choice = {name: values[0] for name, values in sampling.items()}
-    return _Asker(cls, model[0].model, seed[0], choice, max_tokens[0], thinking[0])
+    return _Asker(cls, model.model, seed[0], choice, max_tokens[0], thinking[0])
 
 
 def _lines(questions: list[str]) -> list[str]:

@@ -19,12 +19,12 @@ from ..progress import TerminalProgress
 from ..source.reading import FrameSampling, VideoSource, fit_size
 from ..source.sampled import SampledVideo
 from ..video import planning
-from ..video.cuts import Cuts, cuts_of, shortest_shot
+from ..video.cuts import cuts_of
 from ..video.extraction import VECTORS, extract
 from ..video.gop import POLICIES, GopPlan
 from ..video.planning import CAP, auto_gamma, plan_from_costs
 from ..video.primitives import Primitives
-from ..video.shots import cut_times
+from ..video.shots import cuts_in_words
 from ..video.tokens import MODES
 from .arguments import SIDES, number, whole
 from .costs import Pricing, add_cost_options
@@ -236,17 +236,6 @@ def going_on(clip: str, rows: list[dict]) -> Iterator[None]:
 def failed(rows: list[dict]) -> int:
     """The exit code: 2 where a clip was wrong."""
     return 2 if any("error" in row for row in rows) else 0
-
-
-def cuts_in_words(source: VideoSource, found: Cuts) -> str:
-    times, spans = cut_times(source, found)
-    rows = [(seconds, number, "cut") for seconds, number in zip(times, found.cuts, strict=True)]
-    for (kind, first, last), span in zip(spans, found.spans, strict=True):
-        rows.append((first, span.first, f"{kind} until {clock_text(last, 0.01)}, frame {span.last}"))
-    shortest = f"shots from {shortest_shot(source.info.fps):.2g} s on"
-    lines = [f"{source.info.name}: {len(times)} hard cuts, {len(spans)} fades, dissolves or wipes ({shortest})"]
-    lines += [f"  {clock_text(seconds, 0.01):>9}  frame {number:<7} {words}" for seconds, number, words in sorted(rows)]
-    return "\n".join(lines)
 
 
 def report(

@@ -430,6 +430,25 @@ def _read_gop(reader: _Reader, header: Header, number: int, written: bytes, cost
     return gop
 
 
+def stream_in_words(facts: dict) -> str:
+    """What :func:`describe` found, in a few lines."""
+    parts = {"codebook": "codebook", "stills": "images", "mending of GOP ends": "tail", "sound": "sound"}
+    bytes_of = [f"{name} {facts[f'bytes_{key}']}" for name, key in parts.items() if facts[f"bytes_{key}"]]
+    bytes_of.append(f"the rest {facts['bytes_other']}")
+    lines = [
+        f"{facts['format']}, {facts['variant']}, {facts['width']}x{facts['height']}, {facts['seconds']:.2f} s: "
+        f"{facts['frames']} frames at {facts['frames_per_second']:g} a second, {facts['gops']} GOPs",
+        f"{facts['bytes']} bytes, {facts['kilobits_per_second']:g} kilobits a second, "
+        f"{facts['bits_per_pixel']:g} bits per pixel ({', '.join(bytes_of)})",
+        f"{facts['steps']} steps, cfg {facts['cfg']:g}, model {facts['model'] or 'not named'}",
+    ]
+    if facts["prompt"]:
+        lines.append(f"prompt: {facts['prompt']}")
+    if not facts["whole"]:
+        lines.append(f"not whole: {facts['frames_present']} of {facts['frames']} frames are there")
+    return "\n".join(lines)
+
+
 def describe(stream: Stream, size: int | None = None) -> dict:
     """Facts about a stream for people: strings, numbers and lists that JSON can hold.
 

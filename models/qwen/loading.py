@@ -26,6 +26,10 @@ EXACT_SWITCH = "CODECLENS_EXACT"
 """Environment variable: 1 keeps products on the processor in floats."""
 
 
+class MissingTower(InputError):
+    """No vision tower beside a language model fits it, so it can be loaded for text alone."""
+
+
 @dataclass(slots=True)
 class Qwen3VL:
     """A loaded model. ``vision`` is None without an mmproj file; ``dtype`` is that of states and logits."""
@@ -116,8 +120,8 @@ def load_vision(file: ModelFile, operations=None, device="cpu", dtype=torch.floa
 def find_mmproj(file: ModelFile) -> ModelFile:
     """The vision tower that fits the language model ``file``: its own, or one among the GGUF files of its folder.
 
-    Of one tower in several precisions the best is taken. Raises InputError where none fits, or several towers do (they
-    are listed).
+    Of one tower in several precisions the best is taken. Raises MissingTower where none fits, InputError where
+    several towers do (they are listed).
     """
     if file.tower is not None:
         return file.tower
@@ -139,7 +143,7 @@ def find_mmproj(file: ModelFile) -> ModelFile:
             continue
         fitting.append((vision, str(tower.metadata.get("general.name")), tower))
     if not fitting:
-        raise InputError(
+        raise MissingTower(
             f"no mmproj file in {folder} fits {file.path.name} (projector {configuration.PROJECTOR}, width "
             f"{text.hidden_size}, {text.deepstack_layers} DeepStack layers); put it there or name it"
         )

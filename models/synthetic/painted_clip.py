@@ -18,6 +18,10 @@ WIDTH, HEIGHT, FPS = 640, 384, 24
 CUT = 120
 PAN_END = 216
 FRAMES = 312
+IN_WORDS = (
+    "A hot-air balloon and clouds drift over mountains. After 5 seconds a hard cut to a harbour at dusk, over which the"
+    " camera pans until 9 seconds; from there nothing moves."
+)
 PAN_SPEED = 4
 """Pixels per frame that the nearest layer of the second scene moves to the left while the camera pans."""
 

@@ -42,6 +42,17 @@ class Comparison:
         """PSNR of the mean squared error of all frames: how codecs are compared."""
         return float(decibels(self.mse.mean()))
 
+    def in_words(self, pts: np.ndarray) -> str:
+        """Means, and the worst frame with its time; ``pts`` are the seconds of the frames."""
+        worst = int(self.mse.argmax())
+        lines = [
+            f"{len(self.mse)} frames: PSNR {self.mean_psnr:.2f} dB, SSIM {self.ssim.mean():.4f}",
+            f"worst at {pts[worst]:.2f} s, frame {worst}: {self.psnr[worst]:.2f} dB",
+        ]
+        if self.flip is not None:
+            lines.append(f"FLIP {self.flip.mean():.4f} (0 looks the same)")
+        return "\n".join(lines)
+
     def to_json(self) -> dict:
         """Means, the worst frame, and the value of every frame."""
         seen = {}

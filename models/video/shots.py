@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..source.reading import VideoSource
-from .cuts import Cuts
+from .cuts import Cuts, shortest_shot
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +54,15 @@ def cut_times(source: VideoSource, cuts: Cuts) -> tuple[list[float], list[tuple[
     pts = source.timeline().pts
     spans = [(span.kind.replace("_", " "), float(pts[span.first]), float(pts[span.last])) for span in cuts.spans]
     return pts[np.array(cuts.cuts, np.int64)].tolist(), spans
+
+
+def cuts_in_words(source: VideoSource, cuts: Cuts) -> str:
+    """A heading, and a line for each cut, fade, dissolve and wipe with its seconds and frame number."""
+    times, spans = cut_times(source, cuts)
+    rows = [(seconds, number, "cut") for seconds, number in zip(times, cuts.cuts, strict=True)]
+    for (kind, first, last), span in zip(spans, cuts.spans, strict=True):
+        rows.append((first, span.first, f"{kind} until {last:.2f} s, frame {span.last}"))
+    shortest = f"shots from {shortest_shot(source.info.fps):.2g} s on"
+    lines = [f"{source.info.name}: {len(times)} hard cuts, {len(spans)} fades, dissolves or wipes ({shortest})"]
+    lines += [f"{seconds:9.2f} s  frame {number:<7} {words}" for seconds, number, words in sorted(rows)]
+    return "\n".join(lines)
