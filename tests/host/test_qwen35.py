@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from support.comfyui import ROOT, find_comfyui, host_environment, why_not
 from support.gguf_files import HybridShape, Shape
 from support.makers_names import reference_state
-from support.workflow import load_workflow, nodes_of, to_prompt
+from support.workflow import load_workflow, nodes_of, to_prompt, use_clip
 
 SHAPES = {
     "qwen35": HybridShape(
@@ -71,12 +71,11 @@ def test_describe_writes_what_the_model_writes_outside_the_host(comfyui, models,
 
 def test_a_video_is_captioned_asked_about_and_judged(comfyui, models, demo_clip):
     prompt = to_prompt(load_workflow("caption_video.json"), comfyui.get("/object_info"))
-    (load,), (video,), (caption,), (encode,) = (
-        nodes_of(prompt, name)
-        for name in ("CodecLensLoadQwen3VL", "LoadVideo", "CodecLensCaptionVideo", "CodecLensEncodeVideo")
+    (load,), (caption,), (encode,) = (
+        nodes_of(prompt, name) for name in ("CodecLensLoadQwen3VL", "CodecLensCaptionVideo", "CodecLensEncodeVideo")
     )
     prompt[load]["inputs"]["model"] = "hybrid/tiny-hybrid-Q8_0.gguf"
-    prompt[video]["inputs"]["file"] = comfyui.put_input(demo_clip)
+    use_clip(prompt, comfyui.put_input(demo_clip))
     prompt[caption]["inputs"]["max_tokens"] = 5
     shown = {"model": [load, 0], "code": [encode, 0]}
     writing = {"max_tokens": 5, "seed": 0, "sampling": "greedy", "thinking": False}

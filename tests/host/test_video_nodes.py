@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from codeclens.models.synthetic.painted_clip import CUT, FPS, FRAMES
 from PIL import Image
-from support.workflow import load_workflow, nodes_of, to_prompt
+from support.workflow import load_workflow, nodes_of, to_prompt, use_clip
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,11 @@ def demo(comfyui, demo_clip):
 def prompt(comfyui, demo):
     """The shipped workflow on the demo clip."""
     prompt = to_prompt(load_workflow("plan_video.json"), comfyui.get("/object_info"))
-    prompt[nodes_of(prompt, "LoadVideo")[0]]["inputs"]["file"] = demo
-    return prompt
+    use_clip(prompt, demo)
+    number = nodes_of(prompt, "CodecLensPlanGOP")[0]
+    info = {"class_type": "CodecLensPlanInfo", "inputs": {"plan": [number, 0]}}
+    show = {"class_type": "PreviewAny", "inputs": {"source": ["info", 0]}}
+    return prompt | {"info": info, "show": show}
 
 
 def one(prompt, class_type):
@@ -77,7 +80,8 @@ def test_shipped_workflow_plans_the_clip_and_draws_it(comfyui, prompt):
     assert plan["pts"][plan["index"].index(CUT)] == pytest.approx(CUT / FPS)
     timeline = result.outputs[one(prompt, "CodecLensPlanGOP")]["codeclens_plan"][0]
     assert timeline["kind"] == plan["kind"] and timeline["tokens"] == plan["tokens"]["thumbnail"]
-    pictures = [entry for node in nodes_of(prompt, "PreviewImage") for entry in result.outputs[node]["images"]]
+    drawing = [one(prompt, f"CodecLens{name}") for name in ("DrawPlan", "DrawMotion", "SelectFrames")]
+    pictures = [entry for node in drawing for entry in result.outputs[node]["images"]]
     assert len(pictures) == 2 + len(plan["i_frames"])
     for entry in pictures:
         picture = np.asarray(Image.open(io.BytesIO(comfyui.view(entry))).convert("RGB"))

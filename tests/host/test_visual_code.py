@@ -16,7 +16,7 @@ from codeclens.models.qwen.placement import compute_dtype
 from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.synthetic.painted_clip import write_demo
 from PIL import Image
-from support.workflow import load_workflow, nodes_of, to_prompt
+from support.workflow import load_workflow, nodes_of, to_prompt, use_clip
 
 MODEL, MMPROJ = "tiny-tied-Q4_K_M.gguf", "mmproj-tiny-tied-F16.gguf"
 AREA = 256 * 256
@@ -208,18 +208,17 @@ def test_frames_that_an_answer_names_are_found(comfyui, prompt_of):
 @pytest.mark.parametrize("name", ["caption_video.json", "ask_video.json"])
 def test_the_shipped_workflows_run(comfyui, prompt_of, name):
     prompt = to_prompt(load_workflow(name), comfyui.get("/object_info"))
-    (load,), (video,) = nodes_of(prompt, "CodecLensLoadQwen3VL"), nodes_of(prompt, "LoadVideo")
+    (load,) = nodes_of(prompt, "CodecLensLoadQwen3VL")
     prompt[load]["inputs"]["model"] = f"talk/{MODEL}"
-    prompt[video]["inputs"]["file"] = prompt_of()["video"]["inputs"]["file"]
+    use_clip(prompt, prompt_of()["video"]["inputs"]["file"])
     (talk,) = nodes_of(prompt, "CodecLensCaptionVideo") + nodes_of(prompt, "CodecLensAskVideo")
     prompt[talk]["inputs"] |= {"max_tokens": 4, "seed": 1}
     result = comfyui.run(prompt)
     assert result.error is None
-    texts = [result.outputs[number]["text"][0] for number in nodes_of(prompt, "PreviewAny")]
-    assert result.outputs[talk]["text"][0] in texts
+    assert result.outputs[talk]["text"][0]
 
 
 def test_a_model_without_its_tower_is_refused(comfyui, prompt_of):
     prompt = prompt_of(tokens=show("encode", 1))
     prompt["load"]["inputs"]["mmproj"] = "none (text only)"
-    assert "without its mmproj file" in comfyui.run(prompt).error
+    assert "without an mmproj file" in comfyui.run(prompt).error

@@ -70,11 +70,24 @@ class ComfyPage:
         )
 
     def choose_video(self, name: str) -> None:
+        """Choose a clip on Load Video, which comes in the place of Test Videos where there is none yet."""
         self.page.evaluate(
             """name => {
-                const widget = app.graph.nodes.find(node => node.type === "LoadVideo").widgets[0]
-                widget.value = name
-                widget.callback?.(name)
+                const of = type => app.graph.nodes.find(node => node.type === type)
+                let load = of("LoadVideo")
+                if (!load) {
+                    load = LiteGraph.createNode("LoadVideo")
+                    app.graph.add(load)
+                    const test = of("CodecLensTestVideos"), sample = of("CodecLensSampleVideo")
+                    load.pos = [...(test ?? sample).pos]
+                    const links = (test?.outputs[0].links ?? []).map(id => app.graph.getLink(id))
+                    const ends = links.map(link => [app.graph.getNodeById(link.target_id), link.target_slot])
+                    if (!ends.length) ends.push([sample, sample.findInputSlot("video")])
+                    for (const [node, slot] of ends) load.connect(0, node, slot)
+                    if (test) app.graph.remove(test)
+                }
+                load.widgets[0].value = name
+                load.widgets[0].callback?.(name)
             }""",
             name,
         )

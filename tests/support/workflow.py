@@ -46,6 +46,12 @@ def take_widgets(group: dict, prefix: str, values: list, found: dict) -> None:
                 take_widgets(nested, f"{prefix}{name}.", values, found)
 
 
+def use_clip(prompt: dict, name: str) -> None:
+    """Put Load Video with the clip ``name`` in the place of Test Videos, as a user does."""
+    (number,) = nodes_of(prompt, "CodecLensTestVideos")
+    prompt[number] = {"class_type": "LoadVideo", "inputs": {"file": name}}
+
+
 def nodes_of(prompt: dict, class_type: str) -> list[str]:
     """Ids of the nodes of a class."""
     return [name for name, node in prompt.items() if node["class_type"] == class_type]

@@ -1,0 +1,66 @@
+"""Templates as they open in both renderers: readable at once, and three clicks from a fresh page to a caption."""
+
+import time
+
+import pytest
+from support.comfyui import ROOT
+from support.workflow import load_workflow
+
+NAMES = sorted(file.name for file in (ROOT / "workflows").glob("*.json"))
+SCREENS = [(1600, 1000), (1920, 1080)]
+OPEN = "workflow => app.loadGraphData(workflow, true, true, 'template', { openSource: 'template' })"
+
+DRAWN = """() => {
+    const vue = LiteGraph.vueNodesMode, scale = app.canvas.ds.scale
+    const titles = [...document.querySelectorAll('[data-testid="node-title"]')]
+    const rows = [...document.querySelectorAll('[data-testid="node-widget"]')]
+    return {
+        scale,
+        text: !app.canvas.low_quality,
+        titles: vue ? titles.filter(title => title.innerText && title.getBoundingClientRect().height > 8).length : null,
+        widgets: vue ? rows.filter(row => row.getBoundingClientRect().height > 8).length : null,
+        nodes: app.graph.nodes.length,
+    }
+}"""
+"""What the page draws: in the classic renderer text is drawn above the host's cut-off alone."""
+
+
+@pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: f"{screen[0]}x{screen[1]}")
+def test_templates_open_readable(page, screen):
+    page.page.set_viewport_size({"width": screen[0], "height": screen[1]})
+    page.page.wait_for_timeout(500)
+    for name in NAMES:
+        workflow = load_workflow(name)
+        page.page.evaluate(OPEN, workflow)
+        page.page.wait_for_timeout(1000)
+        drawn = page.page.evaluate(DRAWN)
+        print(f"{name} at {screen[0]}x{screen[1]}: {100 * drawn['scale']:.0f} %")
+        assert drawn["nodes"] == len(workflow["nodes"])
+        assert drawn["scale"] >= 0.6 and drawn["text"], (name, drawn)
+        if drawn["titles"] is not None:
+            assert drawn["titles"] == drawn["nodes"] and drawn["widgets"] > drawn["nodes"] // 2, (name, drawn)
+    assert not page.complaints
+
+
+def test_three_clicks_from_a_fresh_page_to_a_caption(page):
+    began, clicks = time.monotonic(), 0
+
+    def click(locator):
+        nonlocal clicks
+        locator.click()
+        clicks += 1
+
+    click(page.page.get_by_text("Templates", exact=True).first)
+    search = page.page.get_by_placeholder("Search", exact=False).last
+    search.fill("caption_a_video")
+    click(page.page.get_by_text("caption_a_video", exact=True).first)
+    page.page.wait_for_function("app.graph.nodes.some(node => node.type === 'CodecLensCaptionAVideo')", timeout=60_000)
+    click(page.page.get_by_role("button", name="Run", exact=True).first)
+    said = "type => app.nodeOutputs[app.graph.nodes.find(node => node.type === type).id]?.text?.[0]"
+    page.page.wait_for_function(said, arg="CodecLensCaptionAVideo", timeout=240_000)
+    caption = page.page.evaluate(said, "CodecLensCaptionAVideo").split("\n")[0]
+    truth = page.page.evaluate(said, "PreviewAny")
+    print(f"{clicks} clicks and {time.monotonic() - began:.0f} s from a fresh page to: {caption}")
+    assert clicks <= 3 and caption
+    assert any(sentence in truth for sentence in caption.split(". ")), (caption, truth)
+    assert not page.complaints
