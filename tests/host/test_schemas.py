@@ -1,17 +1,27 @@
 """Every node's schema, asked for as ComfyUI asks: one that raises would silently end the registration of the rest."""
 
+import json
 import re
+import subprocess
+import sys
 
 import pytest
-from support.comfyui import ROOT, find_comfyui, why_not
-from support.locales import read_schemas
+from support.comfyui import ROOT, find_comfyui, host_environment, why_not
 
 
 @pytest.fixture(scope="module")
 def schemas(tmp_path_factory):
     if reason := why_not():
         pytest.skip(reason)
-    return read_schemas(tmp_path_factory.mktemp("site"))
+    script = ROOT / "tests" / "support" / "schemas.py"
+    ran = subprocess.run(
+        [sys.executable, str(script), str(find_comfyui()), str(ROOT), "--cpu"],
+        env=host_environment(tmp_path_factory.mktemp("site")),
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(ran.stdout)
 
 
 def test_every_number_refuses_nan_and_infinities_in_one_sentence(schemas, tmp_path):
