@@ -126,4 +126,4 @@ def test_display_names_are_those_of_no_core_node(schemas):
 
 def test_every_node_has_a_help_page(schemas):
     pages = {page.stem for page in (ROOT / "web" / "docs").glob("*.md")}
-    assert pages == set(schemas)
+    assert {page for page in pages if page.startswith("CodecLens")} == set(schemas)
