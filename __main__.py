@@ -43,14 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     with _interruptions_after():
         from .models.allocator import keep_freed_memory
-        from .models.commands import demo, folders, gvc, judge, kernels, measure, qwen, talk, training, video
+        from .models.commands import demo, folders, gvc, judge, kernels, learned, measure, qwen, talk, training, video
         from .models.commands.arguments import Parser
         from .models.errors import InputError, one_line
 
     keep_freed_memory()
     parser = Parser(prog="codeclens", description="Look at a video the way a codec does.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for family in (demo, video, measure, talk, judge, folders, qwen, kernels, gvc, training):
+    for family in (demo, video, measure, talk, judge, folders, qwen, kernels, gvc, training, learned):
         family.add_commands(commands)
     try:
         parsed = parser.parse_args(arguments)

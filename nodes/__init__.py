@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension
 
-from . import direct, evaluation, folders, gvc, judge, measure, qwen, synthetic, video, visual_code
+from . import direct, evaluation, folders, gvc, judge, learned, measure, qwen, synthetic, video, visual_code
 from .numbers import checked
 
 
@@ -14,6 +14,7 @@ class CodecLensExtension(ComfyExtension):
             measure,
             qwen,
             visual_code,
+            learned,
             judge,
             folders,
             evaluation,

@@ -24,8 +24,9 @@ from ..models.drawing.code import code_view
 from ..models.errors import InputError
 from ..models.qwen.preprocessing import fit_picture
 from ..models.source.reading import FrameSampling
-from ..models.video.tokens import modes_in_words
+from ..models.video.tokens import MODES, modes_in_words
 from . import host
+from .learned import LearnedCodeSocket
 from .model_placement import HostedQwen3VL
 from .qwen import (
     model_input,
@@ -130,6 +131,29 @@ class EncodeVideo(io.ComfyNode):
                     tooltip="For cells: prompt tokens of the video at most, stamps and markers included; the cells that"
                     " changed most are sent. 0: about a sixth of the cells of native pairs.",
                 ),
+                LearnedCodeSocket.Input(
+                    "learned",
+                    optional=True,
+                    tooltip="From Load Learned Code or Train Learned Code, for the modes ptoken and delta.",
+                ),
+                io.Int.Input(
+                    "window",
+                    default=1,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For ptoken and delta: predicted frames that share one set of tokens. More saves tokens and"
+                    " blurs times.",
+                ),
+                io.Boolean.Input(
+                    "adaptive_window",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For ptoken and delta: fuse more frames where little changes and fewer where much does, so"
+                    " many as window on average.",
+                ),
             ],
             outputs=[
                 VisualCodeSocket.Output(
@@ -142,12 +166,22 @@ class EncodeVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, plan, mode, reserve, stamps, pair_thumbnails, drop, model=None, frames=None, budget=0):
+    def execute(
+        cls, plan, mode, reserve, stamps, pair_thumbnails, drop, model=None, frames=None, budget=0, learned=None,
+        window=1, adaptive_window=False,
+    ):  # fmt: skip
         model = model_or_embedded(model)
         require_vision(model)
         plan = with_frames(plan, frames)
-        config = CodeConfig(mode=mode, stamps=stamps, pair_thumbnails=pair_thumbnails, drop=drop, budget=budget or None)
+        config = CodeConfig(
+            mode=mode, stamps=stamps, pair_thumbnails=pair_thumbnails, drop=drop, budget=budget or None, window=window,
+            adaptive=adaptive_window,
+        )  # fmt: skip
         ready = model.for_looking(most_patches(plan))
+        if MODES[mode].trained:
+            if learned is None:
+                raise InputError(f"mode is {mode}, which needs trained weights; connect Load Learned Code at learned")
+            config = replace(config, learned=learned.for_model(ready))
         code = encode_plan(plan, ready, config, reserve=reserve, progress=host.node_progress())
         code = replace(code, warnings=(*code.warnings, *sampling_warnings(model, plan)))
         tensors = tuple(tensor for segment in code for tensor in (segment.embeds, segment.deepstack))

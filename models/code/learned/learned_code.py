@@ -67,6 +67,10 @@ class Header:
     rank: int = 0
     training: dict = field(default_factory=dict)
 
+    def in_words(self) -> str:
+        """All of it as JSON text."""
+        return json.dumps(asdict(self), indent=1)
+
 
 @dataclass(eq=False, slots=True)
 class LearnedCode:
@@ -190,14 +194,16 @@ def write_code(code: LearnedCode, path: str | os.PathLike, dtype: torch.dtype = 
         save_file(tensors, partial, metadata=metadata)
 
 
-def read_code(path: str | os.PathLike, model) -> LearnedCode:
-    """The learned code at ``path``, for ``model``.
+def read_code(path: str | os.PathLike, model, adapter: bool = True) -> LearnedCode:
+    """The learned code at ``path``, for ``model``; without its ``adapter`` it serves any language model on the tower.
 
     Raises:
         InputError: ``path`` is no such file, is damaged, or was trained for another model.
     """
     path = Path(path)
     header, tensors = _read(path)
+    if not adapter:
+        header = replace(header, rank=0, base=replace(header.base, text=""))
     code = LearnedCode(header, torch.nn.Module(), name=path.name)
     code.require_model(model)
     try:
