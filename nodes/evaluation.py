@@ -9,13 +9,14 @@ from comfy_api.latest import io
 from ..models.code.modes.pictures import BATCH_PATCHES
 from ..models.code.pipeline import CodeConfig
 from ..models.errors import InputError
-from ..models.evaluation.paired import MODES, check_modes, evaluate, read_tasks
+from ..models.evaluation.paired import LEARNED, MODES, check_modes, evaluate, read_tasks
 from ..models.evaluation.report import evaluation_page, lost_plans
 from ..models.evaluation.router import route
 from ..models.evaluation.statistics import summarise, table
 from ..models.files import write_text
 from ..models.source.reading import FrameSampling
 from . import host
+from .learned import LearnedCodeSocket
 from .qwen import model_input, model_or_embedded, require_vision
 
 TOKENS = 16384
@@ -25,7 +26,7 @@ TOKENS = 16384
 class EvaluateModes(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        described = "; ".join(f"{name}: {what}" for name, what in MODES.items())
+        described = "; ".join(f"{name}: {what}" for name, what in (MODES | LEARNED).items())
         return io.Schema(
             node_id="CodecLensEvaluateModes",
             display_name="Evaluate Modes",
@@ -78,6 +79,11 @@ class EvaluateModes(io.ComfyNode):
                     default="codeclens/evaluation",
                     tooltip="Where under the output folder the page and the numbers go, without their extensions.",
                 ),
+                LearnedCodeSocket.Input(
+                    "learned",
+                    optional=True,
+                    tooltip="From Load Learned Code or Train Learned Code, to compare its mode, ptoken or delta, too.",
+                ),
             ],
             outputs=[
                 io.String.Output("table", tooltip="A line for each mode."),
@@ -92,7 +98,7 @@ class EvaluateModes(io.ComfyNode):
         return os.path.getmtime(_tasks_path(tasks))
 
     @classmethod
-    def execute(cls, tasks, modes, fps, side, limit, filename_prefix, model=None) -> io.NodeOutput:
+    def execute(cls, tasks, modes, fps, side, limit, filename_prefix, model=None, learned=None) -> io.NodeOutput:
         model = model_or_embedded(model)
         require_vision(model)
         chosen = modes.replace(",", " ").split()
@@ -103,7 +109,9 @@ class EvaluateModes(io.ComfyNode):
             host.inside(clip, f"a clip of {path.name}")
         config = CodeConfig(sampling=FrameSampling.by_fps(fps) if fps else FrameSampling.all(), area=side**2)
         ready = model.for_both(max(BATCH_PATCHES, side**2 // 256), TOKENS)
-        found = evaluate(asked, ready, chosen, config, host.node_progress())
+        code = None if learned is None else learned.for_model(ready)
+        codes = {} if code is None else {code.header.mode: code}
+        found = evaluate(asked, ready, chosen, config, host.node_progress(), codes=codes)
         summary = summarise(found.outcomes, route(found.outcomes, found.plans))
         page = evaluation_page(summary, f"Modes on {path.name}", lost_plans(summary, found.plans, host.node_progress()))
         report, text = json.dumps(summary, indent=1), table(summary)

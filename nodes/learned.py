@@ -21,7 +21,7 @@ from ..models.training.learned.trainer import CHECKPOINT, PICTURE, LearnedConfig
 from ..models.weights import NAME, embedded_code
 from . import host
 from .model_placement import HostedQwen3VL
-from .qwen import model_input, require_vision
+from .qwen import model_input, model_or_embedded, require_vision
 
 LearnedCodeSocket = io.Custom("CODECLENS_LEARNED_CODE")
 
@@ -186,9 +186,10 @@ class TrainLearnedCode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, folder, mode, name, align_steps, answer_steps, rows, side, fps, frames, window, rank, tune,
-        learning_rate, seed, questions="",
+        cls, folder, mode, name, align_steps, answer_steps, rows, side, fps, frames, window, rank, tune, learning_rate,
+        seed, model=None, questions="",
     ) -> io.NodeOutput:  # fmt: skip
+        model = model_or_embedded(model)
         require_vision(model)
         out = host.inside(host.output_folder() / "codeclens" / "codes" / _plain(name), "name")
         clips = _clips(folder, questions.strip(), fps, side)

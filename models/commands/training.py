@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from ..code.learned.learned_code import read_code
 from ..code.pipeline import CodeConfig
 from ..errors import InputError
-from ..evaluation.controls import CONTROLS
-from ..evaluation.paired import BUDGETED, BUDGETS, MODES, check_controls, check_modes, evaluate, read_tasks
+from ..evaluation.controls import ABLATIONS, CONTROLS
+from ..evaluation.paired import BUDGETED, BUDGETS, LEARNED, MODES, check_controls, check_modes, evaluate, read_tasks
 from ..evaluation.report import evaluation_page, lost_plans
 from ..evaluation.router import route
 from ..evaluation.statistics import summarise, table
@@ -24,7 +25,7 @@ from ..training.model_card import model_card
 from ..training.schedule import STAGES, TrainingConfig, stages_named
 from ..training.trainer import LOG, Training, train
 from ..training.validation import accuracy
-from ..weights import NAME
+from ..weights import NAME, embedded_code
 from .arguments import number, whole
 from .model import add_looking_options, add_model_options, load_model, sampling_of_clips, side_of
 from .video import check_folders, number_or_word, write_json
@@ -76,7 +77,9 @@ def add_commands(commands) -> None:
     compared = commands.add_parser("evaluate", help="compare modes on the same questions at matched token budgets")
     compared.add_argument("tasks", metavar="FILE.jsonl", help="clips, questions, answers, choices (see synth)")
     add_model_options(compared)
-    compared.add_argument("--modes", default=",".join(MODES), metavar="M,M,...", help=f"of {', '.join(MODES)}")
+    compared.add_argument(
+        "--modes", default=",".join(MODES), metavar="M,M,...", help=f"of {', '.join([*MODES, *LEARNED])}"
+    )
     add_looking_options(compared)
     compared.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
     compared.add_argument(
@@ -89,8 +92,10 @@ def add_commands(commands) -> None:
         "--controls",
         default="",
         metavar="C,C,...",
-        help=f"falsify predicted frames as well: {', '.join(f'{name} ({what})' for name, what in CONTROLS.items())}",
+        help=f"falsify predicted frames as well: {', '.join(f'{name} ({what})' for name, what in CONTROLS.items())}; "
+        f"of learned codes also {', '.join(ABLATIONS)}",
     )
+    compared.add_argument("--code", action="append", default=[], metavar="F", help="a learned code, once for each mode")
     compared.add_argument("--limit", type=whole(1), metavar="N", help="only the first N clips")
     compared.add_argument("--json", metavar="F", help="write everything as JSON, lost questions too; - for output")
     compared.add_argument("--html", metavar="F", help="write a page with tables and the questions each mode loses")
@@ -172,7 +177,12 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     budgets = fractions(arguments.budgets)
     controls = [name.strip() for name in arguments.controls.split(",") if name.strip()]
     check_controls(controls)
-    found = evaluate(tasks, load_model(arguments), modes, config, TerminalProgress("evaluating"), budgets, controls)
+    model = load_model(arguments)
+    paths = arguments.code
+    if arguments.model is None:
+        paths = [*filter(None, map(embedded_code, LEARNED)), *paths]
+    codes = {code.header.mode: code for code in (read_code(path, model) for path in paths)}
+    found = evaluate(tasks, model, modes, config, TerminalProgress("evaluating"), budgets, controls, codes)
     summary = summarise(found.outcomes, route(found.outcomes, found.plans))
     if arguments.json:
         write_json(summary, arguments.json)

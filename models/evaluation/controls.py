@@ -42,6 +42,14 @@ CONTROLS = {
 }
 """What becomes of the segments of kind P. Unless they are dropped, positions and time stamps stay as they are."""
 
+ABLATIONS = {
+    "blind": ("nothing of the change is shown", {"inputs": "none"}),
+    "motion": ("motion alone is shown", {"inputs": "motion"}),
+    "residual": ("the residual alone is shown", {"inputs": "residual"}),
+    "whole": ("changes are against the I frame", {"reference": "whole"}),
+}
+"""What a learned code is made from instead, in words and as options of the mode."""
+
 
 def falsify(code: VisualCode, control: str, other: VisualCode, model) -> VisualCode:
     """``code`` under a control; ``other`` is the code of another clip in the same mode.

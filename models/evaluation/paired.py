@@ -9,13 +9,14 @@ import os
 import random
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..code.choice import choose
 from ..code.conversation import Conversation, converse
 from ..code.layout import shown_tokens
+from ..code.learned.learned_code import LearnedCode
 from ..code.modes import Group, group_frames
 from ..code.pipeline import CodeConfig, encode_planned, plan_source, watch
 from ..code.visual_code import VisualCode
@@ -25,7 +26,7 @@ from ..qwen.generate import GREEDY
 from ..source.reading import VideoSource
 from ..video.content import content_of
 from ..video.gop import GopPlan
-from .controls import CONTROLS, falsify
+from .controls import ABLATIONS, CONTROLS, falsify
 from .remembered import with_memory
 
 BASELINE = "rgb"
@@ -42,11 +43,17 @@ MODES = {
     "evs": "native pairs pruned by what changed least",
     "cells": "a native pair, then the cells that changed since they were shown",
 }
+LEARNED = {
+    "ptoken": "adaptive I frames, tokens of a learned code between",
+    "delta": "adaptive I frames, 4 motion and 4 residual tokens of a learned code between",
+}
+"""Modes that need a code trained for the model."""
+
 BUDGETED = ("sparse", "random", "evs", "cells")
 """Modes that are held to each budget."""
 
 PREDICTING = ("thumbnail", "cells", "mixed")
-"""Modes whose predicted frames the controls falsify."""
+"""Modes whose predicted frames the controls falsify; those of ``LEARNED`` are too."""
 
 BUDGETS = (0.2, 0.3, 0.4)
 """Fractions of the prompt tokens of native pairs."""
@@ -104,7 +111,8 @@ class Way:
 
     Attributes:
         budget: fraction of the native pairs' prompt tokens; None where the mode is held to none.
-        control: one of :data:`.controls.CONTROLS`; none where empty.
+        control: one of :data:`.controls.CONTROLS` or, for learned codes, of :data:`.controls.ABLATIONS`; none where
+            empty.
     """
 
     mode: str
@@ -117,14 +125,17 @@ class Way:
 
 
 def ways_of(modes: Sequence[str], budgets: Sequence[float], controls: Sequence[str] = ()) -> list[Way]:
-    """Every mode, those of ``BUDGETED`` once for each budget; then the controls of those of ``PREDICTING``.
+    """Every mode, those of ``BUDGETED`` once for each budget; then the controls of those that predict frames.
 
     Controls are at the middle one of the budgets.
     """
     held = {mode: budgets if mode in BUDGETED else (None,) for mode in modes}
     ways = [Way(mode, budget) for mode, own in held.items() for budget in own]
     middle = {mode: sorted(own, key=lambda budget: budget or 0)[len(own) // 2] for mode, own in held.items()}
-    return ways + [Way(mode, middle[mode], control) for mode in modes if mode in PREDICTING for control in controls]
+    fitting = {mode: [*CONTROLS, *(ABLATIONS if mode in LEARNED else ())] for mode in (*PREDICTING, *LEARNED)}
+    return ways + [
+        Way(mode, middle[mode], control) for mode in modes for control in controls if control in fitting.get(mode, ())
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +202,10 @@ def evaluate(
     progress: Progress = no_progress,
     budgets: Sequence[float] = BUDGETS,
     controls: Sequence[str] = (),
+    codes: Mapping[str, LearnedCode] | None = None,
 ) -> Evaluation:
     """All of :func:`evaluate_clips` together."""
-    found = list(evaluate_clips(tasks, model, modes, config, progress, budgets, controls))
+    found = list(evaluate_clips(tasks, model, modes, config, progress, budgets, controls, codes=codes))
     return Evaluation(
         [outcome for _, _, outcomes in found for outcome in outcomes], {clip: plan for clip, plan, _ in found}
     )
@@ -208,6 +220,7 @@ def evaluate_clips(
     budgets: Sequence[float] = BUDGETS,
     controls: Sequence[str] = (),
     done: Collection[str] = (),
+    codes: Mapping[str, LearnedCode] | None = None,
 ) -> Iterator[tuple[str, GopPlan, list[Outcome]]]:
     """Yield each clip with its adaptive plan and its outcomes in every way, as soon as they are known.
 
@@ -215,15 +228,17 @@ def evaluate_clips(
     name no content is grouped by what its plan says (:func:`..video.content.content_of`).
 
     Args:
-        modes: names of ``MODES``.
+        modes: names of ``MODES`` and ``LEARNED``.
         config: sampling and area of all modes; its policy and mode are each mode's own.
         progress: called with clips times ways.
         budgets: fractions of the native pairs' prompt tokens, for the modes of ``BUDGETED``.
         controls: names of :data:`.controls.CONTROLS`, for the modes of ``PREDICTING``. What is foreign is taken from
             the clip before, and for the first from the last.
         done: clips that are known already and are left out.
+        codes: the learned codes by their mode, for the modes of ``LEARNED``.
     """
-    check_modes(modes)
+    codes = codes or {}
+    check_modes(modes, codes)
     if not all(0 < budget <= 1 for budget in budgets):
         raise InputError(f"the budgets are {list(budgets)}; each must be above 0 and at most 1, the tokens of rgb")
     check_controls(controls)
@@ -236,15 +251,15 @@ def evaluate_clips(
         if clip in done:
             before = None
             continue
-        other = before or _Encodings(names[number - 1], model, config)
-        shown = _Encodings(clip, model, config)
+        other = before or _Encodings(names[number - 1], model, config, codes)
+        shown = _Encodings(clip, model, config, codes)
         content = content_of(shown.plan)
         asked = [task if task.content else replace(task, content=content) for task in asked]
         outcomes = []
         for index, way in enumerate(ways):
             progress(number * len(ways) + index, len(clips) * len(ways))
             code, seconds = shown.code(way)
-            if way.control:
+            if way.control in CONTROLS:
                 code = falsify(code, way.control, other.code(replace(way, control=""))[0], model)
             outcomes += _outcomes(asked, model, str(way), code, shown.plan, seconds)
         yield clip, shown.plan, outcomes
@@ -259,8 +274,8 @@ class _Encodings:
         plan: the clip's adaptive plan.
     """
 
-    def __init__(self, clip: str, model, config: CodeConfig):
-        self.source, self.config = VideoSource.open(clip), config
+    def __init__(self, clip: str, model, config: CodeConfig, learned: Mapping[str, LearnedCode]):
+        self.source, self.config, self.learned = VideoSource.open(clip), config, learned
         self.model = with_memory(model)
         self.planned = plan_source(self.source, replace(config, mode="thumbnail", policy="adaptive"))
         self.reading = self.planned.frames.seconds
@@ -272,9 +287,11 @@ class _Encodings:
 
     def code(self, way: Way) -> tuple[VisualCode, float]:
         """The code of a way without its control, and the seconds that it takes to make from the file."""
-        way = replace(way, control="")
+        way = replace(way, control=way.control if way.control in ABLATIONS else "")
         if way not in self.codes:
             config = config_of(way, self.config, self.plan, self.model.tokenizer)
+            options = ABLATIONS[way.control][1] if way.control else {}
+            config = replace(config, learned=self.learned.get(config.mode), **options)
             saved = self.model.vision.saved
             if config.policy == "adaptive":
                 # Every way counts the reading that the plan took, and what it reads again itself.
@@ -312,27 +329,34 @@ def _answer(reading: Conversation, task: Task) -> tuple[str, float]:
     return choice.best, margin
 
 
-def check_modes(modes: Sequence[str]) -> None:
-    """Raise InputError for a mode that there is not, or that is named twice, and where there is none."""
+def check_modes(modes: Sequence[str], codes: Collection[str] | None = None) -> None:
+    """Raise InputError for a mode that there is not, or that is named twice, and where there is none.
+
+    ``codes`` are the modes for which there is a learned code; None where that is not known yet.
+    """
+    known = ", ".join([*MODES, *LEARNED])
     if not modes:
-        raise InputError(f"0 modes are chosen; choose one or more of {', '.join(MODES)}")
+        raise InputError(f"0 modes are chosen; choose one or more of {known}")
     for index, mode in enumerate(modes):
-        if mode not in MODES or mode in modes[:index]:
-            raise InputError(f"the mode {mode!r} is unknown or named twice; choose each once among {', '.join(MODES)}")
+        if mode not in (*MODES, *LEARNED) or mode in modes[:index]:
+            raise InputError(f"the mode {mode!r} is unknown or named twice; choose each once among {known}")
+        if mode in LEARNED and codes is not None and mode not in codes:
+            raise InputError(f"the mode {mode!r} needs a learned code; give the file that train-code wrote")
 
 
 def check_controls(controls: Sequence[str]) -> None:
     """Raise InputError for a control that there is not, or that is named twice."""
     for index, control in enumerate(controls):
-        if control not in CONTROLS or control in controls[:index]:
-            raise InputError(f"the control {control!r} is unknown or named twice; choose among {', '.join(CONTROLS)}")
+        if control not in (*CONTROLS, *ABLATIONS) or control in controls[:index]:
+            known = ", ".join([*CONTROLS, *ABLATIONS])
+            raise InputError(f"the control {control!r} is unknown or named twice; choose among {known}")
 
 
 def config_of(way: Way, config: CodeConfig, plan: GopPlan, tokenizer) -> CodeConfig:
     """How a clip is encoded in one way; ``plan`` is its adaptive plan."""
     every = {"policy": "fixed", "rule": {"cap": 0}}
     count = len(plan)
-    if way.mode in ("keyframes", "thumbnail"):
+    if way.mode in ("keyframes", "thumbnail", *LEARNED):
         return replace(config, mode=way.mode, policy="adaptive")
     if way.mode == "rgb":
         return replace(config, mode="rgb", **every)

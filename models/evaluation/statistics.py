@@ -9,8 +9,8 @@ from pathlib import PurePath
 
 import numpy as np
 
-from .controls import CONTROLS
-from .paired import BASELINE, MODES, Outcome
+from .controls import ABLATIONS, CONTROLS
+from .paired import BASELINE, LEARNED, MODES, Outcome
 from .router import ROUTER, Routed
 
 RESAMPLES = 2000
@@ -49,7 +49,8 @@ def summarise(outcomes: Sequence[Outcome], routed: Routed | None = None, seed: i
 def _what(way: str) -> str:
     """What a way shows, in words."""
     name, *details = way.split(" ")
-    return "; ".join([MODES[name], *(CONTROLS[detail] for detail in details if detail in CONTROLS)])
+    words = CONTROLS | {name: said for name, (said, _) in ABLATIONS.items()}
+    return "; ".join([(MODES | LEARNED)[name], *(words[detail] for detail in details if detail in words)])
 
 
 def _row(found: Sequence[Outcome]) -> dict:

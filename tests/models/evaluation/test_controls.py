@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from codeclens.models.code.learned.learned_code import Header, LearnedCode, base_of, make_network
 from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.errors import InputError
-from codeclens.models.evaluation.controls import CONTROLS, falsify
-from codeclens.models.evaluation.paired import MODES, evaluate, evaluate_clips, read_tasks, ways_of
+from codeclens.models.evaluation.controls import ABLATIONS, CONTROLS, falsify
+from codeclens.models.evaluation.paired import LEARNED, MODES, evaluate, evaluate_clips, read_tasks, ways_of
 from codeclens.models.evaluation.remembered import with_memory
 from codeclens.models.evaluation.statistics import summarise
 from codeclens.models.qwen.placement import load_placed
@@ -92,6 +93,22 @@ def test_clips_that_are_known_are_left_out_and_the_others_are_the_same(tasks, mo
     assert answers[0] == answers[1]
     summary = summarise([outcome for _, _, outcomes in whole for outcome in outcomes])
     assert summary["modes"]["cells 40% zeroed"]["what"] == f"{MODES['cells']}; {CONTROLS['zeroed']}"
+
+
+def test_learned_codes_are_compared_with_what_they_are_not_shown(tasks, model):
+    header = Header(
+        "delta", base_of(model), radius=8, network={"width": 32, "heads": 2, "layers": 1, "channels": [16] * 3}
+    )
+    network = make_network(header, model.config.vision).requires_grad_(False)
+    codes = {"delta": LearnedCode(header, network)}
+    controls = ("zeroed", *ABLATIONS)
+    found = evaluate(tasks, model, ["keyframes", "delta"], CONFIG, controls=controls, codes=codes)
+    summary = summarise(found.outcomes)["modes"]
+    assert list(summary) == ["keyframes", "delta", *(f"delta {control}" for control in controls)]
+    assert summary["delta"]["what"] == LEARNED["delta"]
+    assert summary["delta blind"]["what"] == f"{LEARNED['delta']}; nothing of the change is shown"
+    with pytest.raises(InputError, match="'ptoken' needs a learned code"):
+        evaluate(tasks, model, ["ptoken"], CONFIG, codes=codes)
 
 
 def test_unknown_and_double_controls_are_refused(tasks, model):
