@@ -1,11 +1,10 @@
-"""The two halves of a decoder layer for one row on the processor, each one native call.
+"""Decoder layers for one row on the processor, all in one native call.
 
-They have no op in torch and no twin here: where one answers None, the layer's modules do the same in steps. In torch a
-written token takes some 30 operators a layer, a quarter of its time on one thread and more on several.
+They have no op in torch and no twin here: where they are not served, the layers' modules do the same in steps. In torch
+a written token takes some 30 operators a layer, a quarter of its time on one thread and more on several.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,73 +12,80 @@ from torch import Tensor
 from .processor import NUMBERS
 from .registry import BLOCK_ALIGNMENT, TYPE_NUMBERS, current
 
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """A weight uint8 [out, row_bytes] of ``qtype`` blocks."""
-
-    blocks: Tensor
-    qtype: str
+ATTENTION, FEED_FORWARD = 10, 4
+"""Numbers of a half of a layer in Layer (cpu/decoder.c), without its types."""
 
 
-def served(states: Tensor, matrices: Sequence[Matrix], size: int = 32) -> bool:
-    """Whether native code takes one row ``states`` [1, D], these weights and heads of ``size`` channels."""
+def served(states: Tensor) -> bool:
+    """Whether native code takes one row ``states`` [1, D]."""
     return (
         states.device.type == "cpu"
         and len(states) == 1
         and states.dtype in NUMBERS
         and states.is_contiguous()
-        and size % 32 == 0
-        and all(matrix.qtype in BLOCK_ALIGNMENT and matrix.blocks.device == states.device for matrix in matrices)
         and current().processor.unavailable() is None
     )
 
 
-def attention_row(
-    states: Tensor,
-    norms: tuple[Tensor, Tensor, Tensor],
-    query: Matrix,
-    key: Matrix,
-    value: Matrix,
-    output: Matrix,
-    angles: tuple[Tensor, Tensor],
-    rows: Tensor,
-    length: int,
-    epsilon: float,
-) -> Tensor | None:
-    """``states + output(attention(norm(states)))`` for one row that attends to itself and ``length`` rows before it.
+def type_numbers(matrices: Sequence[tuple[Tensor, str]]) -> list[int] | None:
+    """ggml's numbers of the matrices' types, or None unless all are blocks with native code, on the processor."""
+    if all(qtype in BLOCK_ALIGNMENT and blocks.is_cpu for blocks, qtype in matrices):
+        return [TYPE_NUMBERS[qtype] for _, qtype in matrices]
+    return None
+
+
+def attention_half(
+    norms: Sequence[Tensor], matrices: Sequence[tuple[Tensor, str]], rows: Tensor
+) -> tuple[list[int], list[int]] | None:
+    """The numbers of ``x + output(attention(norm(x)))``, for :func:`decoder_row`, or None where it is not served.
 
     Args:
-        states: [1, D] in float32, float16 or bfloat16.
         norms: float32 weights of the RMS norms of the states [D], of queries and of keys [size].
-        angles: cosines and sines float32 [1, turned / 2] of the channels that turn.
-        rows: [2, key_heads, capacity, size] in the dtype of the states; row ``length`` receives key and value.
-
-    Returns [1, D], or None where the arguments are not served.
+        matrices: weights uint8 [out, row_bytes] of query, key, value and output, and their block types.
+        rows: [2, key_heads, capacity, size] in the dtype of the states; the row after those read is written.
     """
-    _, key_heads, capacity, size = rows.shape
-    if rows.dtype != states.dtype or not served(states, (query, key, value, output), size):
+    types = type_numbers(matrices)
+    if types is None or rows.shape[3] % 32:
         return None
-    heads, turned = len(query.blocks) // size, 2 * angles[0].shape[-1]
-    result = torch.empty_like(states)
-    norm, query_norm, key_norm = norms
-    tensors = (states, result, norm, query.blocks, key.blocks, value.blocks, output.blocks, query_norm, key_norm)
-    sizes = (states.shape[1], heads, key_heads, size, turned, length + 1, capacity)
-    types = [TYPE_NUMBERS[matrix.qtype] for matrix in (query, key, value, output)]
-    arguments = (*tensors, *angles, rows[0], rows[1], *sizes, *types, NUMBERS[states.dtype], epsilon)
-    current().processor.run("attention_row", arguments)
-    return result
+    tensors = (*norms, *(blocks for blocks, _ in matrices), rows[0], rows[1])
+    return [*(tensor.data_ptr() for tensor in tensors), rows.shape[2]], types
 
 
-def feed_forward_row(
-    states: Tensor, norm: Tensor, gate: Matrix, up: Matrix, down: Matrix, epsilon: float
-) -> Tensor | None:
-    """``states + down(silu(gate(norm(states))) * up(norm(states)))`` for one row [1, D], or None where not served."""
-    if not served(states, (gate, up, down)):
+def feed_forward_half(norm: Tensor, matrices: Sequence[tuple[Tensor, str]]) -> tuple[list[int], list[int]] | None:
+    """The same of ``x + down(silu(gate(norm(x))) * up(norm(x)))``; ``matrices`` are gate, up and down."""
+    types = type_numbers(matrices)
+    if types is None:
         return None
-    result = torch.empty_like(states)
-    types = [TYPE_NUMBERS[matrix.qtype] for matrix in (gate, up, down)]
-    tensors = (states, result, norm, gate.blocks, up.blocks, down.blocks)
-    arguments = (*tensors, states.shape[1], len(gate.blocks), *types, NUMBERS[states.dtype], epsilon)
-    current().processor.run("feed_forward_row", arguments)
+    return [norm.data_ptr(), *(blocks.data_ptr() for blocks, _ in matrices)], types
+
+
+def decoder_row(
+    states: Tensor,
+    layers: Sequence[tuple],
+    inner: int,
+    epsilon: float,
+    heads: tuple[int, int, int] = (1, 1, 32),
+    angles: tuple[Tensor, Tensor] | None = None,
+    length: int = 0,
+) -> Tensor:
+    """One row after ``layers``, each a pair of the halves above, either of which may be None.
+
+    Args:
+        states: [1, D] in float32, float16 or bfloat16, served.
+        inner: width between gate and down.
+        heads: heads of queries, of keys, and their channels.
+        angles: cosines and sines float32 [1, turned / 2] of the channels that turn.
+        length: rows read before this one.
+    """
+    numbers = []
+    for attention, feed_forward in layers:
+        first, first_types = attention or ([0] * ATTENTION, [0] * 4)
+        second, second_types = feed_forward or ([0] * FEED_FORWARD, [0] * 3)
+        numbers += [*first, *second, *first_types, *second_types]
+    table, result = torch.tensor(numbers), torch.empty_like(states)
+    cosine, sine = angles or (None, None)
+    turned = 0 if cosine is None else 2 * cosine.shape[-1]
+    sizes = (len(layers), states.shape[1], inner, *heads, turned, length + 1)
+    arguments = (states, result, table, cosine, sine, *sizes, NUMBERS[states.dtype], epsilon)
+    current().processor.run("decoder_row", arguments)
     return result

@@ -29,10 +29,10 @@ DONE, CANCELLED, NO_MEMORY = range(3)
 """What a native function returns (common.h)."""
 
 FUNCTIONS = {
-    "attention_row": "pppppppppppppqqqqqqqiiiiif",
     "block_match": "ppppppqiiif",
+    "decoder_row": "pppppqqqqqqqqif",
+    "delta_step": "ppppppppqqq",
     "dequantize": "ppiiq",
-    "feed_forward_row": "ppppppqqiiiif",
     "float_row": "ppppqqii",
     "quantized_linear": "ppppqqqii",
 }

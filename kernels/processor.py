@@ -8,7 +8,7 @@ from .eager.blocks import PLAIN, block_shape
 from .eager.motion import BLOCK
 from .registry import TYPE_NUMBERS, current
 
-__all__ = ["block_match", "dequantize", "quantized_linear"]
+__all__ = ["block_match", "delta_step", "dequantize", "quantized_linear"]
 
 NUMBERS = {dtype: TYPE_NUMBERS[name] for name, dtype in PLAIN.items()}
 """ggml's number of a floating dtype."""
@@ -33,6 +33,20 @@ def block_match(
     arguments = (current_frames, reference, *results, pairs, height, width, radius, penalty)
     registry.processor.run("block_match", arguments)
     return vectors, cost, sad, energies
+
+
+def delta_step(
+    query: Tensor, key: Tensor, value: Tensor, decay: Tensor, strength: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See :func:`codeclens.kernels.delta_step`."""
+    eager.check_delta("delta_step", query, key, value, decay, strength, state)
+    registry = current()
+    if registry.native_refusal("delta_step", {"state": state}):
+        return eager.delta_step(query, key, value, decay, strength, state)
+    row = [part.contiguous() for part in (query, key, value, decay, strength, state)]
+    output, after = torch.empty_like(row[2]), torch.empty_like(row[5])
+    registry.processor.run("delta_step", (*row, output, after, *state.shape))
+    return output, after
 
 
 def dequantize(blocks: Tensor, qtype: str, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -108,6 +108,7 @@ OPS = {
                 SizeBetween("state", 2, 1, 1 << 16),
                 SizeBetween("state", 0, 1, 1 << 14),
             ),
+            native=(DtypeIn("state", (torch.float32,)),),
         ),
         Op(
             "gather_patches",

@@ -20,9 +20,10 @@ enum { GROUP = 32, SPAN = 256 };
 typedef uint8_t Bytes __attribute__((vector_size(32)));
 typedef int32_t Words __attribute__((vector_size(32)));
 typedef float Floats __attribute__((vector_size(32)));
+typedef float Floats16 __attribute__((vector_size(64)));
 typedef uint16_t Halves __attribute__((vector_size(16)));
 typedef uint8_t Bytes16 __attribute__((vector_size(16)));
-typedef uint8_t Bytes8 __attribute__((vector_size(8)));
+typedef int8_t Signed16 __attribute__((vector_size(16)));
 
 // The value of a possibly unaligned vector or number at p.
 #define LOAD(kind, p) ({ kind value_; memcpy(&value_, (p), sizeof value_); value_; })
@@ -120,9 +121,11 @@ INLINE Floats block_halves(const uint8_t *span, int bytes, int offset, int group
     return half_values(halves);
 }
 
-INLINE Floats bytes_to_floats(Bytes8 bytes) { return __builtin_convertvector(bytes, Floats); }
-typedef int8_t Signed8 __attribute__((vector_size(8)));
-INLINE Floats signed_to_floats(Signed8 bytes) { return __builtin_convertvector(bytes, Floats); }
+INLINE Floats low_half(Floats16 x) { return __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7); }
+INLINE Floats high_half(Floats16 x) { return __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15); }
+INLINE Floats16 joined(Floats low, Floats high) {
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
 
 // Low nibbles of 16 bytes, then their high nibbles.
 INLINE Bytes nibbles16(const uint8_t *p) {
@@ -141,22 +144,23 @@ INLINE Bytes fifth_bits(const uint8_t *p) {
                         1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     return (Bytes)((spread & mask) != 0) & 16;
 }
-// Four-bit codes through the table of the IQ4 types.
+// The levels of the IQ4 types.
+INLINE Bytes16 iq4_table(void) {
+    typedef int8_t Levels __attribute__((vector_size(16)));
+    return (Bytes16)(Levels){-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+}
 INLINE Bytes iq4_levels(Bytes codes) {
-    static const int8_t levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 #if defined(__AVX2__)
-    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)levels));
-    return (Bytes)_mm256_shuffle_epi8(table, (__m256i)codes);
+    return (Bytes)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256((__m128i)iq4_table()), (__m256i)codes);
 #else
     Bytes values;
     for (int i = 0; i < 32; i += 16) {
 #if defined(__SSSE3__)
-        const __m128i table = _mm_loadu_si128((const __m128i *)levels);
-        STORE((char *)&values + i, _mm_shuffle_epi8(table, LOAD(__m128i, (char *)&codes + i)));
+        STORE((char *)&values + i, _mm_shuffle_epi8((__m128i)iq4_table(), LOAD(__m128i, (char *)&codes + i)));
 #elif defined(__aarch64__)
-        STORE((char *)&values + i, vqtbl1q_s8(vld1q_s8(levels), LOAD(uint8x16_t, (char *)&codes + i)));
+        STORE((char *)&values + i, vqtbl1q_s8((int8x16_t)iq4_table(), LOAD(uint8x16_t, (char *)&codes + i)));
 #else
-        for (int j = i; j < i + 16; ++j) values[j] = (uint8_t)levels[codes[j]];
+        for (int j = i; j < i + 16; ++j) values[j] = iq4_table()[codes[j]];
 #endif
     }
     return values;
@@ -190,81 +194,70 @@ INLINE Bytes span_codes(Type type, const uint8_t *span, int g) {
     }
 }
 
-// Scales and minimums of a span: of its groups, or (fine) of its first eight half groups and its last eight.
+// Scales and minimums of a span: of its eight groups, or (fine) of its sixteen half groups.
 typedef struct {
-    Floats scale[2], minimum[2];
+    Floats16 scale, minimum;
 } Scales;
 
 // The 8 six-bit scales and 8 six-bit minimums of Q4_K and Q5_K, in 12 bytes: the first four of each in the low six bits
-// of their byte; of the last four the low half in bytes 8 to 11, the top two bits above the first four.
-INLINE void six_bit_scales(const uint8_t *p, Bytes8 *scale, Bytes8 *minimum) {
-    const uint32_t a = LOAD(uint32_t, p), b = LOAD(uint32_t, p + 4), c = LOAD(uint32_t, p + 8);
-    const uint64_t scale_high = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030);
-    const uint64_t minimum_high = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
-    const uint64_t scales = (a & 0x3f3f3f3f) | scale_high << 32, minimums = (b & 0x3f3f3f3f) | minimum_high << 32;
-    *scale = LOAD(Bytes8, &scales), *minimum = LOAD(Bytes8, &minimums);
+// of their byte; of the last four the low half in bytes 8 to 11, the top two bits above the first four. `block` starts
+// 4 bytes before them.
+INLINE Bytes16 six_bit_scales(const uint8_t *block) {
+    typedef uint32_t Fours __attribute__((vector_size(16)));
+    const Bytes16 bytes = LOAD(Bytes16, block), none = {0};
+    const Bytes16 low = __builtin_shufflevector(bytes, none, 4, 5, 6, 7, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+    const Bytes16 top = __builtin_shufflevector(bytes, none, 16, 16, 16, 16, 4, 5, 6, 7, 16, 16, 16, 16, 8, 9, 10, 11);
+    const Fours shift = {0, 0, 0, 4}, mask = {0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f};
+    return (Bytes16)(((Fours)low >> shift & mask) | ((Fours)top >> 2 & 0x30303030));
 }
 // The 16 six-bit scales of Q3_K, less 32: low halves in 8 bytes (low nibbles first), top two bits in the next 4.
-INLINE void three_k_scales(const uint8_t *p, Signed8 *first, Signed8 *last) {
+INLINE Signed16 three_k_scales(const uint8_t *p) {
     const uint64_t low = LOAD(uint64_t, p), mask = 0x0f0f0f0f0f0f0f0f, top = 0x30303030;
     const uint64_t high = LOAD(uint32_t, p + 8);
-    const uint64_t a = (low & mask) | ((high << 4 & top) | (high << 2 & top) << 32);
-    const uint64_t b = (low >> 4 & mask) | ((high & top) | (high >> 2 & top) << 32);
-    *first = LOAD(Signed8, &a) - 32, *last = LOAD(Signed8, &b) - 32;
+    const uint64_t codes[2] = {(low & mask) | ((high << 4 & top) | (high << 2 & top) << 32),
+                               (low >> 4 & mask) | ((high & top) | (high >> 2 & top) << 32)};
+    return LOAD(Signed16, codes) - 32;
+}
+INLINE Signed16 iq4_xs_scales(const uint8_t *block) {
+    Signed16 codes = {0};
+    for (int g = 0; g < 8; ++g) {
+        const int low = block[4 + g / 2] >> 4 * (g & 1) & 15, high = LOAD(uint16_t, block + 2) >> 2 * g & 3;
+        codes[g] = (int8_t)((low | high << 4) - 32);
+    }
+    return codes;
 }
 
 INLINE Scales span_scales(Type type, const uint8_t *span, int groups) {
     Scales result = {0};
+    const Floats none = {0};
     const int bytes = block_bytes(type);
     switch (type) {
         case Q4_1:
         case Q5_1:
-            result.minimum[0] = -block_halves(span, bytes, 2, groups);
+            result.minimum = joined(-block_halves(span, bytes, 2, groups), none);
             // fall through
         case Q4_0:
         case Q5_0:
         case Q8_0:
-        case IQ4_NL: result.scale[0] = block_halves(span, bytes, 0, groups); break;
+        case IQ4_NL: result.scale = joined(block_halves(span, bytes, 0, groups), none); break;
         case Q4_K:
         case Q5_K: {
-            Bytes8 scale, minimum;
-            six_bit_scales(span + 4, &scale, &minimum);
-            result.scale[0] = half_at(span) * bytes_to_floats(scale);
-            result.minimum[0] = half_at(span + 2) * bytes_to_floats(minimum);
+            const Floats16 both = __builtin_convertvector(six_bit_scales(span), Floats16);
+            result.scale = joined(half_at(span) * low_half(both), none);
+            result.minimum = joined(half_at(span + 2) * high_half(both), none);
             break;
         }
         case Q2_K: {
-            const float scale = half_at(span + 80), minimum = half_at(span + 82);
-            for (int i = 0; i < 2; ++i) {
-                const Bytes8 both = LOAD(Bytes8, span + 8 * i);
-                result.scale[i] = scale * bytes_to_floats(both & 15);
-                result.minimum[i] = minimum * bytes_to_floats(both >> 4);
-            }
+            const Bytes16 both = LOAD(Bytes16, span);
+            result.scale = half_at(span + 80) * __builtin_convertvector(both & 15, Floats16);
+            result.minimum = half_at(span + 82) * __builtin_convertvector(both >> 4, Floats16);
             break;
         }
-        case Q3_K: {
-            Signed8 first, last;
-            three_k_scales(span + 96, &first, &last);
-            const float scale = half_at(span + 108);
-            result.scale[0] = scale * signed_to_floats(first), result.scale[1] = scale * signed_to_floats(last);
+        case Q3_K: result.scale = half_at(span + 108) * __builtin_convertvector(three_k_scales(span + 96), Floats16); break;
+        case Q6_K:
+            result.scale = half_at(span + 208) * __builtin_convertvector(LOAD(Signed16, span + 192), Floats16);
             break;
-        }
-        case Q6_K: {
-            const float scale = half_at(span + 208);
-            for (int i = 0; i < 2; ++i) {
-                result.scale[i] = scale * signed_to_floats(LOAD(Signed8, span + 192 + 8 * i));
-            }
-            break;
-        }
-        case IQ4_XS: {
-            Signed8 codes;
-            for (int g = 0; g < 8; ++g) {
-                const int low = span[4 + g / 2] >> 4 * (g & 1) & 15, high = LOAD(uint16_t, span + 2) >> 2 * g & 3;
-                codes[g] = (int8_t)((low | high << 4) - 32);
-            }
-            result.scale[0] = half_at(span) * signed_to_floats(codes);
-            break;
-        }
+        case IQ4_XS: result.scale = half_at(span) * __builtin_convertvector(iq4_xs_scales(span), Floats16); break;
         default: break;
     }
     return result;

@@ -1,4 +1,4 @@
-// The two halves of a decoder layer for one row, as every written token needs them: RMSNorm (arXiv 1910.07467), grouped
+// Decoder layers for one row, as every written token needs them: RMSNorm (arXiv 1910.07467), grouped
 // attention with normalised, rotated queries and keys (Qwen3, arXiv 2505.09388), and SwiGLU (arXiv 2002.05202), each
 // added to the row. Computed in float32; products have 8-bit activations (linear.c).
 #include "linear.h"
@@ -141,52 +141,69 @@ static void rotate(float *head, const float *cosine, const float *sine, int64_t 
     }
 }
 
-// y = x + output(attention(norm(x))) for one row x of `width` numbers of `dtype`. Writes the row's key and value as row
-// `length` - 1 of `keys` and `values` [key_heads, capacity, size] of `dtype` and attends to all `length` rows. `size` is
-// a multiple of 32, `heads` of `key_heads`. Norm weights, `cosine` and `sine` [turned / 2] are float32.
-EXPORT int attention_row(const void *x, void *y, const float *norm, const void *query, const void *key,
-                         const void *value, const void *output, const float *query_norm, const float *key_norm,
-                         const float *cosine, const float *sine, void *keys, void *values, int64_t width, int64_t heads,
-                         int64_t key_heads, int64_t size, int64_t turned, int64_t length, int64_t capacity,
-                         int32_t query_type, int32_t key_type, int32_t value_type, int32_t output_type, int32_t dtype,
-                         float epsilon, int32_t threads) {
-    const int64_t stride = (length + 7) / 8 * 8, query_width = heads * size, key_width = key_heads * size;
-    const int64_t space = 4 * (rounded_bytes(Q6_K, larger(width, query_width)) + 64);
-    float *row = allocate((size_t)(4 * (2 * width + 2 * query_width + 2 * key_width + heads * stride) + space));
-    if (!row) return NO_MEMORY;
-    float *q = row + 2 * width, *k = q + query_width, *v = k + key_width, *attended = v + key_width;
+// One layer: a half whose norm is NULL is left out. Norm weights are float32, keys and values [key_heads, capacity,
+// size].
+typedef struct {
+    const float *norm, *query_norm, *key_norm;
+    const void *query, *key, *value, *output;
+    void *keys, *values;
+    int64_t capacity;
+    const float *feed_norm;
+    const void *gate, *up, *down;
+    int64_t query_type, key_type, value_type, output_type, gate_type, up_type, down_type;
+} Layer;
+
+typedef struct {
+    Type dtype;  // of states, keys and values
+    int64_t width, inner, heads, key_heads, size, turned, length;
+    const float *cosine, *sine;
+    float epsilon;
+    int threads;
+    float *space;
+} Row;
+
+static int64_t score_stride(const Row *r) { return (r->length + 7) / 8 * 8; }
+
+static size_t row_space(const Row *r) {
+    const int64_t query_width = r->heads * r->size, widest = larger(r->width, larger(query_width, r->inner));
+    const int64_t attention = 2 * query_width + 2 * r->key_heads * r->size + r->heads * score_stride(r);
+    return (size_t)(4 * (2 * r->width + larger(attention, 2 * r->inner)) + 4 * (rounded_bytes(Q6_K, widest) + 64));
+}
+
+// y = x + output(attention(norm(x))). Writes the row's key and value as row `length` - 1 and attends to all `length`.
+static int attention_row(const Row *r, const Layer *layer, const uint8_t *x, uint8_t *y) {
+    const int64_t width = r->width, size = r->size, query_width = r->heads * size, key_width = r->key_heads * size;
+    float *row = r->space, *q = row + 2 * width, *k = q + query_width, *v = k + key_width, *attended = v + key_width;
     float *scores = attended + query_width;
-    uint8_t *rounded = (uint8_t *)(scores + heads * stride);
-    load_row((Type)dtype, x, width, row);
-    normalise(row, norm, width, epsilon);
-    Products products = {{{(Type)query_type, query, q, query_width}, {(Type)key_type, key, k, key_width},
-                          {(Type)value_type, value, v, key_width}}, 3, width, {0}};
-    int result = run(&products, multiply, query_width + 2 * key_width, row, rounded, threads);
-    if (result == DONE) {
-        const int64_t bytes = float_bytes((Type)dtype);
-        for (int64_t head = 0; head < heads; ++head) {
-            normalise(q + head * size, query_norm, size, epsilon);
-            rotate(q + head * size, cosine, sine, turned);
-        }
-        for (int64_t head = 0; head < key_heads; ++head) {
-            const int64_t at = (head * capacity + length - 1) * size;
-            normalise(k + head * size, key_norm, size, epsilon);
-            rotate(k + head * size, cosine, sine, turned);
-            for (int64_t i = 0; i < size; ++i) {
-                store_float((Type)dtype, keys, at + i, k[head * size + i]);
-                store_float((Type)dtype, values, at + i, v[head * size + i]);
-            }
-        }
-        Attention attention = {(Type)dtype, q, keys, values, scores, attended, length, stride, capacity * size * bytes,
-                               size, heads / key_heads};
-        result = parallel(attend_heads, &attention, heads, heads / key_heads, threads);
+    uint8_t *rounded = (uint8_t *)(scores + r->heads * score_stride(r));
+    load_row(r->dtype, x, width, row);
+    normalise(row, layer->norm, width, r->epsilon);
+    Products products = {{{(Type)layer->query_type, layer->query, q, query_width},
+                          {(Type)layer->key_type, layer->key, k, key_width},
+                          {(Type)layer->value_type, layer->value, v, key_width}}, 3, width, {0}};
+    int result = run(&products, multiply, query_width + 2 * key_width, row, rounded, r->threads);
+    if (result != DONE) return result;
+    for (int64_t head = 0; head < r->heads; ++head) {
+        normalise(q + head * size, layer->query_norm, size, r->epsilon);
+        rotate(q + head * size, r->cosine, r->sine, r->turned);
     }
-    if (result == DONE) {
-        Products last = {{{(Type)output_type, output, row + width, width}}, 1, query_width, {0}};
-        result = run(&last, multiply, width, attended, rounded, threads);
-        store_sum((Type)dtype, x, row + width, width, y);
+    for (int64_t head = 0; head < r->key_heads; ++head) {
+        const int64_t at = (head * layer->capacity + r->length - 1) * size;
+        normalise(k + head * size, layer->key_norm, size, r->epsilon);
+        rotate(k + head * size, r->cosine, r->sine, r->turned);
+        for (int64_t i = 0; i < size; ++i) {
+            store_float(r->dtype, layer->keys, at + i, k[head * size + i]);
+            store_float(r->dtype, layer->values, at + i, v[head * size + i]);
+        }
     }
-    release(row);
+    const int64_t group = r->heads / r->key_heads;
+    Attention attention = {r->dtype, q, layer->keys, layer->values, scores, attended, r->length, score_stride(r),
+                           layer->capacity * size * float_bytes(r->dtype), size, group};
+    result = parallel(attend_heads, &attention, r->heads, group, r->threads);
+    if (result != DONE) return result;
+    Products last = {{{(Type)layer->output_type, layer->output, row + width, width}}, 1, query_width, {0}};
+    result = run(&last, multiply, width, attended, rounded, r->threads);
+    store_sum(r->dtype, x, row + width, width, y);
     return result;
 }
 
@@ -207,25 +224,84 @@ static void gate_rows(void *context, int64_t first, int64_t last, int thread) {
     }
 }
 
-// y = x + down(silu(gate(norm(x))) * up(norm(x))) for one row x of `width` numbers of `dtype`.
-EXPORT int feed_forward_row(const void *x, void *y, const float *norm, const void *gate, const void *up,
-                            const void *down, int64_t width, int64_t inner, int32_t gate_type, int32_t up_type,
-                            int32_t down_type, int32_t dtype, float epsilon, int32_t threads) {
-    const int64_t space = 3 * (rounded_bytes(Q6_K, larger(width, inner)) + 64);
-    float *row = allocate((size_t)(4 * (2 * width + 2 * inner) + space));
-    if (!row) return NO_MEMORY;
-    float *gated = row + 2 * width;
+// y = x + down(silu(gate(norm(x))) * up(norm(x))).
+static int feed_forward_row(const Row *r, const Layer *layer, const uint8_t *x, uint8_t *y) {
+    const int64_t width = r->width, inner = r->inner;
+    float *row = r->space, *gated = row + 2 * width;
     uint8_t *rounded = (uint8_t *)(gated + 2 * inner);
-    load_row((Type)dtype, x, width, row);
-    normalise(row, norm, width, epsilon);
-    Products products = {{{(Type)gate_type, gate, gated, inner}, {(Type)up_type, up, gated + inner, inner}}, 2, width,
-                         {0}};
-    int result = run(&products, gate_rows, inner, row, rounded, threads);
-    if (result == DONE) {
-        Products last = {{{(Type)down_type, down, row + width, width}}, 1, inner, {0}};
-        result = run(&last, multiply, width, gated, rounded, threads);
-        store_sum((Type)dtype, x, row + width, width, y);
-    }
-    release(row);
+    load_row(r->dtype, x, width, row);
+    normalise(row, layer->feed_norm, width, r->epsilon);
+    Products products = {{{(Type)layer->gate_type, layer->gate, gated, inner},
+                          {(Type)layer->up_type, layer->up, gated + inner, inner}}, 2, width, {0}};
+    int result = run(&products, gate_rows, inner, row, rounded, r->threads);
+    if (result != DONE) return result;
+    Products last = {{{(Type)layer->down_type, layer->down, row + width, width}}, 1, inner, {0}};
+    result = run(&last, multiply, width, gated, rounded, r->threads);
+    store_sum(r->dtype, x, row + width, width, y);
     return result;
+}
+
+// y = one row x of `width` numbers of `dtype` after `count` layers. `size` is a multiple of 32, `heads` of `key_heads`;
+// `cosine` and `sine` [turned / 2] are float32.
+EXPORT int decoder_row(const void *x, void *y, const void *layers, const float *cosine, const float *sine,
+                       int64_t count, int64_t width, int64_t inner, int64_t heads, int64_t key_heads, int64_t size,
+                       int64_t turned, int64_t length, int32_t dtype, float epsilon, int32_t threads) {
+    Row row = {(Type)dtype, width, inner, heads, key_heads, size, turned, length, cosine, sine, epsilon, threads, NULL};
+    row.space = allocate(row_space(&row));
+    if (!row.space) return NO_MEMORY;
+    int result = DONE;
+    for (const Layer *layer = layers; result == DONE && count > 0; ++layer, --count) {
+        if (layer->norm) result = attention_row(&row, layer, x, y), x = y;
+        if (layer->feed_norm && result == DONE) result = feed_forward_row(&row, layer, x, y), x = y;
+    }
+    release(row.space);
+    return result;
+}
+
+typedef struct {
+    const float *query, *key, *value, *decay, *strength, *state;
+    float *output, *after;
+    int64_t keys, values;
+} Delta;
+
+// `count` columns of a head's state, which are independent of each other.
+INLINE void delta_columns(const Delta *d, int64_t head, int64_t first, int count) {
+    const float *key = d->key + head * d->keys, *query = d->query + head * d->keys;
+    const float fade = exponential((Floats){0} + d->decay[head])[0];
+    const int64_t column = head * d->values + first, corner = head * d->keys * d->values + first;
+    float error[64] = {0}, read[64] = {0};
+    for (int64_t k = 0; k < d->keys; ++k) {
+        const float *state = d->state + corner + k * d->values;
+        for (int j = 0; j < count; ++j) error[j] += key[k] * state[j];
+    }
+    for (int j = 0; j < count; ++j) error[j] = d->strength[head] * (d->value[column + j] - fade * error[j]);
+    for (int64_t k = 0; k < d->keys; ++k) {
+        const float *state = d->state + corner + k * d->values;
+        float *after = d->after + corner + k * d->values;
+        for (int j = 0; j < count; ++j) {
+            const float now = fade * state[j] + key[k] * error[j];
+            after[j] = now, read[j] += query[k] * now;
+        }
+    }
+    memcpy(d->output + column, read, (size_t)count * 4);
+}
+
+static void delta_heads(void *context, int64_t first, int64_t last, int thread) {
+    (void)thread;
+    const Delta *d = context;
+    for (int64_t head = first; head < last; ++head) {
+        int64_t column = 0;
+        for (; column + 64 <= d->values; column += 64) delta_columns(d, head, column, 64);
+        for (; column + 8 <= d->values; column += 8) delta_columns(d, head, column, 8);
+        for (; column < d->values; ++column) delta_columns(d, head, column, 1);
+    }
+}
+
+// One row of the gated delta rule (arXiv 2412.06464, eq. 10): S = exp(decay) S; S = S + k (strength (v - S^T k))^T;
+// o = S^T q. query and key [heads, keys], value and output [heads, values], state and after [heads, keys, values].
+EXPORT int delta_step(const float *query, const float *key, const float *value, const float *decay,
+                      const float *strength, const float *state, float *output, float *after, int64_t heads,
+                      int64_t keys, int64_t values, int32_t threads) {
+    Delta delta = {query, key, value, decay, strength, state, output, after, keys, values};
+    return parallel(delta_heads, &delta, heads, 1, threads);
 }

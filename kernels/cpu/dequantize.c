@@ -18,8 +18,8 @@ INLINE void span_values(Type type, const uint8_t *span, int groups, float values
         const Signed codes = (Signed)(span_codes(type, span, g) - (uint8_t)code_offset(type));
         for (int i = 0; i < GROUP; ++i) {
             const int at = (g * GROUP + i) / run;
-            const float product = scales.scale[at >> 3][at & 7] * (float)codes[i];
-            values[g * GROUP + i] = has_minimum(type) ? product - scales.minimum[at >> 3][at & 7] : product;
+            const float product = scales.scale[at] * (float)codes[i];
+            values[g * GROUP + i] = has_minimum(type) ? product - scales.minimum[at] : product;
         }
     }
 }

@@ -35,6 +35,22 @@ INLINE Bytes stored_codes(Type type, const uint8_t *span, int g) {
 }
 INLINE int parts(Type type) { return is_fine(type) ? 2 : 1; }
 
+// Groups of a span whose codes lie side by side in a row of x: `apart` is the difference of their numbers, 1, 2 or 4.
+#if defined(__AVX512VNNI__)
+INLINE int apart(Type type) {
+    return type == Q4_K || type == Q5_K ? 2 : type == Q2_K || type == Q3_K ? 4 : 1;
+}
+#else
+INLINE int apart(Type type) {
+    (void)type;
+    return 1;
+}
+#endif
+INLINE int64_t place(Type type, int64_t g) {
+    const int64_t bit = apart(type);
+    return (g & ~(2 * bit - 1)) | (g & (bit - 1)) << 1 | (g & bit ? 1 : 0);
+}
+
 // A row of x: its codes, the scale of each group, and for each group (fine: half group) the sum of its numbers where
 // the type of W has minimums, else the sum of its codes times minus the offset. Padded to whole spans.
 typedef struct {
@@ -75,12 +91,12 @@ INLINE void round_group(Type type, const float *x, uint8_t *codes, float *scale,
 INLINE void round_row(Type type, Type dtype, const uint8_t *x, int64_t columns, uint8_t *row) {
     const Layout layout = layout_of(type, columns);
     const int64_t groups = columns / GROUP;
-    memset(row + groups * GROUP, 0, (size_t)(layout.scales - groups * GROUP));
+    memset(row + groups / 8 * SPAN, 0, (size_t)(layout.scales - groups / 8 * SPAN));
     memset(row + layout.scales + 4 * groups, 0, (size_t)(layout.bytes - layout.scales - 4 * groups));
     for (int64_t g = 0; g < groups; ++g) {
         float values[GROUP];
         for (int i = 0; i < GROUP; ++i) values[i] = float_at(dtype, x, g * GROUP + i);
-        round_group(type, values, row + g * GROUP, (float *)(row + layout.scales) + g,
+        round_group(type, values, row + place(type, g) * GROUP, (float *)(row + layout.scales) + g,
                     row + layout.sums + 4 * parts(type) * g);
     }
 }
@@ -119,15 +135,17 @@ INLINE Words dot(Type type, Bytes codes, Bytes x) {
 }
 
 INLINE Floats pair(float first, float last) { return (Floats){first, first, first, first, last, last, last, last}; }
-
 // For code in which the number of a group has to be a constant.
 #define EACH_GROUP(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 
-INLINE void add_group(Type type, const uint8_t *weight, const uint8_t *codes, const Floats factor[2], int g,
+INLINE Floats16 twice_each(Floats x) {
+    return __builtin_shufflevector(x, x, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+}
+
+INLINE void add_group(Type type, const uint8_t *weight, const uint8_t *codes, Floats16 factor, int g,
                       Floats total[2]) {
-    const Words products = dot(type, stored_codes(type, weight, g), LOAD(Bytes, codes + GROUP * g));
-    const Floats each = is_fine(type) ? pair(factor[g >> 2][2 * (g & 3)], factor[g >> 2][2 * (g & 3) + 1])
-                                      : (Floats){0} + factor[0][g];
+    const Words products = dot(type, stored_codes(type, weight, g), LOAD(Bytes, codes + GROUP * place(type, g)));
+    const Floats each = is_fine(type) ? pair(factor[2 * g], factor[2 * g + 1]) : pair(factor[g], factor[g]);
     total[g & 1] += __builtin_convertvector(products, Floats) * each;
 }
 
@@ -136,16 +154,12 @@ INLINE void add_span(Type type, const uint8_t *weight, const uint8_t *codes, con
                      int groups, Floats total[2]) {
     const Scales scales = span_scales(type, weight, groups);
     const Floats step = LOAD(Floats, scale);
-    Floats factor[2] = {scales.scale[0] * step};
-    if (is_fine(type)) {
-        factor[0] = scales.scale[0] * __builtin_shufflevector(step, step, 0, 0, 1, 1, 2, 2, 3, 3);
-        factor[1] = scales.scale[1] * __builtin_shufflevector(step, step, 4, 4, 5, 5, 6, 6, 7, 7);
-    }
+    const Floats16 factor = scales.scale * (is_fine(type) ? twice_each(step) : joined(step, step));
     for (int part = 0; part < parts(type); ++part) {
-        if (has_minimum(type)) total[part] -= scales.minimum[part] * LOAD(Floats, sums + 32 * part);
-        else if (stored_offset(type)) {
-            total[part] += factor[part] * __builtin_convertvector(LOAD(Words, sums + 32 * part), Floats);
-        }
+        const Floats here = part ? high_half(factor) : low_half(factor);
+        const Floats minimum = part ? high_half(scales.minimum) : low_half(scales.minimum);
+        if (has_minimum(type)) total[part] -= minimum * LOAD(Floats, sums + 32 * part);
+        else if (stored_offset(type)) total[part] += here * __builtin_convertvector(LOAD(Words, sums + 32 * part), Floats);
     }
 #define ADD(g) \
     if (g < groups) add_group(type, weight, codes, factor, g, total);
@@ -153,11 +167,92 @@ INLINE void add_span(Type type, const uint8_t *weight, const uint8_t *codes, con
 #undef ADD
 }
 
+#if defined(__AVX512VNNI__)
+typedef uint8_t Bytes64 __attribute__((vector_size(64)));
+typedef uint16_t Halves32 __attribute__((vector_size(64)));
+typedef int32_t Words16 __attribute__((vector_size(64)));
+
+INLINE Bytes64 twice(const uint8_t *p) { return (Bytes64)_mm512_broadcast_i64x4(LOAD(__m256i, p)); }
+INLINE Bytes64 byte_each(int first, int last) {
+    return (Bytes64)_mm512_inserti64x4(_mm512_set1_epi8((char)first), _mm256_set1_epi8((char)last), 1);
+}
+INLINE Halves32 half_each(int first, int last) {
+    return (Halves32)_mm512_inserti64x4(_mm512_set1_epi16((short)first), _mm256_set1_epi16((short)last), 1);
+}
+
+// The stored codes of group `g` of a block of a K type and of the group `apart` from it.
+INLINE Bytes64 two_groups(Type type, const uint8_t *block, int g) {
+    const int half = g >> 2, quarter = g & 3, nibble = 4 * (g & 1);
+    switch (type) {
+        case Q2_K: return LOAD(Bytes64, block + 16) >> (uint8_t)(2 * g) & 3;
+        case Q3_K:
+            return (LOAD(Bytes64, block + 32) >> (uint8_t)(2 * g) & 3) |
+                   ((Bytes64)((twice(block) & byte_each(1 << g, 16 << g)) != 0) & 4);
+        case Q4_K: return LOAD(Bytes64, block + 16 + 64 * half) >> (uint8_t)nibble & 15;
+        case Q5_K:
+            return (LOAD(Bytes64, block + 48 + 64 * half) >> (uint8_t)nibble & 15) |
+                   ((Bytes64)((twice(block + 16) & byte_each(1 << g, 4 << g)) != 0) & 16);
+        case Q6_K: {
+            const Halves32 high = (Halves32)twice(block + 128 + 32 * half);
+            return (LOAD(Bytes64, block + 64 * half) >> (uint8_t)(2 * quarter) & 15) |
+                   ((Bytes64)(quarter ? high >> half_each(0, 2) : high << half_each(4, 2)) & 48);
+        }
+        case IQ4_XS: {
+            const __m512i packed = _mm512_castsi256_si512(LOAD(__m256i, block + 8 + 16 * g));
+            const __m512i each = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3), packed);
+            const __m512i codes = _mm512_srlv_epi64(each, _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4));
+            const Bytes16 levels = iq4_table() ^ 128;
+            return (Bytes64)_mm512_shuffle_epi8(_mm512_broadcast_i32x4((__m128i)levels), (__m512i)((Bytes64)codes & 15));
+        }
+        default: return (Bytes64){0};
+    }
+}
+
+INLINE void add_two_groups(Type type, const uint8_t *block, const uint8_t *codes, Floats16 factor, int k,
+                           Floats16 total[2]) {
+    const int bit = apart(type), g = (k & ~(bit - 1)) << 1 | (k & (bit - 1)), other = g + bit;
+    const __m512i products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), (__m512i)two_groups(type, block, g),
+                                                 _mm512_loadu_si512(codes + 2 * GROUP * k));
+    const int fine = is_fine(type), a = fine ? 2 * g : g, b = fine ? 2 * other : other;
+    const __m512i lanes = _mm512_setr_epi32(a, a, a, a, a + fine, a + fine, a + fine, a + fine, b, b, b, b, b + fine,
+                                            b + fine, b + fine, b + fine);
+    total[k & 1] += (Floats16)_mm512_cvtepi32_ps(products) * (Floats16)_mm512_permutexvar_ps(lanes, (__m512)factor);
+}
+
+// The same of a block of a K type, 64 products at a time.
+INLINE void add_block(Type type, const uint8_t *block, const uint8_t *codes, const float *scale, const uint8_t *sums,
+                      Floats16 total[2]) {
+    const Scales scales = span_scales(type, block, 8);
+    const Floats step = LOAD(Floats, scale), none = {0};
+    const Floats16 factor =
+        is_fine(type) ? scales.scale * twice_each(step) : joined(low_half(scales.scale) * step, none);
+    if (is_fine(type)) {
+        if (has_minimum(type)) total[0] -= scales.minimum * LOAD(Floats16, sums);
+        else total[0] += factor * __builtin_convertvector(LOAD(Words16, sums), Floats16);
+    } else if (has_minimum(type)) {
+        total[0] -= joined(low_half(scales.minimum) * LOAD(Floats, sums), none);
+    } else {
+        total[0] += joined(low_half(factor) * __builtin_convertvector(LOAD(Words, sums), Floats), none);
+    }
+    for (int k = 0; k < 4; ++k) add_two_groups(type, block, codes, factor, k, total);
+}
+#endif
+
 INLINE float times_row(Type type, const uint8_t *weight, const uint8_t *x, int64_t columns, Layout layout) {
     const float *scale = (const float *)(x + layout.scales);
     const uint8_t *sums = x + layout.sums;
     const int64_t whole = columns / SPAN;
     const int rest = (int)(columns % SPAN) / GROUP;
+#if defined(__AVX512VNNI__)
+    if (block_weights(type) == SPAN) {
+        Floats16 sum[2] = {0};
+        for (int64_t s = 0; s < whole; ++s) {
+            const uint8_t *block = weight + s * span_bytes(type);
+            add_block(type, block, x + s * SPAN, scale + 8 * s, sums + 32 * parts(type) * s, sum);
+        }
+        return _mm512_reduce_add_ps((__m512)(sum[0] + sum[1]));
+    }
+#endif
     Floats total[2] = {0};
     for (int64_t s = 0; s < whole; ++s) {
         add_span(type, weight + s * span_bytes(type), x + s * SPAN, scale + 8 * s, sums + 32 * parts(type) * s, 8,
@@ -221,9 +316,8 @@ INLINE void make_panel(Type type, const uint8_t *weight, int64_t row_bytes, int 
             for (int r = 0; r < 8; ++r) {
                 row[r] = weight + (eight + r < rows ? eight + r : rows - 1) * row_bytes + offset;
                 const Scales scales = span_scales(type, row[r], groups);
-                for (int part = 0; part < parts(type); ++part) {
-                    scale[part][r] = (Words)scales.scale[part], minimum[part][r] = (Words)scales.minimum[part];
-                }
+                scale[0][r] = (Words)low_half(scales.scale), scale[1][r] = (Words)high_half(scales.scale);
+                minimum[0][r] = (Words)low_half(scales.minimum), minimum[1][r] = (Words)high_half(scales.minimum);
             }
             for (int part = 0; part < parts(type); ++part) {
                 turn(scale[part]);
@@ -292,7 +386,7 @@ INLINE void times_panel(Type type, const uint8_t *panel, int64_t columns, Layout
             const int steps = 8 / parts(type);
             const int64_t entry = layout.sums + 4 * (parts(type) * g + part);
             Lanes sum[COLUMNS];
-            products(type, panel + 4 * ROWS * steps * part, x, GROUP * g + 4 * steps * part, steps, sum);
+            products(type, panel + 4 * ROWS * steps * part, x, GROUP * place(type, g) + 4 * steps * part, steps, sum);
             const FloatLanes scale = LOAD(FloatLanes, panel + 4 * ROWS * (8 + part));
             for (int c = 0; c < COLUMNS; ++c) {
                 if (!has_minimum(type) && stored_offset(type)) sum[c] += LOAD(int32_t, x[c] + entry);

@@ -1,6 +1,6 @@
-"""A decoder layer's pass over one row, which is that of every written token, by native code where it can serve.
+"""Decoder layers' pass over one row, which is that of every written token, by native code where it can serve.
 
-The modules of the layer do the same in steps. They serve where somebody listens to them (hooks), moves their weights,
+The modules of the layers do the same in steps. They serve where somebody listens to them (hooks), moves their weights,
 or wants exact products or gradients.
 """
 
@@ -12,8 +12,45 @@ from .operations import GGUFOperations
 from .qwen3vl.layers import SelfAttention
 
 
+def layers_row(layers, states: torch.Tensor, cos, sin, cache) -> torch.Tensor | None:
+    """``states`` [1, D] after all ``layers``, the cache written; None where their modules must serve."""
+    if torch.is_grad_enabled() or not layers or not decoder.served(states):
+        return None
+    halves = []
+    for layer in layers:
+        attention, feed_forward = attention_half(layer, states, cache), feed_forward_half(layer)
+        if attention is None or feed_forward is None or not undisturbed(layer):
+            return None
+        halves.append((attention, feed_forward))
+    first = layers[0]
+    return decoder.decoder_row(
+        states, halves, inner(first), first.attention_norm.eps, heads(first), (cos, sin), cache.length
+    )
+
+
 def attention_row(layer, states: torch.Tensor, cos, sin, cache) -> torch.Tensor | None:
     """``states`` [1, D] with the attention of ``layer`` added, the cache written; None where its modules must serve."""
+    if torch.is_grad_enabled() or not decoder.served(states):
+        return None
+    half = attention_half(layer, states, cache)
+    if half is None:
+        return None
+    epsilon = layer.attention_norm.eps
+    return decoder.decoder_row(states, [(half, None)], 0, epsilon, heads(layer), (cos, sin), cache.length)
+
+
+def feed_forward_row(layer, states: torch.Tensor) -> torch.Tensor | None:
+    """``states`` [1, D] with the feed-forward part of ``layer`` added; None where its modules must serve."""
+    if torch.is_grad_enabled() or not decoder.served(states):
+        return None
+    half = feed_forward_half(layer)
+    if half is None:
+        return None
+    return decoder.decoder_row(states, [(None, half)], inner(layer), layer.feed_forward_norm.eps)
+
+
+def attention_half(layer, states: torch.Tensor, cache) -> tuple | None:
+    """The attention of ``layer`` for native code, with room in the cache; None where it cannot serve."""
     attention = layer.attention
     if not isinstance(attention, SelfAttention) or not isinstance(cache, Cache) or cache.int8:
         return None
@@ -22,34 +59,47 @@ def attention_row(layer, states: torch.Tensor, cos, sin, cache) -> torch.Tensor 
     if matrices is None or not undisturbed(attention, *norms):
         return None
     size = attention.head_dim
-    if not decoder.served(states, matrices, size):
+    rows = cache.reserve(attention.index, states.new_empty((len(matrices[1][0]) // size, 1, size)))
+    if rows.dtype != states.dtype:
         return None
-    rows = cache.reserve(attention.index, states.new_empty((len(matrices[1].blocks) // size, 1, size)))
-    weights = tuple(norm.weight for norm in norms)
-    return decoder.attention_row(states, weights, *matrices, (cos, sin), rows, cache.length, norms[0].eps)
+    return decoder.attention_half([norm.weight for norm in norms], matrices, rows)
 
 
-def feed_forward_row(layer, states: torch.Tensor) -> torch.Tensor | None:
-    """``states`` [1, D] with the feed-forward part of ``layer`` added; None where its modules must serve."""
+def feed_forward_half(layer) -> tuple | None:
+    """The feed-forward part of ``layer`` for native code; None where it cannot serve."""
     parts, norm = layer.feed_forward, layer.feed_forward_norm
     matrices = native(parts.gate, parts.up, parts.down)
     if matrices is None or not undisturbed(parts, norm):
         return None
-    return decoder.feed_forward_row(states, norm.weight, *matrices, norm.eps)
+    return decoder.feed_forward_half(norm.weight, matrices)
 
 
-def native(*layers) -> tuple[decoder.Matrix, ...] | None:
-    """The weights of linear layers, or None unless all are to be multiplied with 8-bit activations, where they are."""
-    if torch.is_grad_enabled() or not undisturbed(*layers):
+def heads(layer) -> tuple[int, int, int]:
+    """Heads of queries, of keys, and their channels."""
+    attention = layer.attention
+    size = attention.head_dim
+    return attention.query.out_features // size, attention.key.out_features // size, size
+
+
+def inner(layer) -> int:
+    """Width between gate and down."""
+    return layer.feed_forward.down.in_features
+
+
+def native(*layers) -> list[tuple[torch.Tensor, str]] | None:
+    """Weights and types of linear layers, or None unless all are to be multiplied with 8-bit activations."""
+    if not undisturbed(*layers):
         return None
     if not all(isinstance(layer, GGUFOperations.Linear) and layer.int8 and layer.bias is None for layer in layers):
         return None
-    return tuple(decoder.Matrix(layer.weight, layer.weight_type) for layer in layers)
+    return [(layer.weight, layer.weight_type) for layer in layers]
 
 
 def undisturbed(*modules) -> bool:
     """Whether nobody listens to the modules and nobody moves their weights."""
-    return not any(
-        module._forward_hooks or module._forward_pre_hooks or getattr(module, "comfy_cast_weights", False)
-        for module in modules
-    )
+    for module in modules:
+        fields = vars(module)  # quicker than a module's own attributes
+        cast = fields.get("comfy_cast_weights", getattr(type(module), "comfy_cast_weights", False))
+        if fields["_forward_hooks"] or fields["_forward_pre_hooks"] or cast:
+            return False
+    return True

@@ -10,6 +10,7 @@ from .attention import Attention, attention
 from .blocks import DecoderLayer
 from .config import TextConfig
 from .families import FAMILIES
+from .one_row import layers_row
 from .rope import mrope_angles
 
 
@@ -67,6 +68,11 @@ class TextModel(torch.nn.Module):
         cos, sin = angles.cos(), angles.sin()
         if config.rope_scaling is not None:
             cos, sin = cos * config.rope_scaling.attention_factor, sin * config.rope_scaling.attention_factor
+        if len(embeds) == 1 and deepstack is None:
+            states = layers_row(self.layers, embeds, cos, sin, cache)
+            if states is not None:
+                cache.advance(1)
+                return states
         states = embeds
         for index, layer in enumerate(self.layers):
             states = layer(states, cos, sin, cache)

@@ -1,14 +1,22 @@
-"""delta_step against the definition, row by row in float64."""
+"""delta_step against the definition, row by row in float64: native on every instruction set, and the eager twin."""
 
 import pytest
 import torch
-from codeclens.kernels import delta_step
+from codeclens.kernels import delta_step, native
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.native import instruction_sets, on_processor
+
+
+@pytest.fixture(scope="module", params=["0", *instruction_sets()], autouse=True)
+def instructions(request):
+    """No native code, or one of the instruction sets, in force for ops on the processor."""
+    with on_processor(native.Processor(request.param)):
+        yield request.param
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 4), st.integers(1, 20), st.integers(1, 20), st.integers(0, 100))
+@given(st.integers(1, 4), st.integers(1, 20), st.integers(1, 150), st.integers(0, 100))
 def test_a_row_follows_the_definition(heads, keys, values, seed):
     generator = torch.Generator().manual_seed(seed)
     query, key = torch.randn(2, heads, keys, generator=generator)

@@ -101,10 +101,9 @@ def model(qwen3vl_fixtures):
 
 
 def written(model, monkeypatch=None, **cache) -> torch.Tensor:
-    """Logits after each of six tokens behind forty."""
+    """Logits after each of six tokens behind forty; with ``monkeypatch`` from the modules."""
     if monkeypatch is not None:
-        for name in ("attention_row", "feed_forward_row"):
-            monkeypatch.setattr(f"codeclens.models.qwen.blocks.{name}", lambda *arguments: None)
+        monkeypatch.setattr(one_row.decoder, "served", lambda states: False)
     context = Context(model.text, Cache(4, **cache))
     context.read_ids(list(range(10, 50)))
     found = []
@@ -144,20 +143,25 @@ def test_forks_write_apart(model):
 
 
 def test_hooks_int8_caches_gradients_and_exact_products_get_the_modules(model, monkeypatch):
-    calls = []
-    monkeypatch.setattr(one_row.decoder, "attention_row", lambda *arguments: calls.append("attention"))
-    monkeypatch.setattr(one_row.decoder, "feed_forward_row", lambda *arguments: calls.append("feed forward"))
+    calls, run = [], one_row.decoder.decoder_row
+
+    def counted(states, layers, *arguments):
+        calls.append(tuple(sum(half is not None for half in halves) for halves in zip(*layers, strict=True)))
+        return run(states, layers, *arguments)
+
+    monkeypatch.setattr(one_row.decoder, "decoder_row", counted)
     layers = len(model.text.layers)
-    written(model)
-    assert len(calls) == 6 * 2 * layers
+    whole = written(model)
+    assert calls == [(layers, layers)] * 6
     calls.clear()
     written(model, int8=True)
-    assert calls == ["feed forward"] * 6 * layers
+    assert calls == [(0, 1)] * 6 * layers
     calls.clear()
     hook = model.text.layers[1].feed_forward.up.register_forward_hook(lambda *arguments: None)
-    written(model)
+    in_steps = written(model)
     hook.remove()
     assert len(calls) == 6 * (2 * layers - 1)
+    assert float((whole - in_steps).norm() / whole.norm()) < ROUNDING
     calls.clear()
     states = torch.zeros(1, model.config.text.hidden_size)
     with torch.enable_grad():
