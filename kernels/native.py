@@ -1,7 +1,7 @@
 """The native library of this processor: taken from the archive into the user's cache, loaded and called by ctypes.
 
 CODECLENS_NATIVE=0 switches it off; the name of an instruction set, such as x86-64-v3, asks for that one. A library that
-cannot be used is no error: the eager twins serve, and `codeclens kernels` says why.
+cannot be used is no error: the eager twins serve, and `codeclens info` and `codeclens kernels` say why.
 """
 
 import atexit
@@ -102,6 +102,11 @@ class Processor:
                         self.unfit = str(error)
                         log.warning("CodecLens: no native code can be used: %s", error)
         return self.unfit
+
+    def describe(self) -> str:
+        """Which library serves, or why none does."""
+        why_not = self.unavailable()
+        return f"no native code: {why_not}" if why_not else f"native code of {self.target.name}"
 
     def load(self) -> None:
         """Load the library that was chosen or the best one that runs here. Raises OSError where there is none."""

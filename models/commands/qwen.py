@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...kernels import registry
 from ..code.conversation import Conversation
 from ..code.encoding import encode_images
 from ..errors import InputError, one_line
@@ -97,8 +98,9 @@ def _read_picture(path: str, most_tokens: int) -> np.ndarray:
 
 
 def run_info(arguments) -> None:
-    """Print what the file is; a file that will not load is an answer, a file of another format an error."""
+    """Print what computes here and what the file is; a file that will not load is an answer, not an error."""
     path = Path(arguments.file)
+    print(one_line(f"on the processor: {registry.current().processor.describe()}"))
     describe = _describe_checkpoint if path.is_dir() or path.suffix.lower() == ".safetensors" else _describe_gguf
     try:
         for line in describe(path):

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 
 import pytest
 import torch
-from codeclens.kernels import archive, block_match, build, eager, native
+from codeclens.kernels import archive, block_match, build, eager, native, quantized_linear
 from codeclens.kernels import cpu_libraries as libraries
+from support.blocks import quantized_weight
 from support.native import instruction_sets, on_processor
 
 
@@ -229,6 +231,37 @@ def test_a_watcher_stops_a_long_search(tmp_path):
         assert not block_match(noise[0, :1, :64, :64].contiguous(), noise[0, :1, :64, :64].contiguous(), 8, 4.0)[
             0
         ].any()
+
+
+def long_search():
+    noise = torch.randint(0, 256, (2, 64, 512, 512, 3), dtype=torch.uint8)
+    return lambda: block_match(*noise, 128, 4.0)
+
+
+def long_product():
+    blocks, x = quantized_weight("Q4_K", 16384, 4096, seed=1), torch.randn(4096, 4096)
+    return lambda: quantized_linear(x, blocks, "Q4_K", int8=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("work", [long_search, long_product])
+def test_what_computes_long_stops_within_a_second_of_being_asked(tmp_path, work):
+    processor = native.Processor("", cache=tmp_path)
+    if processor.unavailable():
+        pytest.skip(processor.unavailable())
+    begun, asked = time.thread_time(), []
+
+    def watch():
+        if time.thread_time() - begun > 0.3:
+            asked.append(time.thread_time())
+            raise InterruptedError
+
+    run = work()
+    begun, processor.watch = time.thread_time(), watch
+    with on_processor(processor), pytest.raises(InterruptedError):
+        run()
+    ended = time.thread_time()
+    assert ended - asked[0] < 0.2 and ended - begun < 1.3
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent by the system's own call")

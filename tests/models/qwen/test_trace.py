@@ -5,7 +5,9 @@ import re
 import numpy as np
 import pytest
 from codeclens.__main__ import main
+from codeclens.kernels.native import Processor
 from support.gguf_files import TINY, write_mmproj, write_text
+from support.native import instruction_sets, on_processor
 
 
 @pytest.fixture
@@ -61,6 +63,13 @@ def test_files_that_are_no_arrays_are_refused(folder, tmp_path, capsys):
 
 
 def test_info_says_what_loads(folder, capsys):
+    with on_processor(Processor("0")):
+        main(["info", str(folder / "tiny-tied-Q4_K_M.gguf")])
+    assert "on the processor: no native code: switched off with CODECLENS_NATIVE=0\n" in capsys.readouterr().out
+    for instructions in instruction_sets():
+        with on_processor(Processor(instructions)):
+            main(["info", str(folder / "tiny-tied-Q4_K_M.gguf")])
+        assert f"-{instructions}." in capsys.readouterr().out.partition("native code of")[2]
     assert main(["info", str(folder / "tiny-tied-Q4_K_M.gguf")]) == 0
     text = capsys.readouterr().out
     assert "tensors: 46 (24 Q4_K, 17 F32, 5 Q6_K)" in text and "Instruct chat template" in text
