@@ -4,26 +4,34 @@ import argparse
 import base64
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..dataset.items import Item, find_items
 from ..dataset.job import Summary, Work, run
 from ..dataset.journal import NAME, open_journal
+from ..dataset.on_ray import Pool, on_ray
 from ..dataset.review import apply_edits, read_edits, review_page
 from ..dataset.sidecars import EXISTING
+from ..dataset.splitting import split_folder
 from ..dataset.tables import EXTENSIONS, FORMATS, Captioned, write_table
+from ..dataset.text_encoders import named_tokenizer, shipped_tokenizers, token_counter
 from ..dataset.trainers import TRAINERS, odd_shapes, trainer_named, trips
 from ..dataset.wording import Wording, parse_replacements
 from ..drawing.canvas import clock_text
 from ..errors import InputError
 from ..files import write_text
 from ..judge.page import thumbnail_jpeg
+from ..progress import TerminalProgress
 from ..source.pictures import read_picture
 from ..source.reading import FrameSampling, VideoSource
 from ..video.cuts import find_cuts
 from .arguments import whole
 from .video import warn
+
+COMFY = Path(__file__).resolve().parents[4] / "comfy"
+"""The package of the ComfyUI that holds this pack in its custom_nodes."""
 
 
 def add_commands(commands) -> None:
@@ -39,8 +47,16 @@ def add_folder_options(parser: argparse.ArgumentParser, captions: bool = False) 
     group = parser.add_argument_group("with a folder")
     group.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="leave out, such as 'old/*'")
     group.add_argument("--flat", action="store_true", help="leave out folders in the folder")
+    group.add_argument("--split", metavar="OUT", help="first write each shot as a file into folder OUT, and take those")
     group.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     group.add_argument("--review", metavar="F.html", help="write a page with all clips and results")
+    group.add_argument(
+        "--ray", nargs="?", const="", metavar="ADDRESS",
+        help="run on Ray, at this address or started here; the clips must lie under the same path on all machines",
+    )  # fmt: skip
+    group.add_argument(
+        "--actors", type=whole(0, 10_000), default=0, metavar="N", help="with --ray (default: one on each GPU, or one)"
+    )
     if not captions:
         return
     group.add_argument(
@@ -60,6 +76,11 @@ def add_folder_options(parser: argparse.ArgumentParser, captions: bool = False) 
     group.add_argument("--replace", action="append", default=[], metavar="A=B", help="whole words, in any case")
     group.add_argument("--leave-out", action="append", default=[], metavar="WORD", help="must not be mentioned")
     group.add_argument("--longest", type=whole(0), default=0, metavar="N", help="tokens of a caption at most")
+    group.add_argument(
+        "--tokenizer", metavar="F|NAME",
+        help="whose tokens --longest counts: a text encoder's tokenizer.json, spiece.model or umt5 .safetensors file, "
+        "or the name of a tokenizer of the ComfyUI that holds this pack, such as t5 (default: the model's own)",
+    )  # fmt: skip
     group.add_argument("--keep-newlines", action="store_true", help="else a caption is one line")
     group.add_argument("--trainer", choices=tuple(TRAINERS), help="warn about clips that it will trip over")
 
@@ -73,14 +94,24 @@ def is_folder(arguments: argparse.Namespace) -> bool:
 
 
 def items_of(arguments: argparse.Namespace, images: bool) -> tuple[Path, list[Item]]:
-    """The folder and what is in it."""
+    """The folder that is worked on and what is in it; with ``--split`` that of the shots, which are written first."""
     folder = Path(arguments.clips[0])
-    return folder, find_items(folder, not arguments.flat, arguments.exclude, images)
+    items = find_items(folder, not arguments.flat, arguments.exclude, images)
+    if arguments.split is None or arguments.dry_run:
+        return folder, items
+    shots = Path(arguments.split)
+    if shots.resolve() == folder.resolve() or folder.resolve() in shots.resolve().parents:
+        raise InputError(f"--split {shots} lies in the folder of the clips; give one outside of it")
+    warn([sentence for _, sentence in split_folder(items, shots, TerminalProgress("splitting"))])
+    return shots, find_items(shots, not arguments.flat, (), images)
 
 
 def wording_of(arguments: argparse.Namespace, tokenizer=None) -> Wording:
-    """The rules for the text that the options ask for; lengths are counted by ``tokenizer``, words without one."""
+    """The rules for the text that the options ask for; lengths are counted by ``--tokenizer``, or by ``tokenizer``."""
     options = {} if tokenizer is None else {"count_tokens": lambda text: len(tokenizer.encode(text))}
+    if arguments.tokenizer:
+        path = named_tokenizer(arguments.tokenizer, shipped_tokenizers(COMFY))
+        options = {"count_tokens": token_counter(path), "counted_by": f"{path.parent.name}/{path.name}"}
     return Wording(
         trigger=arguments.trigger,
         prefix=arguments.prefix,
@@ -93,8 +124,21 @@ def wording_of(arguments: argparse.Namespace, tokenizer=None) -> Wording:
     )
 
 
-def run_folder(arguments: argparse.Namespace, folder: Path, items: Sequence[Item], work: Work) -> tuple[Summary, int]:
-    """Run a folder job, say how it goes, write the page; return the summary and the exit code."""
+def device_of_work(arguments: argparse.Namespace) -> str | None:
+    """Where this process has its model: on Ray only the actors run theirs, so nothing is taken from them here."""
+    return None if arguments.ray is None else "cpu"
+
+
+def run_folder(
+    arguments: argparse.Namespace, folder: Path, items: Sequence[Item], work: Work, remake: Callable[..., Work]
+) -> tuple[Summary, int]:
+    """Run a folder job, say how it goes, write the page; return the summary and the exit code.
+
+    ``remake`` makes the same work of the arguments in another process.
+    """
+    results = None
+    if arguments.ray is not None:
+        results = on_ray(partial(remake, portable(arguments)), Pool(arguments.ray, arguments.actors))
     began, existing = time.monotonic(), getattr(arguments, "existing", "skip")
 
     def say(item: Item, row: dict) -> None:
@@ -106,7 +150,7 @@ def run_folder(arguments: argparse.Namespace, folder: Path, items: Sequence[Item
 
     say.count = 0
     with open_journal(folder / NAME) as journal:
-        summary = run(items, work, journal, existing, on_row=say)
+        summary = run(items, work, journal, existing, on_row=say, results=results)
     for path in summary.left_alone:
         warn([f"{path} was written by somebody else and left alone; see --existing"])
     if arguments.review:
@@ -114,6 +158,14 @@ def run_folder(arguments: argparse.Namespace, folder: Path, items: Sequence[Item
         write_text(arguments.review, review_page(summary.rows, pictures, f"{folder.resolve().name}: {work.kind}"))
     print(f"{folder}: {summary.in_words()}", file=sys.stderr)
     return summary, 2 if summary.failed else 0
+
+
+def portable(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The arguments with absolute paths, for a process that runs in another folder."""
+    named = ("model", "mmproj", "rubric", "preset", "tokenizer")
+    given = {name: getattr(arguments, name, None) for name in named}
+    paths = {name: str(Path(value).resolve()) for name, value in given.items() if value and Path(value).is_file()}
+    return argparse.Namespace(**{**vars(arguments), **paths})
 
 
 def dry_run(items: Sequence[Item]) -> None:

@@ -1,15 +1,16 @@
 """Commands that judge videos: judge, compare, rank."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from ..code.pipeline import CodeConfig, watch
 from ..code.visual_code import VisualCode
-from ..dataset.job import Summary
+from ..dataset.job import Summary, Work
 from ..dataset.scoring import judge_work
 from ..errors import InputError
 from ..files import make_folder, write_text
-from ..judge.calibration import calibrate, calibration_file, read_calibration, read_labels, write_calibration
+from ..judge.calibration import Fit, calibrate, calibration_file, read_calibration, read_labels, write_calibration
 from ..judge.comparison import compare
 from ..judge.judging import Judgement, judge_clip
 from ..judge.page import judge_csv, judge_page, judgement_view, rows_csv, thumbnail_jpeg, worst_frames
@@ -18,7 +19,7 @@ from ..judge.rubric import Rubric, find_rubric, list_rubrics
 from ..judge.scoring import expand
 from ..progress import TerminalProgress
 from ..source.reading import VideoSource
-from .folders import add_folder_options, dry_run, is_folder, items_of, run_folder
+from .folders import add_folder_options, device_of_work, dry_run, is_folder, items_of, run_folder
 from .model import load_model, model_name
 from .talk import add_code_options, config_of
 from .video import check_folders, save_picture, warn, write_json
@@ -77,13 +78,11 @@ def run_judge(arguments: argparse.Namespace) -> int:
     if is_folder(arguments) and arguments.dry_run:
         dry_run(items_of(arguments, images=False)[1])
         return 0
+    if is_folder(arguments):
+        return judge_folder(arguments, rubric)
     config, model = config_of(arguments), load_model(arguments)
     rubric = expand(model, rubric, arguments.prompt)
     fits = read_calibration(_calibration_path(arguments.rubric), model_name(arguments))
-    if is_folder(arguments):
-        folder, items = items_of(arguments, images=False)
-        work = judge_work(model, model_name(arguments), config, rubric, fits, arguments.moments)
-        return finish_folder(arguments, *run_folder(arguments, folder, items, work))
     found: list[Judgement] = []
     pictures, failed = [], 0
     for clip in arguments.clips:
@@ -113,6 +112,22 @@ def run_judge(arguments: argparse.Namespace) -> int:
     if arguments.html:
         write_text(arguments.html, judge_page(found, pictures, f"Judged by {rubric.title}"))
     return 2 if failed else 0
+
+
+def judge_folder(arguments: argparse.Namespace, rubric: Rubric) -> int:
+    """Judge every clip of a folder, resumably."""
+    folder, items = items_of(arguments, images=False)
+    model = load_model(arguments, device=device_of_work(arguments))
+    rubric = expand(model, rubric, arguments.prompt)
+    fits = read_calibration(_calibration_path(arguments.rubric), model_name(arguments))
+    remake = partial(remade_work, rubric=rubric, fits=fits)
+    return finish_folder(arguments, *run_folder(arguments, folder, items, remake(arguments, model=model), remake))
+
+
+def remade_work(arguments: argparse.Namespace, rubric: Rubric, fits: dict[str, Fit], model=None) -> Work:
+    """The work of judging a folder, with ``model`` or the one that the arguments name."""
+    model = model or load_model(arguments)
+    return judge_work(model, model_name(arguments), config_of(arguments), rubric, fits, arguments.moments)
 
 
 def finish_folder(arguments: argparse.Namespace, summary: Summary, code: int) -> int:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..dataset.job import Work
 from ..dataset.scoring import measure_work
 from ..drawing.views import metrics_view
 from ..errors import InputError
@@ -32,9 +33,9 @@ def add_commands(commands) -> None:
 def run_measure(arguments: argparse.Namespace) -> int:
     """Measure each clip; one that cannot be read is one line on standard error and exit code 2 at the end."""
     check_folders(arguments.json, arguments.csv, arguments.png)
-    sampling = FrameSampling.by_fps(arguments.fps) if arguments.fps else FrameSampling.all()
+    sampling = sampling_of(arguments)
     if is_folder(arguments):
-        return measure_folder(arguments, sampling)
+        return measure_folder(arguments)
     measured, failed = [], 0
     for clip in arguments.clips:
         try:
@@ -50,7 +51,17 @@ def run_measure(arguments: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def measure_folder(arguments: argparse.Namespace, sampling: FrameSampling) -> int:
+def sampling_of(arguments: argparse.Namespace) -> FrameSampling:
+    """The frames that are measured."""
+    return FrameSampling.by_fps(arguments.fps) if arguments.fps else FrameSampling.all()
+
+
+def folder_work(arguments: argparse.Namespace) -> Work:
+    """The work of measuring a folder."""
+    return measure_work(sampling_of(arguments))
+
+
+def measure_folder(arguments: argparse.Namespace) -> int:
     """Measure every clip of a folder, resumably."""
     if arguments.png:
         raise InputError("--png draws single clips; give clips, or --review for a page of the folder")
@@ -58,7 +69,7 @@ def measure_folder(arguments: argparse.Namespace, sampling: FrameSampling) -> in
     if arguments.dry_run:
         dry_run(items)
         return 0
-    summary, code = run_folder(arguments, folder, items, measure_work(sampling))
+    summary, code = run_folder(arguments, folder, items, folder_work(arguments), folder_work)
     rows = [row["result"] for row in summary.rows if row.get("result")]
     if arguments.json:
         write_json({"clips": rows}, arguments.json)

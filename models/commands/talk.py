@@ -12,6 +12,7 @@ from ..code.modes import ENCODERS, STAMPS
 from ..code.pipeline import CodeConfig, watch
 from ..code.presets import Preset, list_presets, read_preset
 from ..dataset.captioning import Captioning, caption_work, text_sidecars
+from ..dataset.job import Work
 from ..errors import InputError
 from ..progress import TerminalProgress
 from ..source.reading import VideoSource
@@ -21,6 +22,7 @@ from ..weights import embedded_code
 from .arguments import number, whole
 from .folders import (
     add_folder_options,
+    device_of_work,
     dry_run,
     is_folder,
     items_of,
@@ -119,7 +121,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
     """Caption each clip. Captions are printed as they come, so an error later on does not lose those before."""
     preset = _preset(arguments.preset)
     if is_folder(arguments):
-        return caption_folder(arguments, preset)
+        return caption_folder(arguments)
     config, rows, sources = config_of(arguments), [], []
     for clip in arguments.clips:
         with going_on(clip, rows):
@@ -144,7 +146,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
     return failed(rows)
 
 
-def caption_folder(arguments: argparse.Namespace, preset: Preset) -> int:
+def caption_folder(arguments: argparse.Namespace) -> int:
     """Caption every clip and image of a folder, resumably."""
     folder, items = items_of(arguments, images=True)
     if arguments.trainer:
@@ -152,19 +154,25 @@ def caption_folder(arguments: argparse.Namespace, preset: Preset) -> int:
     if arguments.dry_run:
         dry_run(items)
         return 0
-    model = load_model(arguments)
+    work = folder_work(arguments, device_of_work(arguments))
+    summary, code = run_folder(arguments, folder, items, work, folder_work)
+    write_captions(arguments, folder, items, summary)
+    return code
+
+
+def folder_work(arguments: argparse.Namespace, device: str | None = None) -> Work:
+    """The work of captioning a folder, with a model on ``device``."""
+    model = load_model(arguments, device=device)
     captioning = Captioning(
         with_learned(config_of(arguments), arguments, model),
-        preset,
+        _preset(arguments.preset),
         Writing(sampling_of(arguments, model), arguments.max_tokens, arguments.thinking),
         wording_of(arguments, model.tokenizer),
         arguments.captions,
         model_name(arguments),
     )
     beside = text_sidecars(arguments.several) if arguments.format == "txt" else None
-    summary, code = run_folder(arguments, folder, items, caption_work(model, captioning, beside))
-    write_captions(arguments, folder, items, summary)
-    return code
+    return caption_work(model, captioning, beside)
 
 
 def run_ask(arguments: argparse.Namespace) -> int:

@@ -46,7 +46,8 @@ class Captioning:
 
     def settings(self) -> dict:
         """Everything that decides a caption, as JSON values."""
-        wording = {name: getattr(self.wording, name) for name in Wording.__slots__ if name != "count_tokens"}
+        counting = {"count_tokens"} if self.wording.counted_by else {"count_tokens", "counted_by"}
+        wording = {name: getattr(self.wording, name) for name in Wording.__slots__ if name not in counting}
         return {
             "model": self.model,
             "config": jsonable(self.config),

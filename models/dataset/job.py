@@ -7,8 +7,9 @@ again the next time. Between two clips a cancelled job stops at once and leaves 
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ..errors import InputError
@@ -64,6 +65,10 @@ class Summary:
         return ", ".join(parts)
 
 
+Results = Iterator[tuple[Item, str, Callable[[], dict]]]
+"""For each item, in any order: its content hash, '' where it cannot be read, and a call that gives its result."""
+
+
 def run(
     items: Sequence[Item],
     work: Work,
@@ -71,6 +76,7 @@ def run(
     existing: str = "skip",
     progress: Progress = no_progress,
     on_row: Callable[[Item, dict], None] = lambda item, row: None,
+    results: Callable[[Sequence[Item], Work, Journal, str], Results] | None = None,
 ) -> Summary:
     """Do ``work`` for every item that was not done with the same settings.
 
@@ -78,37 +84,40 @@ def run(
         existing: what happens to files that somebody else wrote (:func:`.sidecars.write_sidecar`).
         progress: called with clips done and clips in all.
         on_row: called with each clip's row when it is finished, kept or failed.
+        results: where the results come from, given the fingerprint of the settings: :func:`in_this_process` where it
+            is not given, or :func:`.on_ray.on_ray`. The journal and the files are written here all the same.
 
     Raises:
         InputError: the journal cannot be written, or nothing can be written beside the clips (a full disk, say).
     """
     remove_leftovers(journal)
     settings, summary, claimed = fingerprint(work.settings | {"kind": work.kind}), Summary(), {}
-    for number, (item, content, prepared) in enumerate(_ahead(items, work, journal, settings)):
+    for number, (item, content, result) in enumerate((results or in_this_process)(items, work, journal, settings)):
         progress(number, len(items))
         try:
-            row = _one(item, content, prepared, work, settings, journal, existing, claimed, summary)
+            row = _one(item, content, result, work, settings, journal, existing, claimed, summary)
         except JournalError:
             raise
         except InputError as error:
-            row = {"name": item.name, "hash": content or "", "settings": settings, "error": str(error)}
+            row = {"name": item.name, "hash": content, "settings": settings, "error": str(error)}
             journal.append(row)
             summary.failed += 1
             summary.errors.append((item.name, str(error)))
         summary.rows.append(row)
         on_row(item, row)
     progress(len(items), len(items))
+    order = {item.name: number for number, item in enumerate(items)}
+    summary.rows.sort(key=lambda row: order[row["name"]])
     return summary
 
 
-def _one(item, content, prepared: Future, work: Work, settings, journal: Journal, existing, claimed, summary) -> dict:
+def _one(item, content, produce, work: Work, settings, journal: Journal, existing, claimed, summary) -> dict:
     began = time.perf_counter()
-    ready = prepared.result()
     known = journal.done(content, settings, item.name)
     result = known["result"] if known else journal.result(content, settings)
     fresh = result is None
     if fresh:
-        result = work.finish(item, ready)
+        result = produce()
     files = work.sidecars(item, result)
     for path, _ in files:
         if claimed.setdefault(path, item.name) != item.name:
@@ -124,8 +133,8 @@ def _one(item, content, prepared: Future, work: Work, settings, journal: Journal
     return row
 
 
-def _ahead(items: Sequence[Item], work: Work, journal: Journal, settings: str) -> Iterator[tuple[Item, str, Future]]:
-    """Each item with its content hash and what was prepared for it, one item ahead of whoever asks."""
+def in_this_process(items: Sequence[Item], work: Work, journal: Journal, settings: str) -> Results:
+    """The results one after the other, each item prepared while the one before it is finished."""
 
     def prepare(item: Item):
         content = content_hash(item.path)
@@ -140,13 +149,16 @@ def _ahead(items: Sequence[Item], work: Work, journal: Journal, settings: str) -
                 future = waiting.pop()
                 if number + 1 < len(items):
                     waiting.append(pool.submit(prepare, items[number + 1]))
-                content, ready = "", Future()
                 try:
-                    content, found = future.result()
-                    ready.set_result(found)
+                    content, prepared = future.result()
+                    yield item, content, partial(work.finish, item, prepared)
                 except InputError as error:
-                    ready.set_exception(error)
-                yield item, content, ready
+                    yield item, "", partial(refuse, error)
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def refuse(error: InputError) -> dict:
+    """The result of an item that has none."""
+    raise error

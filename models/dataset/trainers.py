@@ -50,7 +50,7 @@ def trips(source: VideoSource, trainer: Trainer, cuts: Cuts | None = None) -> li
     if info.width % trainer.multiple or info.height % trainer.multiple:
         phrases.append(f"{info.width}x{info.height}, not multiples of {trainer.multiple}")
     if cuts and cuts.cuts:
-        phrases.append(f"{len(cuts.cuts)} cuts; split it into shots first (--split)")
+        phrases.append(f"{len(cuts.cuts)} cuts; split it into shots first (--split OUT)")
     return phrases
 
 

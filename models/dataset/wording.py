@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ..errors import InputError
 
-SENTENCE = re.compile(r"(?<=[.!?])\s+")
+SENTENCE, CLAUSE, WORD = re.compile(r"(?<=[.!?])\s+"), re.compile(r"(?<=[,;:.!?])\s+"), re.compile(r"\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,9 @@ class Wording:
         replace: (what, with what), in order; whole words, letters of any case.
         leave_out: words and names that must not occur; asked for beforehand, checked afterwards.
         one_line: line breaks become spaces.
-        longest: tokens at most, 0 for any length; whole sentences are kept where they fit.
+        longest: tokens at most, 0 for any length; whole sentences are kept, of a long first one whole clauses.
         count_tokens: how tokens are counted for ``longest``.
+        counted_by: what the tokenizer that counts is called, '' for the model's own.
     """
 
     trigger: str = ""
@@ -31,6 +32,7 @@ class Wording:
     one_line: bool = True
     longest: int = 0
     count_tokens: Callable[[str], int] = field(default=lambda text: len(text.split()), compare=False)
+    counted_by: str = ""
 
     @property
     def instructions(self) -> str:
@@ -59,16 +61,16 @@ class Wording:
         return text, notes
 
     def _shortened(self, text: str) -> str:
-        """Whole sentences up to the length; words where the first sentence is too long."""
-        for pieces, joint in ((SENTENCE.split(text), " "), (text.split(" "), " ")):
+        """Whole sentences up to the length; clauses where the first sentence is too long, and words where they are."""
+        for end in (SENTENCE, CLAUSE, WORD):
             kept = ""
-            for piece in pieces:
-                longer = f"{kept}{joint}{piece}" if kept else piece
-                if self.count_tokens(longer) > self.longest:
+            for match in [*end.finditer(text), None]:
+                longer = text[: match.start()] if match else text
+                if self.count_tokens(longer.rstrip(" ,;:")) > self.longest:
                     break
                 kept = longer
             if kept:
-                return kept.rstrip(" ,;")
+                return kept.rstrip(" ,;:")
         return ""
 
 
