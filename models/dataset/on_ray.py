@@ -130,7 +130,7 @@ def connected(pool: Pool) -> Iterator:
         import ray
         import ray.data
     except ImportError:
-        raise InputError("--ray needs the package ray, which is not installed; pip install 'codeclens[ray]'") from None
+        raise InputError("--ray needs the package ray, which is not installed; install codeclens[ray]") from None
     if ray.is_initialized():
         yield ray
         return
