@@ -1,7 +1,6 @@
 """What caption, judge and measure do with a folder, and the command that writes edited captions back."""
 
 import argparse
-import base64
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from ..dataset.wording import Wording, parse_replacements
 from ..drawing.canvas import clock_text
 from ..errors import InputError
 from ..files import write_text
-from ..judge.page import thumbnail_jpeg
+from ..judge.page import thumbnail_base64
 from ..progress import TerminalProgress
 from ..source.pictures import read_picture
 from ..source.reading import FrameSampling, VideoSource
@@ -212,7 +211,7 @@ def picture_of(item: Item) -> str | None:
             rgb = read_picture(item.path)
         else:
             rgb = VideoSource.open(item.path).read(FrameSampling.by_count(1)).rgb[0]
-        return base64.b64encode(thumbnail_jpeg(rgb)).decode("ascii")
+        return thumbnail_base64(rgb)
     except InputError:
         return None
 

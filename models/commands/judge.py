@@ -13,7 +13,7 @@ from ..files import make_folder, write_text
 from ..judge.calibration import Fit, calibrate, calibration_file, read_calibration, read_labels, write_calibration
 from ..judge.comparison import compare
 from ..judge.judging import Judgement, judge_clip
-from ..judge.page import judge_csv, judge_page, judgement_view, rows_csv, thumbnail_jpeg, worst_frames
+from ..judge.page import judge_csv, judge_page, judgement_view, page_row, rows_csv
 from ..judge.ranking import Ranking, knock_out, rank_by_pairs, rank_by_score
 from ..judge.rubric import Rubric, find_rubric, list_rubrics
 from ..judge.scoring import expand
@@ -84,7 +84,7 @@ def run_judge(arguments: argparse.Namespace) -> int:
     rubric = expand(model, rubric, arguments.prompt)
     fits = read_calibration(_calibration_path(arguments.rubric), model_name(arguments))
     found: list[Judgement] = []
-    pictures, failed = [], 0
+    rows, failed = [], 0
     for clip in arguments.clips:
         try:
             source = VideoSource.open(clip)
@@ -92,7 +92,8 @@ def run_judge(arguments: argparse.Namespace) -> int:
                 source, model, config, rubric, fits=fits, with_moments=arguments.moments,
                 with_metrics=arguments.metrics, with_reason=arguments.reason, progress=TerminalProgress(clip),
             )  # fmt: skip
-            pictures.append(thumbnail_jpeg(worst_frames(one, source, 1)[0]) if arguments.html else None)
+            if arguments.html:
+                rows.append(page_row(one, source))
             _draw(one, source, arguments)
         except InputError as error:
             warn([str(error)])
@@ -105,17 +106,19 @@ def run_judge(arguments: argparse.Namespace) -> int:
             if one.reason:
                 print(f"  {one.reason}", flush=True)
     if arguments.json:
-        rows = [one.to_json() for one in found]
-        write_json(rows[0] if len(arguments.clips) == 1 and rows else {"clips": rows}, arguments.json)
+        values = [one.to_json() for one in found]
+        write_json(values[0] if len(arguments.clips) == 1 and values else {"clips": values}, arguments.json)
     if arguments.csv:
         write_text(arguments.csv, judge_csv(found))
     if arguments.html:
-        write_text(arguments.html, judge_page(found, pictures, f"Judged by {rubric.title}"))
+        write_text(arguments.html, judge_page(rows, f"Judged by {rubric.title}"))
     return 2 if failed else 0
 
 
 def judge_folder(arguments: argparse.Namespace, rubric: Rubric) -> int:
     """Judge every clip of a folder, resumably."""
+    if arguments.png:
+        raise InputError("--png draws single clips; give clips, or --html for a page of the folder")
     folder, items = items_of(arguments, images=False)
     model = load_model(arguments, device=device_of_work(arguments))
     rubric = expand(model, rubric, arguments.prompt)
@@ -127,17 +130,23 @@ def judge_folder(arguments: argparse.Namespace, rubric: Rubric) -> int:
 def remade_work(arguments: argparse.Namespace, rubric: Rubric, fits: dict[str, Fit], model=None) -> Work:
     """The work of judging a folder, with ``model`` or the one that the arguments name."""
     model = model or load_model(arguments)
-    return judge_work(model, model_name(arguments), config_of(arguments), rubric, fits, arguments.moments)
+    return judge_work(
+        model, model_name(arguments), config_of(arguments), rubric, fits,
+        with_moments=arguments.moments, with_metrics=arguments.metrics, with_reason=arguments.reason,
+    )  # fmt: skip
 
 
 def finish_folder(arguments: argparse.Namespace, summary: Summary, code: int) -> int:
-    """Write a folder's rows as JSON and CSV, the highest score first in words."""
+    """Write a folder's rows as JSON, CSV and HTML, the highest score first in words."""
     rows = [row["result"] for row in summary.rows if row.get("result")]
     if arguments.json:
         shown = [{key: value for key, value in row.items() if key != "picture"} for row in rows]
         write_json({"clips": shown}, arguments.json)
     if arguments.csv:
         write_text(arguments.csv, rows_csv(rows))
+    if arguments.html:
+        failed = [row for row in summary.rows if row.get("error")]
+        write_text(arguments.html, judge_page([*rows, *failed], f"{Path(arguments.clips[0]).resolve().name}: judged"))
     if arguments.json != "-":
         for row in sorted(rows, key=lambda row: -row["score"]):
             print(f"{row['score']:.3f}  {row['clip']}")

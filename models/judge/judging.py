@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..code.conversation import Conversation, converse
 from ..code.layout import question_tokens
@@ -11,6 +11,7 @@ from ..code.visual_code import VisualCode
 from ..progress import Progress, no_progress
 from ..qwen.generate import GREEDY
 from ..source.reading import VideoSource
+from ..video.gop import GopPlan
 from ..video.measurement import Measurement, measure
 from .calibration import Fit, calibrated
 from .rubric import Rubric
@@ -73,6 +74,7 @@ class Judgement:
             "moments": [moment.to_json() for moment in self.moments],
             **({"metrics": self.measurement.to_json()["values"]} if self.measurement else {}),
             **({"reason": self.reason} if self.reason else {}),
+            "plan": plan_letters(self.code.plan),
             "mode": self.code.mode,
             "visual_tokens": self.code.token_count,
             "seconds": {stage: round(spent, 4) for stage, spent in self.seconds.items()},
@@ -100,12 +102,10 @@ def judge_clip(
     code = watch(source, model, config, reserve=rubric_reserve(model.tokenizer, rubric), progress=progress)
     spent = {"encode": time.perf_counter() - began}
     found = judge_code(
-        code, model, rubric, fits=fits, with_moments=with_moments, with_reason=with_reason, progress=progress
-    )
-    measurement = measure(source, progress=progress) if with_metrics else None
-    return Judgement(
-        source.info.name, found.verdict, code, found.moments, measurement, found.reason, spent | dict(found.seconds)
-    )
+        code, model, rubric, fits=fits, with_moments=with_moments, with_metrics=with_metrics, with_reason=with_reason,
+        progress=progress,
+    )  # fmt: skip
+    return replace(found, name=source.info.name, seconds=spent | dict(found.seconds))
 
 
 def judge_code(
@@ -115,6 +115,7 @@ def judge_code(
     *,
     fits: Mapping[str, Fit] | None = None,
     with_moments: bool = False,
+    with_metrics: bool = False,
     with_reason: bool = False,
     reading: Conversation | None = None,
     progress: Progress = no_progress,
@@ -124,6 +125,7 @@ def judge_code(
     Args:
         fits: a calibration of the rubric's questions.
         with_moments: judge each GOP on its own as well.
+        with_metrics: measure every frame of the plan's video, too, which reads it once more.
         with_reason: let the model write a sentence about the greatest fault.
         reading: a conversation that has read the video.
     """
@@ -138,7 +140,13 @@ def judge_code(
     found = moments(model, code, rubric, progress) if with_moments else []
     parts = tuple(Moment(seconds, frames, calibrated(one, fits or {})) for seconds, frames, one in found)
     seconds = {"read": read - began, "ask": time.perf_counter() - read}
-    return Judgement(code.name, verdict, code, parts, None, reason, seconds)
+    measurement = measure(code.plan.video.source, progress=progress) if with_metrics else None
+    return Judgement(code.name, verdict, code, parts, measurement, reason, seconds)
+
+
+def plan_letters(plan: GopPlan) -> str:
+    """A letter for each sampled frame: I whole, P predicted, '-' not shown."""
+    return "".join("PI"[kind] if keep else "-" for kind, keep in zip(plan.kind, plan.keep, strict=True))
 
 
 def rubric_reserve(tokenizer, rubric: Rubric) -> int:

@@ -10,7 +10,7 @@ import pytest
 from codeclens.__main__ import main
 from codeclens.models.code.pipeline import CodeConfig
 from codeclens.models.judge.judging import judge_clip
-from codeclens.models.judge.page import judge_csv, judge_page, judgement_view, thumbnail_jpeg, worst_frames
+from codeclens.models.judge.page import judge_csv, judge_page, judgement_view, thumbnail_base64, worst_frames
 from codeclens.models.judge.rubric import find_rubric
 from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.synthetic.clip_files import write_clips
@@ -42,7 +42,7 @@ def test_a_clip_is_judged_whole_and_by_moments(judged):
 
 def test_the_page_escapes_everything_and_loads_nothing(judged):
     _, found = judged
-    page = judge_page([found, found], [thumbnail_jpeg(pictures()[0]), None], "<i>title</i>")
+    page = judge_page([found.to_json() | {"picture": thumbnail_base64(pictures()[0])}, found.to_json()], "<i>title</i>")
     assert "<b>clip" not in page and "<i>title" not in page and "&lt;b&gt;clip &amp; co" in page
 
     class Links(HTMLParser):
