@@ -1,6 +1,7 @@
 """Nodes that caption, judge and measure whole folders, resumably, and one that keeps a caption beside its clip."""
 
 import json
+from collections.abc import Sequence
 
 from comfy_api.latest import io
 
@@ -13,9 +14,11 @@ from ..models.dataset.job import Summary, Work, run
 from ..models.dataset.journal import NAME, open_journal
 from ..models.dataset.scoring import judge_work, measure_work
 from ..models.dataset.sidecars import EXISTING, write_sidecar
+from ..models.dataset.text_encoders import token_counter
 from ..models.dataset.wording import Wording
 from ..models.errors import InputError
-from ..models.judge.page import rows_csv
+from ..models.files import write_text
+from ..models.judge.page import judge_page, rows_csv
 from ..models.judge.rubric import list_rubrics, listed_rubric
 from ..models.judge.scoring import expand
 from ..models.qwen.generate import GREEDY
@@ -26,6 +29,8 @@ from .direct import config_for
 from .qwen import model_input, model_or_embedded, require_vision
 
 CATEGORY = "CodecLens/folders"
+
+OWN_TOKENIZER = "the captioning model's"
 
 TOKENS = 16384
 """Room that is asked of the host for reading one clip; a longer one takes what there is."""
@@ -76,18 +81,62 @@ def results_of(summary: Summary) -> list[dict]:
     return [row["result"] for row in summary.rows if row.get("result")]
 
 
-class CaptionFolder(io.ComfyNode):
+def failures_of(summary: Summary) -> list[dict]:
+    return [row for row in summary.rows if row.get("error")]
+
+
+def counted_by(tokenizer: str, own) -> dict:
+    """How a Wording counts: by a tokenizer that :func:`host.text_tokenizers` lists, else by the model's ``own``."""
+    listed = host.text_tokenizers()
+    if tokenizer in ("", OWN_TOKENIZER):
+        return {"count_tokens": lambda text: len(own.encode(text))}
+    if tokenizer not in listed:
+        raise InputError(f"tokenizer {tokenizer!r} is not one of {', '.join(listed) or 'those that are here: none is'}")
+    return {"count_tokens": token_counter(listed[tokenizer]), "counted_by": tokenizer}
+
+
+class FolderNode(io.ComfyNode):
+    """What the nodes that work through a folder have in common."""
+
+    @classmethod
+    def schema(
+        cls, kind: str, description: str, aliases: list[str], inputs: list, outputs: list, later: Sequence = ()
+    ) -> io.Schema:
+        """The schema of the node that ``kind`` names, such as 'Caption'.
+
+        Inputs that came later stand last: saved workflows hold the values of widgets by their order.
+        """
+        return io.Schema(
+            node_id=f"CodecLens{kind}Folder",
+            display_name=f"{kind} Folder",
+            category=CATEGORY,
+            description=description,
+            search_aliases=[*aliases, "folder", "codec lens"],
+            is_output_node=True,
+            inputs=[*inputs, exclude_input(), *later],
+            outputs=outputs,
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **others):
+        # What lies in the folder may have changed.
+        return float("nan")
+
+
+def report_output():
+    return io.String.Output("report", tooltip="How many were done, and one line for each that failed.")
+
+
+class CaptionFolder(FolderNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
-            node_id="CodecLensCaptionFolder",
-            display_name="Caption Folder",
-            category=CATEGORY,
-            description="Captions every clip and image of a folder as training data: a .txt file beside each. Cancel or"
+        return cls.schema(
+            "Caption",
+            "Captions every clip and image of a folder as training data: a .txt file beside each. Cancel or"
             " crash and run again: it goes on where it was, and does nothing twice.",
-            search_aliases=["caption", "batch caption", "dataset", "training captions", "folder", "codec lens"],
-            is_output_node=True,
-            inputs=[
+            ["caption", "batch caption", "dataset", "training captions"],
+            [
                 model_input(),
                 folder_input(),
                 io.Combo.Input(
@@ -115,32 +164,51 @@ class CaptionFolder(io.ComfyNode):
                     advanced=True,
                     tooltip="Length of a caption at most, in tokens.",
                 ),
-                exclude_input(),
             ],
-            outputs=[
+            [
                 io.String.Output("captions", is_output_list=True, tooltip="The captions, in the order of the files."),
                 io.String.Output("table", tooltip="File and caption, one a line."),
-                io.String.Output("report", tooltip="How many were done, and one line for each that failed."),
+                report_output(),
             ],
-            hidden=[io.Hidden.unique_id],
+            [
+                io.Int.Input(
+                    "longest",
+                    default=0,
+                    min=0,
+                    max=32768,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Tokens at most that the video model's text encoder may get; a longer caption is cut at the"
+                    " end of a sentence, or of a clause. 0 for any length.",
+                ),
+                io.Combo.Input(
+                    "tokenizer",
+                    options=[OWN_TOKENIZER, *host.text_tokenizers()],
+                    default=OWN_TOKENIZER,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Whose tokens longest counts: the captioning model's own, one that comes with ComfyUI (sd1"
+                    " is CLIP's), or a text encoder's file that carries its tokenizer, as umt5 for Wan does.",
+                ),
+            ],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **others):
-        return float("nan")
-
-    @classmethod
     def execute(
-        cls, folder, preset, existing, trigger, max_tokens, model=None, leave_out="", exclude=""
-    ) -> io.NodeOutput:
+        cls, folder, preset, existing, trigger, max_tokens, model=None, leave_out="", longest=0,
+        tokenizer="", exclude="",
+    ) -> io.NodeOutput:  # fmt: skip
         model = model_or_embedded(model)
         require_vision(model)
         words = tuple(word.strip() for word in leave_out.split(",") if word.strip())
+        counting = {}
+        if longest:
+            counting = counted_by(tokenizer, model.model.tokenizer)
         captioning = Captioning(
             config_for(model),
             read_preset(list_presets(host.user_folder("presets"))[preset]),
             Writing(GREEDY, max_tokens, False),
-            Wording(trigger=trigger.strip(), leave_out=words),
+            Wording(trigger=trigger.strip(), leave_out=words, longest=longest, **counting),
             model=model.name,
         )
 
@@ -154,17 +222,15 @@ class CaptionFolder(io.ComfyNode):
         return io.NodeOutput(captions, table, words, ui=host.shown(f"{words}\n\n{table}", cls.hidden.unique_id))
 
 
-class JudgeFolder(io.ComfyNode):
+class JudgeFolder(FolderNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
-            node_id="CodecLensJudgeFolder",
-            display_name="Judge Folder",
-            category=CATEGORY,
-            description="Scores every clip of a folder by a rubric, the best first. Resumable like Caption Folder.",
-            search_aliases=["judge", "rank", "score", "best clips", "dataset quality", "folder", "codec lens"],
-            is_output_node=True,
-            inputs=[
+        return cls.schema(
+            "Judge",
+            "Scores every clip of a folder by a rubric, the best first, and writes a page with pictures, plans, scores"
+            " and reasons. Resumable like Caption Folder.",
+            ["judge", "rank", "score", "best clips", "dataset quality"],
+            [
                 model_input(),
                 folder_input(),
                 io.Combo.Input(
@@ -176,47 +242,60 @@ class JudgeFolder(io.ComfyNode):
                 io.String.Input(
                     "prompt", default="", multiline=True, optional=True, tooltip="What all clips were made from."
                 ),
-                exclude_input(),
             ],
-            outputs=[
+            [
                 io.String.Output("table", tooltip="Score and name of each clip, the best first."),
                 io.String.Output("csv", tooltip="One line for each clip, a column for each question."),
-                io.String.Output("report", tooltip="How many were done, and one line for each that failed."),
+                report_output(),
+                io.String.Output("page", tooltip="The HTML page under ComfyUI's output folder; opens from disk."),
             ],
-            hidden=[io.Hidden.unique_id],
+            [
+                io.Boolean.Input(
+                    "metrics",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Measure every clip as well (see Measure Video); reads each one once more.",
+                ),
+                io.Boolean.Input(
+                    "reason",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Let the model name the greatest fault of each clip in a sentence, for the page.",
+                ),
+            ],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **others):
-        return float("nan")
-
-    @classmethod
-    def execute(cls, folder, rubric, model=None, prompt="", exclude="") -> io.NodeOutput:
+    def execute(cls, folder, rubric, model=None, prompt="", metrics=False, reason=False, exclude="") -> io.NodeOutput:
         model = model_or_embedded(model)
         require_vision(model)
         asked = expand(model.for_reading(512), listed_rubric(rubric, host.user_folder("rubrics")), prompt)
 
         def work() -> Work:
-            return judge_work(model.for_both(BATCH_PATCHES, TOKENS), model.name, config_for(model), asked)
+            ready = model.for_both(BATCH_PATCHES, TOKENS)
+            return judge_work(ready, model.name, config_for(model), asked, with_metrics=metrics, with_reason=reason)
 
         summary, words = run_job(folder, exclude, work)
         rows = sorted(results_of(summary), key=lambda row: -row["score"])
         table = "\n".join(f"{row['score']:.3f}  {row['clip']}" for row in rows)
-        return io.NodeOutput(table, rows_csv(rows), words, ui=host.shown(f"{words}\n\n{table}", cls.hidden.unique_id))
+        (page,) = host.next_output("codeclens/judged", "html")
+        write_text(page, judge_page([*rows, *failures_of(summary)], f"{folder}: {asked.title}"))
+        words = f"{words}\n{page}"
+        shown = host.shown(f"{words}\n\n{table}", cls.hidden.unique_id)
+        return io.NodeOutput(table, rows_csv(rows), words, str(page), ui=shown)
 
 
-class MeasureFolder(io.ComfyNode):
+class MeasureFolder(FolderNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
-            node_id="CodecLensMeasureFolder",
-            display_name="Measure Folder",
-            category=CATEGORY,
-            description="Measures every clip of a folder without a model: flicker, freezes, jitter, motion and the rest"
+        return cls.schema(
+            "Measure",
+            "Measures every clip of a folder without a model: flicker, freezes, jitter, motion and the rest"
             " of Measure Video. Resumable like Caption Folder.",
-            search_aliases=["metrics", "quality", "dataset filter", "folder", "motion score", "codec lens"],
-            is_output_node=True,
-            inputs=[
+            ["metrics", "quality", "dataset filter", "motion score"],
+            [
                 folder_input(),
                 io.Float.Input(
                     "fps",
@@ -226,19 +305,13 @@ class MeasureFolder(io.ComfyNode):
                     step=0.01,
                     tooltip="Frames measured in each second; 0 measures every frame.",
                 ),
-                exclude_input(),
             ],
-            outputs=[
+            [
                 io.String.Output("csv", tooltip="One line for each clip, a column for each metric with its unit."),
-                io.String.Output("report", tooltip="How many were done, and one line for each that failed."),
+                report_output(),
                 io.String.Output("json", tooltip="Values, worst moments and drift curves of all clips."),
             ],
-            hidden=[io.Hidden.unique_id],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, **others):
-        return float("nan")
 
     @classmethod
     def execute(cls, folder, fps, exclude="") -> io.NodeOutput:

@@ -21,6 +21,7 @@ from server import PromptServer
 from ..kernels import registry
 from ..models.code.answers import Mention
 from ..models.code.conversation import Answer
+from ..models.dataset.text_encoders import carries_tokenizer, shipped_tokenizers
 from ..models.errors import InputError, one_line
 from ..models.gvc.sound import read_sound, sound_of
 from ..models.qwen.checkpoint import family_of
@@ -282,6 +283,19 @@ def _family(path: str) -> str | None:
 @functools.lru_cache(maxsize=1024)
 def _family_at(path: str, changed: float) -> str | None:
     return family_of(path)
+
+
+def text_tokenizers() -> dict[str, Path]:
+    """Tokenizers of text encoders by name: those that come with ComfyUI, and files that carry their own."""
+    shipped = shipped_tokenizers(Path(folder_paths.__file__).parent / "comfy")
+    names = [name for name in folder_paths.get_filename_list("text_encoders") if name.endswith(".safetensors")]
+    files = {name: folder_paths.get_full_path_or_raise("text_encoders", name) for name in names}
+    return shipped | {name: Path(path) for name, path in files.items() if _carries(path, os.path.getmtime(path))}
+
+
+@functools.lru_cache(maxsize=1024)
+def _carries(path: str, changed: float) -> bool:
+    return carries_tokenizer(Path(path))
 
 
 def user_folder(name: str) -> Path:

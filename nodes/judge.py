@@ -14,6 +14,7 @@ from ..models.judge.page import judgement_view, thumbnail_jpeg, worst_frames
 from ..models.judge.ranking import knock_out, rank_by_pairs, rank_by_score
 from ..models.judge.rubric import Rubric, list_rubrics, listed_rubric, parse_rubric
 from ..models.judge.scoring import expand
+from ..models.qwen.branches import ROWS
 from ..models.source.reading import FrameSampling, VideoSource
 from . import host
 from .qwen import model_input, model_or_embedded
@@ -125,6 +126,13 @@ class JudgeVideo(io.ComfyNode):
                     tooltip="A rubric as JSON or YAML, used instead of the one chosen. The output rubric_json of a run"
                     " is a start: edit it and put it here.",
                 ),
+                io.Boolean.Input(
+                    "metrics",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Measure every frame as well, into the JSON (see Measure Video); reads it once more.",
+                ),
             ],
             outputs=[
                 io.Float.Output("score", tooltip="0 to 1, the weighted mean of the questions."),
@@ -142,15 +150,19 @@ class JudgeVideo(io.ComfyNode):
         return custom_rubric or list_rubrics(host.user_folder("rubrics"))[rubric].read_text(encoding="utf-8")
 
     @classmethod
-    def execute(cls, code, rubric, moments, reason, model=None, prompt="", custom_rubric="") -> io.NodeOutput:
+    def execute(
+        cls, code, rubric, moments, reason, model=None, prompt="", custom_rubric="", metrics=False
+    ) -> io.NodeOutput:
         model = model_or_embedded(model)
         video, progress = code.code, host.node_progress()
         asked = expand(model.for_reading(GENERATED), rubric_of(rubric, custom_rubric), prompt, progress)
-        reading = code.readings.reading(model, video, rubric_reserve(model.model.tokenizer, asked), progress)
+        reserve = rubric_reserve(model.model.tokenizer, asked) + ROWS
+        reading = code.readings.reading(model, video, reserve, progress)
         path = list_rubrics(host.user_folder("rubrics"))[rubric]
         fits = {} if custom_rubric.strip() else read_calibration(calibration_file(path), model.name)
         found = judge_code(
-            video, model.model, asked, fits=fits, with_moments=moments, with_reason=reason, reading=reading,
+            video, model.model, asked, fits=fits, with_moments=moments, with_metrics=metrics, with_reason=reason,
+            reading=reading,
             progress=progress,
         )  # fmt: skip
         source = video.plan.video.source

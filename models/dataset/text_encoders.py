@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
@@ -19,6 +20,9 @@ Count = Callable[[str], int]
 
 CLIP_SPLIT = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 """Of OpenAI's CLIP (``simple_tokenizer.py``)."""
+
+CARRIED = "spiece_model"
+"""The tensor in which a single-file text encoder carries its sentencepiece model, uint8."""
 
 FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
 """What a tokenizer's folder holds, the first that is there."""
@@ -96,15 +100,21 @@ def _from_vocabulary(path: Path) -> Tokenizer:
     return tokenizer
 
 
+def carries_tokenizer(path: Path) -> bool:
+    """Whether a .safetensors file holds its text encoder's tokenizer; False for one that cannot be read."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return CARRIED in set(file.keys())
+    except (OSError, SafetensorError):
+        return False
+
+
 def _embedded(path: Path) -> bytes:
     """The sentencepiece model inside a text encoder's file."""
-    from safetensors import safe_open
-
     with safe_open(str(path), framework="pt") as file:
-        names = set(file.keys())
-        if "spiece_model" not in names:
+        if CARRIED not in set(file.keys()):
             raise InputError(f"{path} carries no tokenizer; give the model's tokenizer.json or spiece.model")
-        return file.get_tensor("spiece_model").numpy().tobytes()
+        return file.get_tensor(CARRIED).numpy().tobytes()
 
 
 def _sentencepiece(path: Path, data: bytes) -> Count:

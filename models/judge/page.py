@@ -134,10 +134,15 @@ def page_row(judgement: Judgement, source: VideoSource) -> dict:
     return judgement.to_json() | {"picture": thumbnail_base64(frame)}
 
 
-def thumbnail_base64(rgb, width: int = 320) -> str:
-    """Base64 of a JPEG of a frame uint8 [H, W, 3], ``width`` pixels wide at most."""
+def thumbnail_base64(rgb) -> str:
+    """Base64 of :func:`thumbnail_jpeg`."""
+    return base64.b64encode(thumbnail_jpeg(rgb)).decode("ascii")
+
+
+def thumbnail_jpeg(rgb, width: int = 320) -> bytes:
+    """JPEG of a frame uint8 [H, W, 3], ``width`` pixels wide at most."""
     picture = Image.fromarray(rgb)
     picture.thumbnail((width, 4 * width))
     held = io.BytesIO()
     picture.save(held, "JPEG", quality=80)
-    return base64.b64encode(held.getvalue()).decode("ascii")
+    return held.getvalue()

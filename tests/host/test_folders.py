@@ -1,9 +1,12 @@
 """Folders in the real host: captioned, judged, measured, resumed; a stranger's paths refused; one node to a caption."""
 
 import json
+from pathlib import Path
 
 import pytest
+from codeclens.models.dataset.text_encoders import token_counter
 from codeclens.models.synthetic.clip_files import write_clips
+from support.comfyui import find_comfyui
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,32 @@ def test_a_folder_is_judged_and_measured(comfyui, folder):
     result = comfyui.run(prompt)
     assert result.error is None
     assert text_of(result, "judge").count("train_00000") == 2 and "2 done" in text_of(result, "measure")
+
+
+def test_a_judged_folder_becomes_a_page_with_metrics_and_reasons(comfyui, folder):
+    inputs = {"folder": "input/set", "rubric": "artefacts", "metrics": True, "reason": True}
+    prompt = {
+        "judge": {"class_type": "CodecLensJudgeFolder", "inputs": inputs},
+        "page": {"class_type": "PreviewAny", "inputs": {"source": ["judge", 3]}},
+    }
+    result = comfyui.run(prompt)
+    assert result.error is None
+    page = Path(text_of(result, "page"))
+    assert page.is_relative_to(comfyui.base / "output")
+    html = page.read_text()
+    assert html.count("<article>") == html.count("<svg") == html.count("data:image/jpeg") == 2
+    assert "longest freeze" in html and "broken.mp4" in html
+
+
+def test_captions_keep_to_the_tokens_of_a_text_encoder_of_the_host(comfyui, folder):
+    schema = comfyui.get("/object_info/CodecLensCaptionFolder")["CodecLensCaptionFolder"]
+    assert "t5" in str(schema["input"]["optional"]["tokenizer"])
+    result = comfyui.run(caption(longest=6, tokenizer="t5", trigger="", existing="overwrite"))
+    assert result.error is None
+    root = find_comfyui()
+    count = token_counter(root / "comfy" / "text_encoders" / "t5_tokenizer")
+    assert all(0 < count(path.read_text()) <= 6 for path in folder.glob("*.txt"))
+    assert "is not one of" in comfyui.run(caption(longest=6, tokenizer="/etc/passwd")).error
 
 
 @pytest.mark.parametrize(

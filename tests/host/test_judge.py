@@ -92,7 +92,7 @@ def test_a_video_is_scored_twice_the_same_with_moments_and_pictures(comfyui, cli
         prompt = {
             **MODEL,
             **encoded(clips[0], 0),
-            **judged(0, moments=True, reason=reason),
+            **judged(0, moments=True, reason=reason, metrics=reason),
             **show(("judge0", 0), ("judge0", 4), ("judge0", 5)),
             "pictures": {"class_type": "PreviewImage", "inputs": {"images": ["judge0", 2]}},
             "worst": {"class_type": "PreviewImage", "inputs": {"images": ["judge0", 3]}},
@@ -102,6 +102,7 @@ def test_a_video_is_scored_twice_the_same_with_moments_and_pictures(comfyui, cli
         scores.append(float(text_of(result, "show0")))
         verdict = json.loads(text_of(result, "show1"))
         assert verdict["moments"] and len(verdict["questions"]) == 5
+        assert ("flicker" in verdict.get("metrics", {})) == reason
         assert "flicker" in text_of(result, "show2")
         assert result.outputs["pictures"]["images"] and result.outputs["worst"]["images"]
     assert scores[0] == scores[1] and 0 < scores[0] < 1
