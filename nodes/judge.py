@@ -11,11 +11,12 @@ from ..models.judge.comparison import compare
 from ..models.judge.conditions import failing, parse_conditions, values_in
 from ..models.judge.judging import Judgement, judge_code, rubric_reserve
 from ..models.judge.page import judgement_view, thumbnail_jpeg, worst_frames
-from ..models.judge.ranking import knock_out, rank_by_pairs, rank_by_score
+from ..models.judge.ranking import Ranking, knock_out, rank_by_metrics, rank_by_pairs, rank_by_score
 from ..models.judge.rubric import Rubric, list_rubrics, listed_rubric, parse_rubric
 from ..models.judge.scoring import expand
 from ..models.qwen.branches import ROWS
 from ..models.source.reading import FrameSampling, VideoSource
+from ..models.video.measurement import measure
 from . import host
 from .qwen import model_input, model_or_embedded
 from .visual_code import code_input
@@ -245,7 +246,7 @@ class RankVideos(io.ComfyNode):
             display_name="Rank Videos",
             category=CATEGORY,
             description="Puts encoded videos in order by comparing them in pairs (Bradley-Terry strengths with 95 %"
-            " intervals), or by a winners' tournament. For an order by a rubric's score use Best of N.",
+            " intervals), by a winners' tournament, or by metrics. For an order by a rubric's score use Best of N.",
             search_aliases=[
                 "rank",
                 "score",
@@ -263,10 +264,11 @@ class RankVideos(io.ComfyNode):
                 code_input(),
                 io.Combo.Input(
                     "by",
-                    options=["pairs", "knock-out"],
+                    options=["pairs", "knock-out", "metrics"],
                     default="pairs",
                     tooltip="pairs compares all with all, n (n - 1) / 2 comparisons. knock-out lets winners meet"
-                    " winners, n - 1 comparisons: sure of the winner alone.",
+                    " winners, n - 1 comparisons: sure of the winner alone. metrics asks no model: flicker, freezes,"
+                    " sudden changes and jitter of Measure Video.",
                 ),
                 prompt_text("What the videos were made from; the question then is which one shows it better."),
             ],
@@ -280,7 +282,13 @@ class RankVideos(io.ComfyNode):
 
     @classmethod
     def execute(cls, code, by, model=None, prompt=("",)) -> io.NodeOutput:
-        model, codes, prompt = model_or_embedded(model), [one.code for one in code], prompt[0]
+        codes, prompt = [one.code for one in code], prompt[0]
+        names = [one.name for one in codes]
+        if by[0] == "metrics":
+            progress = host.node_progress()
+            measured = [measure(one.plan.video.source, progress=progress).clip for one in codes]
+            return cls.output(rank_by_metrics(measured), names, by[0])
+        model = model_or_embedded(model)
         longest = sorted(codes, key=lambda one: -one.token_count)[:2]
         segments = [segment for one in longest for segment in one]
         ready = ready_for(model, segments, 512 + question_tokens(model.model.tokenizer, prompt))
@@ -295,13 +303,16 @@ class RankVideos(io.ComfyNode):
             progress(done, total)
             return found
 
-        ranking = rank(len(codes), against)
-        rows = ranking.to_json([one.name for one in codes])
+        return cls.output(rank(len(codes), against), names, by[0])
+
+    @classmethod
+    def output(cls, ranking: Ranking, names: list[str], by: str) -> io.NodeOutput:
+        rows = ranking.to_json(names)
         table = "\n".join(
             f"{row['rank']}. {row['video']}   {row['strength']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
             for row in rows
         )
-        report = json.dumps({"by": by[0], "inconsistency": ranking.inconsistency, "ranking": rows}, indent=1)
+        report = json.dumps({"by": by, "inconsistency": ranking.inconsistency, "ranking": rows}, indent=1)
         return io.NodeOutput(list(ranking.order), table, report, ui=host.shown(table, cls.hidden.unique_id))
 
 

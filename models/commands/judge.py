@@ -14,11 +14,12 @@ from ..judge.calibration import Fit, calibrate, calibration_file, read_calibrati
 from ..judge.comparison import compare
 from ..judge.judging import Judgement, judge_clip
 from ..judge.page import judge_csv, judge_page, judgement_view, page_row, rows_csv
-from ..judge.ranking import Ranking, knock_out, rank_by_pairs, rank_by_score
+from ..judge.ranking import Ranking, knock_out, rank_by_both, rank_by_metrics, rank_by_pairs, rank_by_score
 from ..judge.rubric import Rubric, find_rubric, list_rubrics
 from ..judge.scoring import expand
 from ..progress import TerminalProgress
 from ..source.reading import VideoSource
+from ..video.measurement import measure
 from .folders import add_folder_options, device_of_work, dry_run, is_folder, items_of, run_folder
 from .model import load_model, model_name
 from .talk import add_code_options, config_of
@@ -58,8 +59,9 @@ def add_commands(commands) -> None:
     rank = commands.add_parser("rank", help="put videos in order, the best first")
     rank.add_argument("clips", nargs="+", metavar="CLIP")
     rank.add_argument(
-        "--by", choices=("score", "pairs", "knock-out"), default="score",
-        help="score: by the rubric (default); pairs: all pairs compared; knock-out: winners meet winners",
+        "--by", choices=("score", "metrics", "both", "pairs", "knock-out"), default="score",
+        help="score: by the rubric (default); metrics: without a model; both: the mean of these two orders; pairs: all "
+        "pairs compared; knock-out: winners meet winners",
     )  # fmt: skip
     rank.add_argument("--rubric", default="checklist", metavar="R", help=f"for --by score: {rubrics}; or a file")
     rank.add_argument("--prompt", default="", help="what the clips were made from")
@@ -212,31 +214,39 @@ def run_rank(arguments: argparse.Namespace) -> int:
     check_folders(arguments.json)
     config = config_of(arguments)
     sources = [VideoSource.open(clip) for clip in arguments.clips]
-    model = load_model(arguments)
-    ranking = ranking_of(sources, model, config, arguments.by, arguments.rubric, arguments.prompt)
+    if arguments.by == "metrics":
+        ranking = rank_by_metrics(measured(sources))
+    else:
+        ranking = ranking_of(sources, load_model(arguments), config, arguments.by, arguments.rubric, arguments.prompt)
     rows = ranking.to_json([source.info.name for source in sources])
     if arguments.json:
         write_json({"by": arguments.by, "inconsistency": ranking.inconsistency, "ranking": rows}, arguments.json)
     if arguments.json != "-":
         for row in rows:
-            interval = "" if arguments.by == "score" else f"  ({row['low']:+.2f} to {row['high']:+.2f})"
+            interval = (
+                "" if arguments.by in ("score", "metrics", "both") else f"  ({row['low']:+.2f} to {row['high']:+.2f})"
+            )
             print(f"{row['rank']:>3}  {row['strength']:+.3f}{interval}  {row['video']}")
     return 0
 
 
 def ranking_of(sources, model, config: CodeConfig, by: str, rubric: str, prompt: str) -> Ranking:
-    """Rank the clips of ``sources`` by a rubric's score, by all pairs or by a knock-out."""
-    if by == "score":
+    """Rank the clips of ``sources`` by a rubric's score, by it and their metrics, by all pairs or by a knock-out."""
+    if by in ("score", "both"):
         asked = expand(model, find_rubric(rubric), prompt)
-        return rank_by_score(
-            [
-                judge_clip(source, model, config, asked, progress=TerminalProgress(source.info.name)).verdict.score
-                for source in sources
-            ]
-        )
+        scores = [
+            judge_clip(source, model, config, asked, progress=TerminalProgress(source.info.name)).verdict.score
+            for source in sources
+        ]
+        return rank_by_score(scores) if by == "score" else rank_by_both(scores, measured(sources))
     codes = encoded(sources, model, config, prompt, shown=2)
     rank = rank_by_pairs if by == "pairs" else knock_out
     return rank(len(codes), lambda a, b: compare(model, codes[a], codes[b], prompt))
+
+
+def measured(sources) -> list[dict[str, float]]:
+    """The metrics of each clip."""
+    return [measure(source, progress=TerminalProgress(source.info.name)).clip for source in sources]
 
 
 def encoded(sources, model, config: CodeConfig, asked: str, shown: int) -> list[VisualCode]:

@@ -1,4 +1,4 @@
-"""Videos in order: by their scores, or by pairwise comparisons through a Bradley-Terry model.
+"""Videos in order: by their scores, by their metrics, or by pairwise comparisons through a Bradley-Terry model.
 
 Bradley and Terry 1952: the log-odds that i beats j are s_i - s_j. The strengths s maximise the likelihood of the
 comparisons' probabilities under a wide normal prior, which keeps them finite where a video wins every time; their
@@ -6,16 +6,20 @@ standard errors come from the curvature at the maximum.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import InputError
+from ..video.metrics import METRICS
 from .comparison import Comparison
 
 PRIOR = 3.0
 """Standard deviation of the prior of a strength, in log-odds."""
+
+RANKED = ("flicker", "longest_freeze", "sudden_change", "jitter")
+"""The metrics of what goes wrong in generated videos whatever they show; the others are a matter of taste."""
 
 INTERVAL = 1.959964
 """Standard errors to each side of a 95 % interval."""
@@ -57,6 +61,40 @@ def rank_by_score(scores) -> Ranking:
     strength = np.asarray(scores, np.float64)
     order = tuple(int(at) for at in np.argsort(-strength, kind="stable"))
     return Ranking(order, strength, strength, strength)
+
+
+def rank_by_metrics(clips: Sequence[Mapping[str, float | None]], names: Sequence[str] = RANKED) -> Ranking:
+    """Rank videos by technical metrics, without a model.
+
+    The strength of a video, 0..1, is the fraction of the others that it beats, ties counting half, averaged over the
+    metrics: so no unit weighs more than another. A metric that has no value for a video counts as the worst.
+
+    Args:
+        clips: each video's metrics by name (:attr:`..video.measurement.Measurement.clip`).
+        names: metrics that have a better direction.
+    """
+    better = {metric.name: metric.better for metric in METRICS}
+    columns = []
+    for name in names:
+        sign = 1 if better[name] == "higher" else -1
+        values = [clip.get(name) for clip in clips]
+        columns.append(beaten([-np.inf if v is None or not np.isfinite(v) else sign * v for v in values]))
+    return rank_by_score(np.mean(columns, axis=0))
+
+
+def rank_by_both(scores: Sequence[float], clips: Sequence[Mapping[str, float | None]]) -> Ranking:
+    """Rank videos by the mean of what they beat by score and by :func:`rank_by_metrics`."""
+    by_metrics = beaten(rank_by_metrics(clips).strength)
+    return rank_by_score((beaten(scores) + by_metrics) / 2)
+
+
+def beaten(values: Sequence[float]) -> np.ndarray:
+    """float64 [n]: the fraction of the other values that each is above, ties counting half; 1 for a single one."""
+    values = np.asarray(values, np.float64)
+    if len(values) == 1:
+        return np.ones(1)
+    above = (values[:, None] > values[None]).sum(1) + ((values[:, None] == values[None]).sum(1) - 1) / 2
+    return above / (len(values) - 1)
 
 
 def rank_by_pairs(count: int, compare: Callable[[int, int], Comparison]) -> Ranking:

@@ -16,7 +16,15 @@ from codeclens.models.judge.calibration import (
     write_calibration,
 )
 from codeclens.models.judge.comparison import Comparison, compare
-from codeclens.models.judge.ranking import bradley_terry, knock_out, rank_by_pairs, rank_by_score
+from codeclens.models.judge.ranking import (
+    RANKED,
+    bradley_terry,
+    knock_out,
+    rank_by_both,
+    rank_by_metrics,
+    rank_by_pairs,
+    rank_by_score,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from support.frames import frames_of, noise, plan_for
@@ -91,6 +99,41 @@ def test_scores_rank_in_the_order_given_where_they_are_equal():
     ranking = rank_by_score([0.2, 0.9, 0.2])
     assert ranking.order == (1, 0, 2)
     assert ranking.to_json(["x", "y", "z"])[0]["video"] == "y"
+
+
+def brute_force(clips, names):
+    """Count, for each clip and metric, the clips that are worse."""
+    found = []
+    for clip in clips:
+        parts = []
+        for name in names:
+            others = [other for other in clips if other is not clip]
+            parts.append(sum((other[name] > clip[name]) + (other[name] == clip[name]) / 2 for other in others))
+        found.append(sum(parts) / len(names) / max(1, len(clips) - 1))
+    return found
+
+
+VALUES = st.fixed_dictionaries({name: st.integers(0, 3).map(float) for name in RANKED})
+
+
+@given(st.lists(VALUES, min_size=2, max_size=7))
+def test_metrics_rank_by_what_each_clip_beats(clips):
+    ranking = rank_by_metrics(clips)
+    assert ranking.strength == pytest.approx(brute_force(clips, RANKED))
+    sorted_strength = [ranking.strength[at] for at in ranking.order]
+    assert sorted_strength == sorted(sorted_strength, reverse=True)
+    both = rank_by_both([1.0] * len(clips), clips)
+    assert both.order == ranking.order, "equal scores change nothing"
+
+
+def test_a_metric_without_value_is_the_worst_and_one_clip_is_the_best():
+    good, bad = dict.fromkeys(RANKED, 5.0), dict.fromkeys(RANKED, None)
+    assert rank_by_metrics([bad, good]).order == (1, 0)
+    assert rank_by_metrics([bad]).strength.tolist() == [1.0]
+
+
+def test_a_metric_of_which_more_is_better_ranks_the_other_way():
+    assert rank_by_metrics([{"sharpness": 1.0}, {"sharpness": 2.0}], ["sharpness"]).order == (1, 0)
 
 
 def skewed(count, seed=0):

@@ -108,6 +108,10 @@ def test_two_clips_are_compared_and_three_ranked(clips, capsys):
     assert main(["rank", *clips, "--by", "knock-out", "--json", "-"]) == 0
     ranking = json.loads(capsys.readouterr().out)["ranking"]
     assert sorted(row["rank"] for row in ranking) == [1, 2, 3]
+    for by in ("metrics", "both"):
+        assert main(["rank", *clips, "--by", by]) == 0
+        said = capsys.readouterr()
+        assert len(said.out.splitlines()) == 3 and ("no --model is given" in said.err) == (by == "both")
 
 
 def test_calibration_needs_enough_verdicts_and_is_kept_beside_the_rubric(clips, tmp_path, capsys):
