@@ -201,7 +201,8 @@ def dataset_folder(name: str) -> Path:
         if folder.is_relative_to(root.resolve()) and folder.is_dir():
             return folder
     known = ", ".join(f"{root}/..." for root, folders in roots.items() if folders)
-    raise InputError(f"the folder {name!r} is not there or not allowed; it must be one of {known}")
+    hint = "" if configured else "; extra_model_paths.yaml may name others as datasets"
+    raise InputError(f"the folder {name!r} is not there or not allowed; it must be one of {known}{hint}")
 
 
 def next_output(prefix: str, *extensions: str) -> list[Path]:

@@ -2,19 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..code.calibration import cache_folder, calibrate, identity, load, save
 from ..code.cost import Calibration, Cost, every_frame, predict, search_seconds
-from ..code.pipeline import CodeConfig
+from ..code.pipeline import CodeConfig, Planned
 from ..code.presets import list_presets, read_preset
 from ..drawing.canvas import clock_text, grouped
 from ..errors import InputError
 from ..progress import TerminalProgress
-from ..qwen.loading import load_qwen3vl
+from ..qwen.loading import Qwen3VL, load_qwen3vl
 from ..qwen.placement import best_device, compute_dtype, load_placed
 from ..video.content import CONTENTS, content_of
 from ..video.gop import GopPlan
@@ -60,20 +60,8 @@ class Pricing:
         self.owner = identity(self.model, self.device)
 
     def calibration(self) -> Calibration:
-        """The one that was kept, or else a new one, which is kept."""
-        kept = None if self.anew else load(self.owner, cache_folder())
-        if kept is not None:
-            return kept
-        print(
-            f"codeclens: timing {self.model.files[0].path.name}, once for this machine; let it do nothing else",
-            file=sys.stderr,
-        )
-        measured = calibrate(load_placed(*self.files, self.device), progress=TerminalProgress("timing"))
-        try:
-            save(measured, self.owner, cache_folder())
-        except InputError as error:
-            print(f"codeclens: warning: the timing is not kept: {error}", file=sys.stderr)
-        return measured
+        """That of the model on this machine; see :func:`calibration_of`."""
+        return calibration_of(self.model, self.files, self.device, self.anew)
 
     def price(self, plans: Sequence[tuple[str, GopPlan]], took: Sequence[float] | None) -> "Prices":
         """Predict every way for each (name, plan); ``took``: seconds in which each was read and searched."""
@@ -97,6 +85,40 @@ class Pricing:
         owner = self.owner
         machine = owner["processor"] if owner["device"] == "cpu" else f"{owner['device']}, {owner['processor']}"
         return Prices(clips, f"{owner['files'][0][0]} on {machine}, {owner['threads']} threads", self.answer_tokens)
+
+
+def pricing(files, config: CodeConfig, question: str, answer_tokens: int) -> tuple[Qwen3VL, Callable[[Planned], Cost]]:
+    """The model in ``files`` as it lies there, and what predicts the cost of a planned clip that is asked ``question``.
+
+    The first time on a machine, the model is timed.
+    """
+    device = best_device()
+    model = load_qwen3vl(*files, dtype=compute_dtype(device))
+
+    def price(planned: Planned) -> Cost:
+        calibration = calibration_of(model, files, device)
+        return predict(planned.plan, config, model, calibration, question=question, answer_tokens=answer_tokens)
+
+    return model, price
+
+
+def calibration_of(model: Qwen3VL, files, device: str, anew: bool = False) -> Calibration:
+    """What this machine takes for ``model``, which lies in ``files``: the one that was kept, or a new one.
+
+    With ``anew`` the model is timed again. What is measured is kept, once for each machine.
+    """
+    owner = identity(model, device)
+    kept = None if anew else load(owner, cache_folder())
+    if kept is not None:
+        return kept
+    name = model.files[0].path.name
+    print(f"codeclens: timing {name}, once for this machine; let it do nothing else", file=sys.stderr)
+    measured = calibrate(load_placed(*files, device), progress=TerminalProgress("timing"))
+    try:
+        save(measured, owner, cache_folder())
+    except InputError as error:
+        print(f"codeclens: warning: the timing is not kept: {error}", file=sys.stderr)
+    return measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from ..code.cost import Cost
+from ..code.pipeline import Planned
 from ..dataset.items import Item, find_items
 from ..dataset.job import Summary, Work, run
-from ..dataset.journal import NAME, open_journal
+from ..dataset.journal import NAME, content_hash, fingerprint, journal_keys, open_journal
 from ..dataset.on_ray import Pool, on_ray
 from ..dataset.review import apply_edits, read_edits, review_page
 from ..dataset.sidecars import EXISTING
@@ -18,7 +20,7 @@ from ..dataset.tables import EXTENSIONS, FORMATS, Captioned, write_table
 from ..dataset.text_encoders import named_tokenizer, shipped_tokenizers, token_counter
 from ..dataset.trainers import TRAINERS, odd_shapes, trainer_named, trips
 from ..dataset.wording import Wording, parse_replacements
-from ..drawing.canvas import clock_text
+from ..drawing.canvas import clock_text, grouped
 from ..errors import InputError
 from ..files import write_text
 from ..judge.page import thumbnail_base64
@@ -167,12 +169,38 @@ def portable(arguments: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(arguments), **paths})
 
 
-def dry_run(items: Sequence[Item]) -> None:
-    """Say what would be done."""
+def dry_run(folder: Path, items: Sequence[Item], work: Work, price: Callable[[Planned], Cost] | None = None) -> int:
+    """Say what would be done and what it would take, and write nothing; returns the exit code.
+
+    ``price`` predicts what a planned clip takes; without it, and for images, only names are said.
+    """
+    known, seconds, tokens, counts = (
+        journal_keys(folder / NAME),
+        0.0,
+        0,
+        {"to do": 0, "done before": 0, "would fail": 0},
+    )
+    settings = fingerprint(work.settings | {"kind": work.kind})
     for item in items:
+        state, detail = "to do", ""
+        try:
+            if (content_hash(item.path), settings) in known:
+                state = "done before"
+            else:
+                prepared = work.prepare(item)
+                if price and isinstance(prepared, Planned):
+                    cost = price(prepared)
+                    seconds, tokens = seconds + cost.total, tokens + cost.prompt_tokens
+                    detail = f", {grouped(cost.prompt_tokens)} tokens, {cost.total:.1f} s"
+        except InputError as error:
+            state, detail = "would fail", f": {error}"
+        counts[state] += 1
         repeats = f", {item.repeats} times an epoch" if item.repeats > 1 else ""
-        print(f"{item.name} ({item.kind}{repeats})")
-    print(f"{len(items)} files; tokens, seconds and memory: codeclens plan CLIP... --cost", file=sys.stderr)
+        print(f"{item.name} ({item.kind}{repeats}): {state}{detail}", flush=True)
+    words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    price_words = f"; {grouped(tokens)} prompt tokens, about {clock_text(seconds)}" if price and counts["to do"] else ""
+    print(f"{folder}: {words}{price_words}", file=sys.stderr)
+    return 0
 
 
 def warn_for_trainer(items: Sequence[Item], name: str) -> None:

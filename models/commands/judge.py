@@ -1,11 +1,13 @@
 """Commands that judge videos: judge, compare, rank."""
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from ..code.pipeline import CodeConfig, watch
 from ..code.visual_code import VisualCode
+from ..dataset.items import Item
 from ..dataset.job import Summary, Work
 from ..dataset.scoring import judge_work
 from ..errors import InputError
@@ -20,8 +22,9 @@ from ..judge.scoring import expand
 from ..progress import TerminalProgress
 from ..source.reading import VideoSource
 from ..video.measurement import measure
+from .costs import pricing
 from .folders import add_folder_options, device_of_work, dry_run, is_folder, items_of, run_folder
-from .model import load_model, model_name
+from .model import files_of, load_model, model_name
 from .talk import add_code_options, config_of
 from .video import check_folders, save_picture, warn, write_json
 
@@ -77,9 +80,6 @@ def run_judge(arguments: argparse.Namespace) -> int:
         return run_calibrate(arguments, rubric)
     if not arguments.clips:
         raise InputError("there is no clip to judge; give at least one")
-    if is_folder(arguments) and arguments.dry_run:
-        dry_run(items_of(arguments, images=False)[1])
-        return 0
     if is_folder(arguments):
         return judge_folder(arguments, rubric)
     config, model = config_of(arguments), load_model(arguments)
@@ -122,11 +122,24 @@ def judge_folder(arguments: argparse.Namespace, rubric: Rubric) -> int:
     if arguments.png:
         raise InputError("--png draws single clips; give clips, or --html for a page of the folder")
     folder, items = items_of(arguments, images=False)
+    if arguments.dry_run:
+        return dry_judge(arguments, folder, items, rubric)
     model = load_model(arguments, device=device_of_work(arguments))
     rubric = expand(model, rubric, arguments.prompt)
     fits = read_calibration(_calibration_path(arguments.rubric), model_name(arguments))
     remake = partial(remade_work, rubric=rubric, fits=fits)
     return finish_folder(arguments, *run_folder(arguments, folder, items, remake(arguments, model=model), remake))
+
+
+def dry_judge(arguments: argparse.Namespace, folder: Path, items: Sequence[Item], rubric: Rubric) -> int:
+    """Say what judging a folder would take; of a rubric that the model makes for a prompt, without that."""
+    if not rubric.decompose:
+        rubric = rubric.for_prompt(arguments.prompt)
+    # All questions after one reading cost what one as long as all of them does.
+    questions = " ".join(text for one in rubric.questions for text in (one.question, one.negated))
+    model, price = pricing(files_of(arguments), config_of(arguments), questions, 0)
+    fits = read_calibration(_calibration_path(arguments.rubric), model_name(arguments))
+    return dry_run(folder, items, remade_work(arguments, rubric, fits, model), price)
 
 
 def remade_work(arguments: argparse.Namespace, rubric: Rubric, fits: dict[str, Fit], model=None) -> Work:

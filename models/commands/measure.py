@@ -67,8 +67,7 @@ def measure_folder(arguments: argparse.Namespace) -> int:
         raise InputError("--png draws single clips; give clips, or --review for a page of the folder")
     folder, items = items_of(arguments, images=False)
     if arguments.dry_run:
-        dry_run(items)
-        return 0
+        return dry_run(folder, items, folder_work(arguments))
     summary, code = run_folder(arguments, folder, items, folder_work(arguments), folder_work)
     rows = [row["result"] for row in summary.rows if row.get("result")]
     if arguments.json:

@@ -20,6 +20,7 @@ from ..video.planning import CAP
 from ..video.tokens import MODES
 from ..weights import embedded_code
 from .arguments import number, whole
+from .costs import pricing
 from .folders import (
     add_folder_options,
     device_of_work,
@@ -35,6 +36,7 @@ from .model import (
     add_looking_options,
     add_model_options,
     add_writing_options,
+    files_of,
     load_model,
     model_name,
     print_answer,
@@ -44,6 +46,9 @@ from .model import (
     warn_of_truncation,
 )
 from .video import failed, going_on, number_or_word, warn, write_json
+
+DRY_ANSWER = 64
+"""Tokens of a caption that a dry run assumes."""
 
 
 def add_commands(commands) -> None:
@@ -152,17 +157,18 @@ def caption_folder(arguments: argparse.Namespace) -> int:
     if arguments.trainer:
         warn_for_trainer(items, arguments.trainer)
     if arguments.dry_run:
-        dry_run(items)
-        return 0
+        question = _preset(arguments.preset).question()
+        model, price = pricing(files_of(arguments), config_of(arguments), question, DRY_ANSWER)
+        return dry_run(folder, items, folder_work(arguments, model=model), price)
     work = folder_work(arguments, device_of_work(arguments))
     summary, code = run_folder(arguments, folder, items, work, folder_work)
     write_captions(arguments, folder, items, summary)
     return code
 
 
-def folder_work(arguments: argparse.Namespace, device: str | None = None) -> Work:
-    """The work of captioning a folder, with a model on ``device``."""
-    model = load_model(arguments, device=device)
+def folder_work(arguments: argparse.Namespace, device: str | None = None, model=None) -> Work:
+    """The work of captioning a folder, with ``model``, or the one that the arguments name on ``device``."""
+    model = model or load_model(arguments, device=device)
     captioning = Captioning(
         with_learned(config_of(arguments), arguments, model),
         _preset(arguments.preset),

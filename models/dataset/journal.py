@@ -140,6 +140,15 @@ def open_journal(path: Path) -> Iterator[Journal]:
                 path.unlink()
 
 
+def journal_keys(path: Path) -> set[tuple[str, str]]:
+    """(content hash, settings) of all that a journal has results of, without holding it; none where there is none.
+
+    Raises InputError where a line but the last cannot be read.
+    """
+    rows = parse_rows(path, path.read_bytes())[0] if path.is_file() else []
+    return {(row["hash"], row["settings"]) for row in rows if "result" in row}
+
+
 def parse_rows(path: Path, data: bytes) -> tuple[list[dict], int]:
     """The rows in a journal's bytes, and the bytes up to the end of the last whole line.
 

@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from codeclens.__main__ import main
+from codeclens.models.code.cost import Calibration
+from codeclens.models.commands import costs
 from codeclens.models.dataset.items import find_items
 from codeclens.models.dataset.journal import NAME
 from codeclens.models.dataset.review import read_edits, review_page
@@ -186,12 +189,39 @@ def test_edited_captions_are_written_and_kept(captioned, tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_a_dry_run_writes_nothing(tmp_path, capsys):
-    (tmp_path / "5_dog").mkdir()
-    (tmp_path / "5_dog" / "a.mp4").write_text("x")
-    assert main(["caption", str(tmp_path), "--dry-run"]) == 0
-    assert "5_dog/a.mp4 (video, 5 times an epoch)" in capsys.readouterr().out
-    assert not (tmp_path / NAME).exists()
+def test_a_dry_run_says_tokens_and_minutes_and_writes_nothing(captioned, tmp_path, capsys, monkeypatch):
+    calibration = Calibration((0.1, 0, 0), (1.0, 0, 0), (0.5, 0), (0.0, 0), (0.0, 0, 0))
+    monkeypatch.setattr(costs, "calibration_of", lambda *_: calibration)
+    folder = tmp_path / "set"
+    (folder / "5_dog").mkdir(parents=True)
+    (folder / "5_dog" / "bad.mp4").write_text("x")
+    for clip in sorted(captioned.glob("train_*.mp4")):
+        shutil.copy(clip, folder)
+    for command in ("caption", "judge", "measure"):
+        assert main([command, str(folder), "--dry-run"]) == 0
+        said = capsys.readouterr()
+        assert "5_dog/bad.mp4 (video, 5 times an epoch): would fail" in said.out or command == "measure"
+        assert said.out.count("to do") == 2 and "2 to do, 1 would fail" in said.err
+        assert ("prompt tokens, about" in said.err) == (command != "measure")
+        assert not (folder / NAME).exists()
+    main(["caption", str(folder)])
+    capsys.readouterr()
+    main(["caption", str(folder), "--dry-run"])
+    assert "2 done before, 1 would fail" in capsys.readouterr().err
+
+
+def test_a_dry_run_predicts_the_tokens_that_captioning_reads(captioned, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        costs, "calibration_of", lambda *_: Calibration((0,) * 3, (0,) * 3, (0,) * 2, (0,) * 2, (0,) * 3)
+    )
+    clip = captioned / "train_000000.mp4"
+    (tmp_path / "set").mkdir()
+    shutil.copy(clip, tmp_path / "set")
+    main(["caption", str(tmp_path / "set"), "--dry-run"])
+    predicted = int(re.search(r"(\d[\d ]*) tokens", capsys.readouterr().out)[1].replace(" ", ""))
+    main(["caption", str(clip), "--json", "-"])
+    report = json.loads(capsys.readouterr().out)
+    assert predicted == report["report"]["prompt_tokens"]
 
 
 def test_a_folder_among_clips_is_refused(tmp_path, capsys):
