@@ -31,7 +31,7 @@ from ..video.cuts import find_cuts
 from .arguments import whole
 from .video import warn
 
-COMFY = Path(__file__).resolve().parents[4] / "comfy"
+COMFY = Path(__file__).absolute().parents[4] / "comfy"
 """The package of the ComfyUI that holds this pack in its custom_nodes."""
 
 

@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from codeclens.models.errors import InputError
 from codeclens.models.source.reading import FrameSampling
 from support.clips import encode, numbered
 
@@ -76,3 +77,21 @@ def test_pending_edits_are_what_is_read_and_it_is_said(host, tmp_path):
     assert images is cropped and len(source.warnings) == 1 and "read as edited" in source.warnings[0]
     shot = SimpleNamespace(first=2, last=4, start=0.2, end=0.5)
     assert np.array_equal(host.part_of(video, shot).components.parts[0], cropped[2:5])
+
+
+def test_a_folder_that_the_host_names_as_datasets_is_allowed_and_nothing_outside_of_it(host, tmp_path):
+    for name in ("input", "output", "data/foxes", "secret"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "secret")
+    paths = sys.modules["folder_paths"]
+    paths.get_input_directory = lambda: str(tmp_path / "input")
+    paths.get_output_directory = lambda: str(tmp_path / "output")
+    paths.folder_names_and_paths = {}
+    with pytest.raises(InputError, match="extra_model_paths.yaml may name others as datasets"):
+        host.dataset_folder("datasets/foxes")
+    paths.folder_names_and_paths["datasets"] = ([str(tmp_path / "data")], set())
+    assert host.dataset_folder("datasets/foxes") == (tmp_path / "data" / "foxes").resolve()
+    assert host.dataset_folder("datasets") == (tmp_path / "data").resolve()
+    for outside in ("datasets/../secret", "datasets/link", str(tmp_path / "secret"), "datasets/none"):
+        with pytest.raises(InputError, match="not there or not allowed; it must be one of .*datasets/"):
+            host.dataset_folder(outside)
