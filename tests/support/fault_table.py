@@ -26,7 +26,7 @@ class FaultTable:
         return float(np.nanmedian(self.shifts[fault][:, NAMES.index(metric)]))
 
     def noise(self, metric: str) -> float:
-        """Standard deviation of a metric over clean clips; a twentieth of its largest typical change, if that is more."""
+        """Standard deviation of a metric over clean clips; a twentieth of its largest typical change, if more."""
         deviation = float(np.nanstd(self.clean[:, NAMES.index(metric)]))
         return max(deviation, A_TWENTIETH * max(abs(self.typical(fault, metric)) for fault in self.shifts))
 
@@ -49,7 +49,7 @@ def values_of(clip, size: int) -> np.ndarray:
 
 
 def markdown(table: FaultTable) -> str:
-    """A row for each metric: its mean and noise without fault, and what each fault does; more than the noise is bold."""
+    """A row for each metric: mean and noise without fault, and what each fault does, more than the noise in bold."""
     lines = [f"| | clean | noise | {' | '.join(table.shifts)} |", "|---" * (3 + len(table.shifts)) + "|"]
     for at, metric in enumerate(METRICS):
         cells = []
