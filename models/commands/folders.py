@@ -249,8 +249,9 @@ def run_apply(arguments: argparse.Namespace) -> int:
     folder, edits = Path(arguments.folder), read_edits(Path(arguments.edits))
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the folder of the clips")
-    with open_journal(folder / NAME) as journal:
-        paths = apply_edits(folder, edits, journal)
+    # Held, so that no job writes the same files meanwhile.
+    with open_journal(folder / NAME):
+        paths = apply_edits(folder, edits)
     for path in paths:
         print(path)
     return 0

@@ -10,8 +10,7 @@ from html import escape
 from pathlib import Path
 
 from ..errors import InputError
-from .journal import Journal
-from .sidecars import write_sidecar
+from ..files import write_text
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:80rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -84,8 +83,10 @@ def read_edits(path: Path) -> dict[str, str]:
     return edits
 
 
-def apply_edits(folder: Path, edits: dict[str, str], journal: Journal) -> list[Path]:
+def apply_edits(folder: Path, edits: dict[str, str]) -> list[Path]:
     """Write edited captions beside their clips and return the files; they are the user's own from then on.
+
+    No journal announces them, so that a later job leaves them alone like any file of somebody else's.
 
     Raises InputError before anything is written where a clip is not in the folder.
     """
@@ -97,5 +98,5 @@ def apply_edits(folder: Path, edits: dict[str, str], journal: Journal) -> list[P
             raise InputError(f"{name} is not a file under {folder}; give the folder that the page was made of")
         paths[name] = path.with_suffix(".txt")
     for name, text in edits.items():
-        write_sidecar(paths[name], f"{text.strip()}\n", journal, "overwrite")
+        write_text(paths[name], f"{text.strip()}\n")
     return list(paths.values())

@@ -182,6 +182,9 @@ def test_edited_captions_are_written_and_kept(captioned, tmp_path, capsys):
     edits = tmp_path / "edits.json"
     edits.write_text(json.dumps({"edits": {"train_000000.mp4": "Mended by hand.\n"}}))
     assert main(["apply", str(edits), str(captioned)]) == 0
+    capsys.readouterr()
+    main(["caption", str(captioned), "--trigger", "zzk", "--max-tokens", "24"])
+    assert "train_000000.txt was written by somebody else and left alone" in capsys.readouterr().err
     assert (captioned / "train_000000.txt").read_text() == "Mended by hand.\n"
     for outside in ("../x.mp4", "/etc/hostname", "nothing.mp4"):
         edits.write_text(json.dumps({"edits": {outside: "x"}}))
