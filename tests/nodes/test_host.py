@@ -53,6 +53,7 @@ def host(monkeypatch):
         VideoContainer=SimpleNamespace(AUTO="auto"),
         VideoCodec=SimpleNamespace(AUTO="auto", H264="h264"),
     )
+    stubs["comfy_api.latest"].ui = None
     stubs["comfy_execution.graph"].ExecutionBlocker = None
     stubs["server"].PromptServer = SimpleNamespace(instance=None)
     stubs["codeclens.nodes"].__path__ = [f"{importlib.import_module('codeclens').__path__[0]}/nodes"]
