@@ -12,6 +12,7 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
+from ..models.code.learned.changes import REFERENCES
 from ..models.code.learned.learned_code import NETWORKS, LearnedCode, read_code, read_header
 from ..models.code.modes.pictures import BATCH_PATCHES
 from ..models.dataset.items import find_items
@@ -152,6 +153,14 @@ class TrainLearnedCode(io.ComfyNode):
                 ),
                 count("frames", default.frames, 64, "Most frames of a stretch.", 2, advanced=True),
                 count("window", 1, 32, "Most frames fused into one set of tokens.", 1, advanced=True),
+                io.Combo.Input(
+                    "reference",
+                    options=list(REFERENCES),
+                    advanced=True,
+                    tooltip="What a change is taken against: the sampled frame before (previous), the last whole"
+                    " picture (whole), or each block against the better of the frames before and after (both), as in"
+                    " a B frame.",
+                ),
                 count("rank", default.rank, 128, "Rank of the language model's adapter.", advanced=True),
                 io.Boolean.Input(
                     "tune",
@@ -186,8 +195,8 @@ class TrainLearnedCode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, folder, mode, name, align_steps, answer_steps, rows, side, fps, frames, window, rank, tune, learning_rate,
-        seed, model=None, questions="",
+        cls, folder, mode, name, align_steps, answer_steps, rows, side, fps, frames, window, reference, rank, tune,
+        learning_rate, seed, model=None, questions="",
     ) -> io.NodeOutput:  # fmt: skip
         model = model_or_embedded(model)
         require_vision(model)
@@ -195,8 +204,8 @@ class TrainLearnedCode(io.ComfyNode):
         clips = _clips(folder, questions.strip(), fps, side)
         config = LearnedConfig(
             mode=mode, network=network_for(mode, model.model.config.vision), side=side, fps=fps, frames=frames,
-            window=window, align_steps=align_steps, answer_steps=answer_steps, rows=rows, lr=learning_rate,
-            answer_lr=learning_rate, rank=rank, tune=tune, seed=seed,
+            window=window, reference=reference, align_steps=align_steps, answer_steps=answer_steps, rows=rows,
+            lr=learning_rate, answer_lr=learning_rate, rank=rank, tune=tune, seed=seed,
         )  # fmt: skip
         with torch.inference_mode(False), torch.enable_grad():
             # Weights that were loaded in inference mode take no part in gradients: the same files are mapped once more.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ..code.learned.changes import REFERENCES
 from ..code.learned.learned_code import NETWORKS, read_header
 from ..dataset.items import find_items
 from ..errors import InputError
@@ -37,6 +38,12 @@ def add_commands(commands) -> None:
     parser.add_argument("--side", type=whole(*SIDES), help=f"pixels of pictures (default 512, embedded {2 * SIDE})")
     parser.add_argument("--frames", type=whole(2, 256), default=default.frames, help="most frames of a stretch")
     parser.add_argument("--window", type=whole(1, 64), default=1, help="most frames fused into one set of tokens")
+    parser.add_argument(
+        "--reference",
+        choices=REFERENCES,
+        default=default.reference,
+        help="what changes are taken against: the frame before, the I frame, or the better of those before and after",
+    )
     parser.add_argument("--align-steps", type=whole(0), default=default.align_steps, metavar="N", help="first stage")
     parser.add_argument("--answer-steps", type=whole(0), default=default.answer_steps, metavar="N", help="second stage")
     parser.add_argument("--rows", type=whole(1, 1024), default=default.rows, help="stretches of a step")
@@ -70,6 +77,7 @@ def run_train_code(arguments: argparse.Namespace) -> int:
         fps=fps,
         frames=arguments.frames,
         window=arguments.window,
+        reference=arguments.reference,
         align_steps=arguments.align_steps,
         answer_steps=arguments.answer_steps,
         rows=arguments.rows,

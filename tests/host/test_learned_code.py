@@ -33,7 +33,8 @@ def show(source, output=0):
 def training(folder, mode, name, **options):
     given = {
         "folder": folder, "mode": mode, "name": name, "align_steps": 1, "answer_steps": 1, "rows": 1, "questions": "",
-        "side": 64, "fps": 4.0, "frames": 3, "window": 1, "rank": 2, "tune": False, "learning_rate": 1e-4, "seed": 0,
+        "side": 64, "fps": 4.0, "frames": 3, "window": 1, "reference": "previous", "rank": 2,
+        "tune": False, "learning_rate": 1e-4, "seed": 0,
     }  # fmt: skip
     return {
         "load": node("LoadQwen3VL", model=EMBEDDED, mmproj="auto"),

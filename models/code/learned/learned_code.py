@@ -14,6 +14,7 @@ from ...errors import InputError, one_line
 from ...files import writing
 from ...qwen.adapters import Adapter, adapted_view
 from ...qwen.config import Qwen3VLConfig, VisionConfig
+from .changes import REFERENCES
 from .delta_encoder import DeltaEncoder
 from .p_tokenizer import PTokenizer
 
@@ -53,6 +54,7 @@ class Header:
         radius: pixels of the motion search to each side; motion is divided by it.
         side: pixels on a side of the pictures that it was trained on, about.
         window: most frames that it was trained to fuse into one set of tokens.
+        reference: what changes were taken against (:data:`.changes.REFERENCES`).
         network: arguments of the mode's network.
         rank: of the language model's adapter; 0 where there is none.
         training: what was trained on what, for people to read.
@@ -63,6 +65,7 @@ class Header:
     radius: int = 32
     side: int = 512
     window: int = 1
+    reference: str = "previous"
     network: dict = field(default_factory=dict)
     rank: int = 0
     training: dict = field(default_factory=dict)
@@ -256,6 +259,8 @@ def _header(values: dict) -> Header:
     whole = (header.radius, header.side, header.window, header.rank)
     if len(base.widths) != 4 or not all(isinstance(number, int) and 0 <= number <= 1 << 16 for number in whole):
         raise ValueError("its header holds a number that cannot be")
+    if header.reference not in REFERENCES:
+        raise ValueError(f"its header names the reference {header.reference!r}")
     if not 1 <= header.radius <= 128 or not isinstance(header.network, dict) or not isinstance(header.training, dict):
         raise ValueError("its header holds a value that cannot be")
     return header

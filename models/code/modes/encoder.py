@@ -28,8 +28,8 @@ class CodeOptions:
         learned: trained weights, for the modes that need them ('ptoken' and 'delta').
         window: P frames that these modes fuse into one set of tokens; with ``adaptive`` so many on average, more where
             little changes and fewer where much does.
-        reference: what a change is taken against: the 'previous' sampled frame (of a window that before it), or the
-            GOP's 'whole' picture.
+        reference: what a change is taken against, of :data:`..learned.changes.REFERENCES`; by default what the code was
+            trained with.
         inputs: what of a change is shown to the network: 'both', 'motion', 'residual' or 'none'; for comparisons.
     """
 
@@ -40,7 +40,7 @@ class CodeOptions:
     learned: LearnedCode | None = None
     window: int = 1
     adaptive: bool = False
-    reference: str = "previous"
+    reference: str = ""
     inputs: str = "both"
 
 

@@ -14,14 +14,11 @@ from ...source.reading import Frames
 from ...video.gop import GopPlan, I
 from ...video.primitives import Primitives
 from ...video.tokens import image_tokens
-from ..learned.changes import INPUTS, Change, as_tensors, change_of
+from ..learned.changes import INPUTS, REFERENCES, Change, as_tensors, change_of
 from ..visual_code import Segment
 from .encoder import Encoder
 from .groups import Group, kept_gops, make_groups
 from .pictures import BATCH_PATCHES, Encoded, batch_plan, encode_groups, make_segment
-
-REFERENCES = ("previous", "whole")
-"""What a change is taken against: the sampled frame before it, or its GOP's I frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +39,14 @@ class Window:
         last: position of the frame that it leads to.
         reference: position of the frame that it starts from; ``PREVIOUS`` or ``WHOLE`` of the code that is continued.
         step: frames since the I frame.
+        span: frames of the group.
     """
 
     group: int
     last: int
     reference: int
     step: int
+    span: int
 
 
 PREVIOUS, WHOLE = -1, -2
@@ -134,7 +133,7 @@ class PredictedFrames(Encoder):
         digest, seconds = hashlib.blake2b(whole.digest, digest_size=16), whole.seconds
         batch_of = {number: batch for batch in batch_plan_of(groups, batch_patches) for number in batch}
         waiting: dict[int, Change] = {}
-        reader = ChangeReader(self.changed(groups, plan, memory), plan, self.options.learned.header.radius, memory)
+        reader = self.reader(groups, plan, memory)
         began = time.perf_counter()
         for number, change in reader.read(frames, primitives, name):
             digest.update(change.residual.tobytes() + change.mv.tobytes())
@@ -161,10 +160,21 @@ class PredictedFrames(Encoder):
         tokens, deepstack = tokens.cpu(), deepstack.cpu()
         return [make_segment(groups[member], plan, tokens[at], deepstack[:, at]) for at, member in enumerate(members)]
 
+    @property
+    def reference(self) -> str:
+        """What changes are taken against: what was chosen, or what the code was trained with."""
+        chosen = self.options.reference or self.options.learned.header.reference
+        if chosen not in REFERENCES:
+            raise InputError(f"the reference is '{chosen}'; it must be one of {', '.join(REFERENCES)}")
+        return chosen
+
+    def reader(self, groups: Sequence[Group], plan: GopPlan, memory: Continuation | None) -> "ChangeReader":
+        """What reads the changes of the groups of kind P."""
+        windows, radius = self.changed(groups, plan, memory), self.options.learned.header.radius
+        return ChangeReader(windows, plan, radius, memory, self.reference == "both")
+
     def changed(self, groups: Sequence[Group], plan: GopPlan, memory: Continuation | None) -> list[Window]:
         """The windows of P frames and what each is taken against."""
-        if self.options.reference not in REFERENCES:
-            raise InputError(f"the reference is '{self.options.reference}'; it must be one of {', '.join(REFERENCES)}")
         # Frames of the continued code have positions below 0.
         windows, whole = [], None if memory is None else -1 - memory.steps
         for number, group in enumerate(groups):
@@ -174,16 +184,18 @@ class PredictedFrames(Encoder):
             elif whole is None:
                 raise InputError("the plan opens with a P frame, and no code is given that it continues")
             else:
-                reference = first - 1 if self.options.reference == "previous" else whole if whole >= 0 else WHOLE
-                windows.append(Window(number, last, reference, last - whole))
+                reference = first - 1 if self.reference != "whole" else whole if whole >= 0 else WHOLE
+                windows.append(Window(number, last, reference, last - whole, len(group.frames)))
         return windows
 
 
 class ChangeReader:
     """The changes of windows from frames that are read once, in order; holds no frame longer than it is needed."""
 
-    def __init__(self, windows: Sequence[Window], plan: GopPlan, radius: int, memory: Continuation | None):
-        self.plan, self.radius = plan, radius
+    def __init__(
+        self, windows: Sequence[Window], plan: GopPlan, radius: int, memory: Continuation | None, both: bool = False
+    ):
+        self.plan, self.radius, self.both = plan, radius, both
         self.ending = {window.last: window for window in windows}
         self.needed = {window.reference: window.last for window in windows}
         self.held = {} if memory is None else {PREVIOUS: memory.previous, WHOLE: memory.whole}
@@ -193,20 +205,32 @@ class ChangeReader:
 
     def read(self, frames: Iterable[Frames], primitives: Primitives | None, name: str) -> Iterator[tuple[int, Change]]:
         """Yield (group number, change) as soon as the frames of a window have been read."""
-        plan, searched = self.plan, self.searched(primitives)
+        plan, searched, waiting = self.plan, self.searched(primitives), None
         position_of = {int(index): position for position, index in enumerate(plan.index)}
         for chunk in frames:
             for index, rgb in zip(chunk.index.tolist(), chunk.rgb, strict=True):
                 position = position_of.pop(index, None)
                 if position is None:
                     continue
+                if waiting is not None:
+                    yield self.change(*waiting, after=rgb)
+                    waiting = None
                 window = self.ending.get(position)
                 if window is not None:
                     mv = searched.get(index) if window.reference == position - 1 else None
-                    yield window.group, change_of(rgb, self.held[window.reference], window.step, self.radius, mv)
+                    waiting = window, rgb, self.held[window.reference], mv
+                    if not self.both:
+                        yield self.change(*waiting)
+                        waiting = None
                 self.hold(position, rgb)
+        if waiting is not None:
+            yield self.change(*waiting)
         if position_of:
             raise InputError(f"{name}: frame {min(position_of)} of the plan was not read; the plan is another video's")
+
+    def change(self, window: Window, rgb, reference, mv, after=None) -> tuple[int, Change]:
+        """A window's group and its change."""
+        return window.group, change_of(rgb, reference, window.step, self.radius, mv, after, window.span)
 
     def hold(self, position: int, rgb: np.ndarray) -> None:
         """Keep a frame for those that refer to it, and forget those that nobody refers to any more."""

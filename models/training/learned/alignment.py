@@ -83,10 +83,14 @@ def features_of(tower: VisionModel, rgb: np.ndarray, device) -> torch.Tensor:
     return normed(torch.cat([tokens, *deepstack], -1), 1 + len(deepstack))
 
 
-def changes_of(rgb: np.ndarray, radius: int, window: int) -> list[Change]:
+def changes_of(rgb: np.ndarray, radius: int, window: int, reference: str = "previous") -> list[Change]:
     """The changes between every ``window``-th of the frames uint8 [T, H, W, 3]."""
-    shown = rgb[::window]
-    return [change_of(shown[at], shown[at - 1], at * window, radius) for at in range(1, len(shown))]
+    found = []
+    for at in range(window, len(rgb), window):
+        start = 0 if reference == "whole" else at - window
+        after = rgb[at + 1] if reference == "both" and at + 1 < len(rgb) else None
+        found.append(change_of(rgb[at], rgb[start], at, radius, after=after, span=window))
+    return found
 
 
 def alignment_loss(
@@ -98,6 +102,7 @@ def alignment_loss(
     radius: int,
     window: int,
     device,
+    reference: str = "previous",
 ) -> torch.Tensor:
     """The loss of stretches of clips, uint8 [T, H, W, 3] each; the first frame of a stretch is whole, the rest changes.
 
@@ -108,7 +113,7 @@ def alignment_loss(
     losses = []
     levels = 1 + len(tower.config.deepstack_indexes)
     for rgb in clips:
-        shown, changes = rgb[::window], changes_of(rgb, radius, window)
+        shown, changes = rgb[::window], changes_of(rgb, radius, window, reference)
         size = rgb.shape[1:3]
         grid, token_grid = (size[0] // 32, size[1] // 32), network.grid(size)
         inputs = as_tensors(changes, radius, device)
@@ -122,7 +127,8 @@ def alignment_loss(
             features = features_of(tower, shown, device)
             motion, step = network.counts[0], torch.ones(1, dtype=torch.int64, device=device)
             parts = tokens[:, None, :motion], tokens[:, None, motion:]
-            found = predictors[0](features[:-1], grid, parts[0], (1, motion), step)
+            before = features[:1].expand(len(features) - 1, -1, -1) if reference == "whole" else features[:-1]
+            found = predictors[0](before, grid, parts[0], (1, motion), step)
             found = predictors[1](found, grid, parts[1], (1, parts[1].shape[2]), step)
             losses.append(F.mse_loss(found, features[1:]))
     return torch.stack(losses).mean()

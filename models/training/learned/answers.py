@@ -15,7 +15,6 @@ from ...code.learned.changes import as_tensors
 from ...code.learned.learned_code import LearnedCode
 from ...code.modes import CodeOptions, encoder_of
 from ...code.modes.pictures import encode_pictures, make_segment
-from ...code.modes.predicted import ChangeReader
 from ...code.visual_code import Segment
 from ...qwen.generate import GREEDY
 from ...qwen.prompt import asking, opening
@@ -55,7 +54,7 @@ def segments_of(sample: Sample, plan: GopPlan, code: LearnedCode, model, window:
     encoder = encoder_of(code.header.mode, CodeOptions(learned=code, window=window))
     groups = encoder.groups(plan)
     frames = Frames(sample.rgb, sample.pts, plan.index)
-    reader = ChangeReader(encoder.changed(groups, plan, None), plan, code.header.radius, None)
+    reader = encoder.reader(groups, plan, None)
     changes = dict(reader.read([frames], None, "sample"))
     numbers, tokens, deepstack = list(changes), None, None
     if numbers:

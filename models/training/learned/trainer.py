@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ...code.learned.changes import REFERENCES
 from ...code.learned.learned_code import (
     NETWORKS,
     Header,
@@ -70,7 +71,7 @@ class LearnedConfig:
         fps: frames sampled a second.
         frames: most frames of a stretch.
         window: most frames fused into one set of tokens; the number is drawn for each step.
-        radius: of the motion search.
+        radius: of the motion search; reference: what changes are taken against.
         align_steps, answer_steps: of the two stages.
         rows: stretches of a step; questions: most of each in the second stage.
         lr: of the first stage; answer_lr: of the second.
@@ -86,6 +87,7 @@ class LearnedConfig:
     frames: int = 9
     window: int = 1
     radius: int = 32
+    reference: str = "previous"
     align_steps: int = 2000
     answer_steps: int = 500
     rows: int = 4
@@ -100,6 +102,8 @@ class LearnedConfig:
     def __post_init__(self):
         if self.mode not in NETWORKS:
             raise InputError(f"the mode {self.mode!r} is not learned; it must be one of {', '.join(NETWORKS)}")
+        if self.reference not in REFERENCES:
+            raise InputError(f"the reference is {self.reference!r}; it must be one of {', '.join(REFERENCES)}")
         if self.align_steps < 0 or self.answer_steps < 0 or not self.steps:
             raise InputError(f"training is to take {self.align_steps} and {self.answer_steps} steps; give 1 or more")
         if self.frames < 2 * self.window or self.window < 1:
@@ -147,7 +151,7 @@ class LearnedTraining:
         base = base_of(model, text=bool(config.rank and config.answer_steps))
         rank = config.rank if config.answer_steps else 0
         header = Header(
-            config.mode, base, config.radius, config.side, config.window, config.network or {}, rank,
+            config.mode, base, config.radius, config.side, config.window, config.reference, config.network or {}, rank,
             {"steps": [config.align_steps, config.answer_steps], "rows": config.rows, "seed": config.seed,
              "fps": config.fps, "frames": config.frames},
         )  # fmt: skip
@@ -234,7 +238,7 @@ class LearnedTraining:
             sampled = sample.rgb if len(sample.rgb) > window else sample.rgb[[0, -1]].repeat(window, 0)[window - 1 :]
             return alignment_loss(
                 config.mode, code.network, self.predictors, self.model.vision, [sampled], config.radius, window,
-                self.model.device,
+                self.model.device, config.reference,
             )  # fmt: skip
         sample = clips.draw(draw, config.frames)
         asked = draw.sample(sample.questions, min(config.questions, len(sample.questions)))

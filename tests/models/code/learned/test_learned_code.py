@@ -101,7 +101,8 @@ def test_other_files_are_refused(tmp_path, tiny_model, code, path):
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     header = json.loads(metadata["header"])
-    for values in ({"radius": 0}, {"radius": "8"}, {"window": -1}, {"network": []}, {"base": {}}, {"colour": 1}):
+    wrong = [{"radius": 0}, {"radius": "8"}, {"window": -1}, {"network": []}, {"base": {}}, {"colour": 1}]
+    for values in [*wrong, {"reference": "next"}]:
         words = json.dumps(header | values)
         save_file(tensors, tmp_path / "other.safetensors", metadata=metadata | {"header": words})
         with pytest.raises(InputError, match="damaged or no learned code"):

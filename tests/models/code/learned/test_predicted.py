@@ -9,6 +9,7 @@ from codeclens.models.code.conversation import converse
 from codeclens.models.code.encoding import encode_video, extend_code, slice_code
 from codeclens.models.code.learned.changes import as_tensors, change_of
 from codeclens.models.code.modes import CodeOptions, encoder_of
+from codeclens.models.errors import InputError
 from codeclens.models.qwen.generate import GREEDY
 from codeclens.models.source.reading import Frames
 from codeclens.models.video.planning import plan, plan_from_costs
@@ -110,6 +111,37 @@ def test_the_i_frame_may_be_every_changes_reference(tiny_model, code, mode):
     change = change_of(frames.rgb[3], frames.rgb[0], 3, 8)
     tokens, _ = code.network(tiny_model.vision, *as_tensors([change], 8))
     torch.testing.assert_close(coded.segments[3].embeds, tokens[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_may_come_from_the_frame_after():
+    """What was hidden before and is seen after is no residual, and its motion is told as if from before."""
+    frames = moving(3)
+    hidden = frames.rgb.copy()
+    hidden[0, :, :96] = 0
+    found = change_of(hidden[1], hidden[0], 1, 8, after=hidden[2])
+    inside = slice(2, -2)
+    assert not found.residual[32:-32, 32:80].any() and not found.residual[32:-32, 112:-32].any()
+    assert (found.mv[inside, 2:4] == (3, 2)).all() and (found.mv[inside, 8:-2] == (3, 2)).all()
+    alone = change_of(hidden[1], hidden[0], 1, 8)
+    assert np.abs(alone.residual[32:-32, 32:80]).mean() > 20
+    longer = change_of(hidden[1], hidden[0], 1, 8, after=hidden[2], span=2)
+    assert (longer.mv[inside, 2:4] == (6, 4)).all()
+
+
+def test_both_references_are_used_where_there_are_both(tiny_model, code, mode):
+    frames = moving(4)
+    coded = encode_video([frames], plan_for(frames, "IPPP"), tiny_model, mode, learned=code, reference="both")
+    for number in (1, 2, 3):
+        after = frames.rgb[number + 1] if number < 3 else None
+        change = change_of(frames.rgb[number], frames.rgb[number - 1], number, 8, after=after)
+        tokens, _ = code.network(tiny_model.vision, *as_tensors([change], 8))
+        torch.testing.assert_close(coded.segments[number].embeds, tokens[0], rtol=1e-4, atol=1e-5)
+    trained = replace(code, header=replace(code.header, reference="both"))
+    again = encode_video([frames], plan_for(frames, "IPPP"), tiny_model, mode, learned=trained)
+    for left, right in zip(coded, again, strict=True):
+        assert_same(left, right)
+    with pytest.raises(InputError, match="the reference is 'next'"):
+        encode_video([frames], plan_for(frames, "IPPP"), tiny_model, mode, learned=code, reference="next")
 
 
 def test_adaptive_windows_are_long_where_little_changes():
