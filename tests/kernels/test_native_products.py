@@ -4,6 +4,7 @@ Dequantisation against gguf-py, bit for bit. Products with 8-bit activations aga
 activations, which leaves only the order of sums, and against exact ones, which shows what the rounding costs.
 """
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -185,24 +186,46 @@ def test_gradients_and_exact_products_do_without_rounding(instructions):
     assert np.allclose(x.grad.numpy(), wanted, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_products_on_neon_by_an_emulator(tmp_path):
-    """The dot products of aarch64, in a program of their own under qemu."""
-    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+def emulated(names: tuple[str, ...], package: str, target: str, sources: tuple[str, ...], folder: Path, *options):
+    """A command that runs native_products.c, built for ``target``, by an emulator; skips where there is none."""
+    emulator = next((path for path in map(shutil.which, names) if path), None)
     if emulator is None:
-        pytest.skip("qemu-aarch64 is not installed (Debian's qemu-user)")
+        pytest.skip(f"{names[0]} is not installed (Debian's {package})")
     try:
         compiler = build.zig()
     except OSError as error:
         pytest.skip(str(error))
-    sources = [cpu_libraries.FOLDER / name for name in ("linear.c", "dequantize.c", "pool.c")]
     program = Path(__file__).parents[1] / "support" / "native_products.c"
-    options = ["-target", "aarch64-linux-musl", "-mcpu=generic+dotprod", "-static", "-std=gnu11", "-O2"]
-    options += ["-ffp-contract=off", "-I", cpu_libraries.FOLDER, "-o", tmp_path / "products"]
-    subprocess.run([*compiler, *options, program, *sources], check=True)
-    run = subprocess.run([emulator, tmp_path / "products"], capture_output=True, text=True)
+    flags = ["-target", target, *options, "-std=gnu11", "-O2", "-ffp-contract=off", "-I", cpu_libraries.FOLDER]
+    linked = [cpu_libraries.FOLDER / name for name in sources]
+    subprocess.run([*compiler, *flags, "-o", folder / "products.exe", program, *linked], check=True)
+    return [emulator, "products.exe"]
+
+
+@pytest.mark.slow
+def test_products_on_neon_by_an_emulator(tmp_path):
+    """The dot products of aarch64, in a program of their own under qemu."""
+    names, sources = ("qemu-aarch64", "qemu-aarch64-static"), ("linear.c", "dequantize.c", "pool.c")
+    options = ("-mcpu=generic+dotprod", "-static")
+    command = emulated(names, "qemu-user", "aarch64-linux-musl", sources, tmp_path, *options)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.count("type") == len(FORMATS)
+
+
+@pytest.mark.slow
+def test_products_of_the_windows_libraries_under_wine(tmp_path):
+    """The committed libraries of Windows that this processor can run, loaded by a program of Windows."""
+    command = emulated(("wine64", "wine"), "wine64", "x86_64-windows-gnu", (), tmp_path)
+    environment = {**os.environ, "WINEPREFIX": str(tmp_path / "wine"), "WINEDEBUG": "-all", "DISPLAY": ""}
+    levels = [name for name in instruction_sets() if name.startswith("x86-64")]
+    for target in cpu_libraries.TARGETS:
+        if target.system != "windows" or target.instructions not in levels:
+            continue
+        (tmp_path / target.name).write_bytes(cpu_libraries.archive().read(target.name))
+        run = subprocess.run([*command, target.name], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, target.name + run.stdout + run.stderr
+        assert run.stdout.count("type") == len(FORMATS)
 
 
 def test_without_the_library_the_twin_serves():

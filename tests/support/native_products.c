@@ -1,13 +1,33 @@
 // Products of every block type against sums in double of dequantised weights and rounded activations: a program, for
-// instruction sets that only an emulator runs here. Prints the relative errors and returns 0 where all are small.
+// instruction sets and systems that only an emulator runs here. Prints the relative errors and returns 0 where all are
+// small. On Windows it takes the functions from the library that its argument names, elsewhere it is linked with them.
 #include "common.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-int quantized_linear(const void *, const void *, const void *, void *, int64_t, int64_t, int64_t, int32_t, int32_t,
-                     int32_t);
-int dequantize(const void *, void *, int32_t, int32_t, int64_t, int32_t);
+typedef int Linear(const void *, const void *, const void *, void *, int64_t, int64_t, int64_t, int32_t, int32_t,
+                   int32_t);
+typedef int Dequantize(const void *, void *, int32_t, int32_t, int64_t, int32_t);
+
+#if defined(_WIN32)
+#include <windows.h>
+static Linear *quantized_linear;
+static Dequantize *dequantize;
+static int found(const char *name) {
+    HMODULE library = LoadLibraryA(name);
+    if (!library) return 0;
+    quantized_linear = (Linear *)(void *)GetProcAddress(library, "quantized_linear");
+    dequantize = (Dequantize *)(void *)GetProcAddress(library, "dequantize");
+    int (*level)(void) = (int (*)(void))(void *)GetProcAddress(library, "processor_level");
+    if (level) printf("level %d\n", level());
+    return level && quantized_linear && dequantize;
+}
+#else
+Linear quantized_linear;
+Dequantize dequantize;
+static int found(const char *name) { return !name; }
+#endif
 
 enum { COLUMNS = 768, OUTPUTS = 37, ROWS = 7 };
 
@@ -52,8 +72,9 @@ static double error_of(const BlockType *type, int rows) {
     return sqrt(error / norm);
 }
 
-int main(void) {
+int main(int count, char **names) {
     int wrong = 0;
+    if (!found(count > 1 ? names[1] : NULL)) return 2;
     for (int i = 0; i < COLUMNS * ROWS; ++i) x[i] = (float)(rand() % 2001 - 1000) / 300;
     for (size_t t = 0; t < sizeof types / sizeof *types; ++t) {
         const BlockType *type = &types[t];
