@@ -135,6 +135,11 @@ class VideoSource:
             )
         return int(inside[0]), int(inside[-1])
 
+    def sampled(self, sampling: FrameSampling) -> np.ndarray:
+        """The numbers int64 [n] of the frames of the trim window that ``sampling`` selects."""
+        first, last = self.window()
+        return first + sampling.select(self.timeline().pts[first : last + 1])
+
     def frames(
         self,
         sampling: FrameSampling | None = None,
@@ -157,7 +162,7 @@ class VideoSource:
         """
         timeline = self.timeline(progress)
         first, last = self.window()
-        wanted = first + (sampling or FrameSampling()).select(timeline.pts[first : last + 1])
+        wanted = self.sampled(sampling or FrameSampling())
         size = tuple(size or (self.info.height, self.info.width))
         chunk = max(1, min(chunk, CHUNK_BYTES // (size[0] * size[1] * 3)))
         losses = Losses()

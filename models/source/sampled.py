@@ -10,7 +10,7 @@ from ..progress import Progress, no_progress
 from .reading import Frames, VideoSource
 from .sampling import FrameSampling
 
-HELD_BYTES = 512 << 20
+HELD_BYTES = 256 << 20
 """Decoded frames up to this much, of all videos together, are held to be read again."""
 
 
@@ -40,7 +40,10 @@ class SampledVideo:
         """
         held = _HELD.get(self)
         if held is None:
-            yield from _holding(self, self.source.frames(self.sampling, self.size, chunk, progress))
+            chunks = self.source.frames(self.sampling, self.size, chunk, progress)
+            self.source.timeline(progress)
+            most = len(self.source.sampled(self.sampling)) * self.size[0] * self.size[1] * 3
+            yield from _holding(self, chunks) if most <= HELD_BYTES else chunks
             return
         for frames in held:
             for start in range(0, len(frames), chunk):
@@ -88,15 +91,12 @@ _HELD = _Held()
 
 
 def _holding(video: SampledVideo, chunks: Iterator[Frames]) -> Iterator[Frames]:
-    """Pass ``chunks`` on, and hold them if all of them fit."""
-    held: list[Frames] | None = []
+    """Pass ``chunks`` on and hold them when the last is read."""
+    held = []
     for chunk in chunks:
-        if held is not None:
-            held.append(chunk)
-            held = held if _bytes(held) <= HELD_BYTES else None
+        held.append(chunk)
         yield chunk
-    if held is not None:
-        _HELD.add(video, held)
+    _HELD.add(video, held)
 
 
 def _bytes(chunks: list[Frames]) -> int:

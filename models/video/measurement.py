@@ -89,8 +89,7 @@ def measure(
         InputError: the source cannot be read, or no frame of it lies in the trim window.
     """
     sampling = sampling or FrameSampling.all()
-    first, last = source.window()
-    positions = first + sampling.select(source.timeline().pts[first : last + 1])
+    positions = source.sampled(sampling)
     shots = _shot_starts(source, positions, progress)
     kept = set(positions[np.unique(np.linspace(0, len(positions) - 1, ANCHORS).round().astype(int))].tolist())
     width, height = source.info.width, source.info.height
