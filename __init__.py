@@ -1,4 +1,4 @@
-"""CodecLens: look at a video the way a codec does. ComfyUI finds the nodes here, the shell in ``__main__.py``."""
+"""CodecLens: read a video the way a codec does. ComfyUI finds the nodes here, the shell in ``__main__.py``."""
 
 WEB_DIRECTORY = "./web"
 

@@ -48,7 +48,7 @@ def _run(arguments: list[str] | None) -> int:
         from .models.errors import InputError, one_line
 
     keep_freed_memory()
-    parser = Parser(prog="codeclens", description="Look at a video the way a codec does.")
+    parser = Parser(prog="codeclens", description="Read a video the way a codec does.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for family in (demo, video, measure, talk, judge, folders, qwen, kernels, gvc, training, learned):
         family.add_commands(commands)

@@ -59,7 +59,7 @@ class Driver:
         self.check("cuLibraryGetKernel", ctypes.byref(kernel), library, name.encode())
         return kernel
 
-    def place(self, kernel: ctypes.c_void_p) -> None:
+    def prepare(self, kernel: ctypes.c_void_p) -> None:
         """Load the kernel's code into the current context now, not at the first launch."""
         function = ctypes.c_void_p()
         self.check("cuKernelGetFunction", ctypes.byref(function), kernel)

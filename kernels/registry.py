@@ -266,7 +266,7 @@ class Registry:
             if self.unavailable(family, device) is None:
                 with self.machine.current(device):
                     self.driver.make_current(device.index or 0)
-                    self.driver.place(self.kernel(name, family, self.machine.capability(device)))
+                    self.driver.prepare(self.kernel(name, family, self.machine.capability(device)))
 
     def table(self) -> list[dict[str, str]]:
         """One row per op and device, the processor first: op, device, backend, image, why_not."""

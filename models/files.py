@@ -22,7 +22,7 @@ def refusals_of(path: str | os.PathLike) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be written: {reason}; give a place with room for it") from None
+        raise InputError(f"{path} cannot be written: {reason}; give a folder with room for it") from None
 
 
 @contextmanager

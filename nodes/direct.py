@@ -33,7 +33,7 @@ def encode(video, model: HostedQwen3VL, config: CodeConfig, reserve: int) -> Vis
     source, _ = host.video_source(video)
     progress = host.node_progress()
     planned = plan_source(source, config, progress)
-    ready = model.for_looking(most_patches(planned.plan))
+    ready = model.for_vision(most_patches(planned.plan))
     code = encode_planned(planned, ready, config, reserve=reserve, progress=progress)
     model.for_reading(plan_prompt_tokens(code.plan, ready, config) + reserve)
     return code

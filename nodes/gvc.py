@@ -66,8 +66,7 @@ def optional_model_inputs() -> list:
         io.ClipVision.Input(
             "clip_vision",
             optional=True,
-            tooltip="CLIP vision for models that look at pictures through it (Wan 2.1 I2V and FLF2V). Others ignore"
-            " it.",
+            tooltip="CLIP vision for models that read pictures through it (Wan 2.1 I2V and FLF2V). Others ignore it.",
         ),
         io.Guider.Input(
             "guider_low",
@@ -724,7 +723,7 @@ class CompareVideo(io.ComfyNode):
                 io.Boolean.Input(
                     "perceptual",
                     default=False,
-                    tooltip="Measure FLIP too: how different the frames look, 0 to 1. A generative codec paints"
+                    tooltip="Measure FLIP too: how different the frames appear, 0 to 1. A generative codec paints"
                     " plausible detail, which PSNR punishes more than eyes do. Needs the package flip-evaluator, and"
                     " about a second for a frame of 720p.",
                 ),

@@ -1,4 +1,4 @@
-"""A video model of the host, behind the codec's protocol: guiders, a VAE and the stock conditioning nodes.
+"""A video model of the host as the codec's protocol: guiders, a VAE and the stock conditioning nodes.
 
 Sampling goes through ``guider.sample`` with a :class:`CodecSampler`, the layer where every model of the host returns
 its estimate of x0, so that LoRA, offloading, GGUF loaders, ControlNet and guiders of any kind work as they do

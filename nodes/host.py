@@ -59,7 +59,7 @@ def node_progress():
 
 
 def video_source(video) -> tuple[VideoSource, torch.Tensor | None]:
-    """The source of a VIDEO, trim included, and the IMAGE tensor behind it where it was made from one.
+    """The source of a VIDEO, trim included, and its IMAGE tensor where it was made from one.
 
     A video made from images is read as those images: writing it to a file first would show the encoder's losses.
     """
@@ -82,7 +82,7 @@ def video_source(video) -> tuple[VideoSource, torch.Tensor | None]:
 
 
 def has_edits(video) -> bool:
-    """True where frames of ``video`` differ from those of the file behind it (crop, resize; hosts after 0.29)."""
+    """True where frames of ``video`` differ from those of its file (crop, resize; hosts after 0.29)."""
     return bool(getattr(video, "has_pending_frame_edits", lambda: False)())
 
 
@@ -164,7 +164,7 @@ def inside(path: str | os.PathLike, what: str) -> Path:
     """``path``, where it lies in a folder that the host reads and writes; raises InputError elsewhere.
 
     These are input, output, temp, models, and the configured folders of models. A workflow may come
-    from anyone: what it names outside of them is not even looked for. Links that the user made there are followed.
+    from anyone: what it names outside of them is not even searched for. Links that the user made there are followed.
     """
     path = Path(os.path.abspath(path))
     roots = [folder_paths.get_input_directory(), folder_paths.get_output_directory(), folder_paths.models_dir]
@@ -305,7 +305,7 @@ def user_folder(name: str) -> Path:
 
 
 def blocked() -> ExecutionBlocker:
-    """An output that nothing after it runs on, and that nobody is told of."""
+    """An output that nothing after it runs on, and that nothing reports."""
     return ExecutionBlocker(None)
 
 

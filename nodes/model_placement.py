@@ -78,7 +78,7 @@ def host_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, 
 class HostedQwen3VL:
     """What the loader node hands on: the model, and the host's handles on its two halves.
 
-    Ask for :meth:`for_looking` or :meth:`for_reading` before using either half; each returns the
+    Ask for :meth:`for_vision` or :meth:`for_reading` before using either half; each returns the
     :class:`codeclens.models.qwen.Qwen3VL`, ready on its device.
     """
 
@@ -117,7 +117,7 @@ class HostedQwen3VL:
         """Whether the host pages the weights, so that its cache need not drop them under memory pressure."""
         return self.text.is_dynamic()
 
-    def for_looking(self, patches: int) -> Qwen3VL:
+    def for_vision(self, patches: int) -> Qwen3VL:
         """Load the vision tower, with room to encode ``patches`` at once."""
         memory = seeing_bytes(self.model.config.vision, patches, self.model.dtype)
         host.load_models([self.vision], memory)
@@ -130,7 +130,7 @@ class HostedQwen3VL:
         return self.model
 
     def for_both(self, patches: int, tokens: int) -> Qwen3VL:
-        """Load both halves, for looking and reading by turns."""
+        """Load both halves, for vision and text by turns."""
         config, dtype = self.model.config, self.model.dtype
         memory = max(seeing_bytes(config.vision, patches, dtype), reading_bytes(config.text, tokens, dtype))
         host.load_models([self.vision, self.text], memory)

@@ -297,7 +297,7 @@ class DescribeImage(io.ComfyNode):
         require_vision(model)
         pictures = [fit_picture(rgb, image_tokens) for rgb in host.pixels(images)]
         patches = max(rgb.shape[0] * rgb.shape[1] // 256 for rgb in pictures)
-        seen = encode_images(pictures, model.for_looking(patches), host.node_progress())
+        seen = encode_images(pictures, model.for_vision(patches), host.node_progress())
         return _answer(cls, model, seen, question, "", max_tokens, seed, sampling, thinking)
 
 

@@ -326,7 +326,7 @@ class PlanGOP(io.ComfyNode):
                     ],
                     tooltip="adaptive: a whole picture where prediction fails. budget: the same within a number of"
                     " tokens. fixed: at regular distance. frames: where you say. streaming: adaptive decided frame by"
-                    " frame without looking ahead.",
+                    " frame without reading ahead.",
                 ),
                 io.Combo.Input(
                     "mode",
@@ -339,8 +339,8 @@ class PlanGOP(io.ComfyNode):
                     default=False,
                     advanced=True,
                     tooltip="Also make the first sampled frame of each shot a whole picture. Most cuts cost enough to"
-                    " become one anyway; this is for fixed groups, tight budgets, and cuts between pictures that look"
-                    " alike. Hard cuts are found at the video's own frame rate, which decodes all of it once.",
+                    " become one anyway; this is for fixed groups, tight budgets, and cuts between similar pictures."
+                    " Hard cuts are found at the video's own frame rate, which decodes all of it once.",
                 ),
                 io.Boolean.Input(
                     "clear_pictures",

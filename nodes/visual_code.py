@@ -375,7 +375,7 @@ class AskImages(io.ComfyNode):
         require_vision(model)
         pictures = [fit_picture(rgb, image_tokens[0]) for batch in images for rgb in host.pixels(batch)]
         patches = max(rgb.shape[0] * rgb.shape[1] // 256 for rgb in pictures)
-        segments = encode_images(pictures, model.for_looking(patches), host.node_progress())
+        segments = encode_images(pictures, model.for_vision(patches), host.node_progress())
         parts = [part for number, picture in enumerate(segments, 1) for part in (f"Image {number}: ", picture)]
         numbers = sum(len(model.model.tokenizer.encode(part)) for part in parts if isinstance(part, str))
         shown = prompt_tokens(segments, model.model.tokenizer) + numbers

@@ -137,7 +137,7 @@ def _vision_terms(pictures: int, side: int):
     return cost.vision_terms(pictures, (side // 16) ** 2)
 
 
-def _behind(model, stored: int) -> Context:
+def _after_stored(model, stored: int) -> Context:
     """A context that seems to have read ``stored`` rows: attention takes as long whatever they hold."""
     config = model.config.text
     context = Context(model.text, Cache(config.layers, capacity=stored + 2048))
@@ -152,7 +152,7 @@ def _behind(model, stored: int) -> Context:
 
 
 def _read_rows(model, rows: int, stored: int) -> Callable[[], object]:
-    config, base = model.config.text, _behind(model, stored)
+    config, base = model.config.text, _after_stored(model, stored)
     embeds = torch.randn(rows, config.hidden_size, device=model.device).to(model.dtype)
     deepstack = embeds.expand(config.deepstack_layers, -1, -1)
     positions = torch.arange(stored, stored + rows).expand(3, -1)
@@ -167,7 +167,7 @@ def _read_rows(model, rows: int, stored: int) -> Callable[[], object]:
 
 
 def _write(model, stored: int) -> Callable[[], object]:
-    base = _behind(model, stored)
+    base = _after_stored(model, stored)
     return lambda: generate(base.fork(), model.tokenizer.decode, (), SamplingParams(), TOKENS)
 
 

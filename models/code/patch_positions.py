@@ -35,8 +35,8 @@ def patch_positions(code: VisualCode) -> np.ndarray:
                 f"frames of {whole[0]} x {whole[1]}; use a mode of whole pictures: rgb, keyframes or cells"
             )
         time = int(np.searchsorted(code.plan.index, segment.index[0]))
-        places = segment.positions[1:].T.cpu().numpy()
-        rows.append(np.column_stack([np.full(len(places), time), places]))
+        cells = segment.positions[1:].T.cpu().numpy()
+        rows.append(np.column_stack([np.full(len(cells), time), cells]))
     return np.concatenate(rows).astype(np.int32)
 
 

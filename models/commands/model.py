@@ -23,7 +23,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mmproj", default="auto", metavar="F", help="its vision tower; default: found beside it")
 
 
-def add_looking_options(parser: argparse.ArgumentParser) -> None:
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--fps`` and ``--side``, by default what suits the model."""
     parser.add_argument(
         "--fps",
@@ -137,7 +137,7 @@ def side_of(arguments: argparse.Namespace) -> int:
 
 
 def sampling_of_clips(arguments: argparse.Namespace) -> FrameSampling:
-    """Which frames of a clip the options of :func:`add_looking_options` ask for."""
+    """Which frames of a clip the options of :func:`add_sampling_options` ask for."""
     fps = fps_of(arguments)
     return FrameSampling.by_fps(fps) if fps else FrameSampling.all()
 

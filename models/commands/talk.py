@@ -33,8 +33,8 @@ from .folders import (
     write_captions,
 )
 from .model import (
-    add_looking_options,
     add_model_options,
+    add_sampling_options,
     add_writing_options,
     files_of,
     load_model,
@@ -77,7 +77,7 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", choices=tuple(ENCODERS), default="thumbnail", help="what a frame becomes (default thumbnail)"
     )
-    add_looking_options(parser)
+    add_sampling_options(parser)
     parser.add_argument(
         "--budget",
         type=whole(1),

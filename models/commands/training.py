@@ -27,7 +27,7 @@ from ..training.trainer import LOG, Training, train
 from ..training.validation import accuracy
 from ..weights import NAME, embedded_code
 from .arguments import number, whole
-from .model import add_looking_options, add_model_options, load_model, sampling_of_clips, side_of
+from .model import add_model_options, add_sampling_options, load_model, sampling_of_clips, side_of
 from .video import check_folders, number_or_word, write_json
 
 CARD = f"{NAME}.md"

@@ -1,4 +1,4 @@
-"""A folder's results as one self-contained page: look, mend captions, take the changed ones away as JSON.
+"""A folder's results as one self-contained page: watch clips, mend captions, take the changed ones away as JSON.
 
 The page loads nothing and sends nothing. Its button saves ``edits.json``: {"edits": {clip: caption}}, which
 :func:`apply_edits` writes beside the clips.

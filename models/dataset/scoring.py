@@ -41,7 +41,7 @@ def measure_work(sampling: FrameSampling | None = None) -> Work:
 
 
 def clip_of(item: Item) -> VideoSource:
-    """The source of a clip. Raises InputError for an image, which has no motion to look at."""
+    """The source of a clip. Raises InputError for an image, which has no motion."""
     if item.kind == "image":
         raise InputError(f"{item.name} is an image; a video is needed")
     return VideoSource.open(item.path)

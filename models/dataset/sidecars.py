@@ -22,19 +22,19 @@ def write_sidecar(path: Path, text: str, journal: Journal, existing: str = "skip
     A file that was joined to somebody else's text is joined to the same text again when the result changes.
     Raises InputError where what lies there is no text, or the file cannot be written.
     """
-    old, original, how = held(path), None, existing
+    old, original, joining = held(path), None, existing
     if old is not None:
         announced = journal.written(path, old)
         if announced is None and existing == "skip":
             return False
         original = old if announced is None else announced.get("original")
-        how = existing if existing != "skip" else (announced or {}).get("joined", existing)
-    if original is not None and how in ("append", "prepend"):
-        text = joined(original, text, how)
+        joining = existing if existing != "skip" else (announced or {}).get("joined", existing)
+    if original is not None and joining in ("append", "prepend"):
+        text = joined(original, text, joining)
     else:
         original = None
     if text != old:
-        journal.announce(path, text, original, how)
+        journal.announce(path, text, original, joining)
         write_text(path, text)
     return True
 
@@ -58,10 +58,10 @@ def held(path: Path) -> str | None:
         raise InputError(f"{path} cannot be read as text: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
 
 
-def joined(old: str, text: str, how: str) -> str:
+def joined(old: str, text: str, joining: str) -> str:
     """``text`` after ('append') or before ('prepend') ``old``, with a comma between, and a newline at the end."""
     kept, new = old.strip(), text.strip()
     if not kept or not new:
         return f"{kept or new}\n"
-    first, second = (kept, new) if how == "append" else (new, kept)
+    first, second = (kept, new) if joining == "append" else (new, kept)
     return f"{first.rstrip(', ')}, {second}\n"

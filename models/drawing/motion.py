@@ -23,7 +23,7 @@ def draw_motion_field(rgb: np.ndarray, mv: np.ndarray, valid: np.ndarray | None 
     width, height = fitted(rgb.shape[1], rgb.shape[0], *LARGEST)
     canvas = Canvas(MARGIN + width + LEGEND + MARGIN, 64 + max(height, 420) + MARGIN)
     canvas.text(MARGIN, 22, shortened(title or "Motion", 22, canvas.width - 2 * MARGIN), 22)
-    place_motion_field(canvas, MARGIN, 64, width, height, rgb, mv, valid)
+    add_motion_field(canvas, MARGIN, 64, width, height, rgb, mv, valid)
     return canvas.finish()
 
 
@@ -37,7 +37,7 @@ def draw_residual(residual: np.ndarray, title: str = "") -> Image.Image:
     width, height = fitted(residual.shape[1], residual.shape[0], *LARGEST)
     canvas = Canvas(width + 2 * MARGIN, 64 + height + 60)
     canvas.text(MARGIN, 22, shortened(title or "Residual", 22, width), 22)
-    place_residual(canvas, MARGIN, 64, width, height, residual)
+    add_residual(canvas, MARGIN, 64, width, height, residual)
     return canvas.finish()
 
 
@@ -53,7 +53,7 @@ def draw_prediction(rgb, prediction, residual, title: str = "", captions=("frame
     width, height = fitted(rgb.shape[1], rgb.shape[0], 560, 560)
     canvas = Canvas(3 * width + 2 * 14 + 2 * MARGIN, 64 + height + 60)
     canvas.text(MARGIN, 22, shortened(title or "Prediction", 22, canvas.width - 2 * MARGIN), 22)
-    place_prediction(canvas, MARGIN, 64, width, height, rgb, prediction, residual, captions)
+    add_prediction(canvas, MARGIN, 64, width, height, rgb, prediction, residual, captions)
     return canvas.finish()
 
 
@@ -67,9 +67,9 @@ def draw_motion_sheet(
     field_height = max(height, 420)
     canvas = Canvas(across + 2 * MARGIN, 64 + field_height + 24 + low + 60)
     canvas.text(MARGIN, 22, shortened(title or "Motion", 22, across), 22)
-    place_motion_field(canvas, MARGIN, 64, width, height, rgb, mv, valid)
+    add_motion_field(canvas, MARGIN, 64, width, height, rgb, mv, valid)
     left = MARGIN + (across - 3 * small - 2 * 14) // 2
-    place_prediction(canvas, left, 64 + field_height + 24, small, low, rgb, prediction, residual, captions)
+    add_prediction(canvas, left, 64 + field_height + 24, small, low, rgb, prediction, residual, captions)
     return canvas.finish()
 
 
@@ -79,7 +79,7 @@ def fitted(width: int, height: int, most_wide: int, most_high: int) -> tuple[int
     return round(width * factor), round(height * factor)
 
 
-def place_motion_field(canvas: Canvas, left, top, width, height, rgb, mv, valid) -> None:
+def add_motion_field(canvas: Canvas, left, top, width, height, rgb, mv, valid) -> None:
     grey = np.asarray(Image.fromarray(rgb).convert("L"))[..., None]
     canvas.image(Image.fromarray((0.18 * rgb + 0.4 * grey).astype(np.uint8)), left, top, width, height)
     valid = np.ones(mv.shape[:2], bool) if valid is None else valid
@@ -97,7 +97,7 @@ def place_motion_field(canvas: Canvas, left, top, width, height, rgb, mv, valid)
         elif lengths[row, column] > 0:
             dx, dy = moved[row, column]
             arrow(canvas, x, y, stretch * dx, stretch * dy, direction_colour(dx, dy, longest))
-    place_motion_legend(canvas, left + width + 34, top, lengths, valid, stretch * rgb.shape[1] / width)
+    add_motion_legend(canvas, left + width + 34, top, lengths, valid, stretch * rgb.shape[1] / width)
 
 
 def arrow(canvas: Canvas, x, y, dx, dy, colour) -> None:
@@ -115,7 +115,7 @@ def arrow(canvas: Canvas, x, y, dx, dy, colour) -> None:
     canvas.polygon(wings, colour)
 
 
-def place_motion_legend(canvas: Canvas, left, top, lengths, valid, stretch) -> None:
+def add_motion_legend(canvas: Canvas, left, top, lengths, valid, stretch) -> None:
     radius = 74
     longest = float(lengths.max())
     canvas.image(colour_wheel(4 * radius), left, top + 8, 2 * radius, 2 * radius)
@@ -151,7 +151,7 @@ def colour_wheel(size: int) -> Image.Image:
     return Image.fromarray((wheel * inside + np.array(BACKGROUND) * (1 - inside)).astype(np.uint8))
 
 
-def place_residual(canvas: Canvas, left, top, width, height, residual) -> None:
+def add_residual(canvas: Canvas, left, top, width, height, residual) -> None:
     amount = np.abs(residual.astype(np.int16)).mean(axis=-1)
     highest = max(16.0, float(np.ceil(np.percentile(amount, 99.5))))
     canvas.image(Image.fromarray(heat_colours(amount, highest)), left, top, width, height)
@@ -168,9 +168,9 @@ def place_residual(canvas: Canvas, left, top, width, height, residual) -> None:
     canvas.text(right - bar - 8, y, "0", 12, MUTED, anchor="ra")
 
 
-def place_prediction(canvas: Canvas, left, top, width, height, rgb, prediction, residual, captions) -> None:
+def add_prediction(canvas: Canvas, left, top, width, height, rgb, prediction, residual, captions) -> None:
     for picture, caption in zip((rgb, prediction), captions, strict=True):
         canvas.image(Image.fromarray(picture), left, top, width, height)
         canvas.text(left, top + height + 14, shortened(caption, 14, width), 14)
         left += width + 14
-    place_residual(canvas, left, top, width, height, residual)
+    add_residual(canvas, left, top, width, height, residual)

@@ -56,12 +56,12 @@ def _what(way: str) -> str:
 def _row(found: Sequence[Outcome]) -> dict:
     clips = {outcome.task.clip: outcome for outcome in found}
     return {
-        "accuracy": _share(found),
+        "accuracy": _fraction_right(found),
         "tokens": _spread([outcome.tokens for outcome in clips.values()]),
         "prompt_tokens": _spread([outcome.prompt_tokens for outcome in clips.values()]),
         "seconds": float(np.mean([outcome.seconds for outcome in clips.values()])),
-        "by_kind": _shares(found, lambda outcome: outcome.task.kind),
-        "by_content": _shares(found, lambda outcome: outcome.task.content),
+        "by_kind": _fractions_right(found, lambda outcome: outcome.task.kind),
+        "by_content": _fractions_right(found, lambda outcome: outcome.task.content),
         "by_topic": discrimination(found),
     }
 
@@ -133,17 +133,19 @@ def area_under_curve(positive: Sequence[float], negative: Sequence[float]) -> fl
     return float(np.mean((above > 0) + 0.5 * (above == 0)))
 
 
-def _share(outcomes: Sequence[Outcome]) -> float:
+def _fraction_right(outcomes: Sequence[Outcome]) -> float:
     return float(np.mean([outcome.right for outcome in outcomes]))
 
 
-def _shares(outcomes: Sequence[Outcome], group: Callable[[Outcome], str]) -> dict[str, dict]:
+def _fractions_right(outcomes: Sequence[Outcome], group: Callable[[Outcome], str]) -> dict[str, dict]:
     """Accuracy and number of questions of each group that has a name."""
     groups: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault(group(outcome), []).append(outcome)
     return {
-        name: {"accuracy": _share(found), "questions": len(found)} for name, found in sorted(groups.items()) if name
+        name: {"accuracy": _fraction_right(found), "questions": len(found)}
+        for name, found in sorted(groups.items())
+        if name
     }
 
 

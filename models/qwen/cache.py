@@ -48,7 +48,7 @@ class Cache:
         """Write ``key`` and ``value`` [kv_heads, n, head_dim] after the valid rows of ``layer``.
 
         Returns all keys and all values of the layer, each [kv_heads, length + n, head_dim] with contiguous rows.
-        Without ``int8`` they are views of the buffer: the next append may write behind them, never into them.
+        Without ``int8`` they are views of the buffer: the next append may write after them, never into them.
         """
         start, stop = self.length, self.length + key.shape[1]
         rows, scales = self.reserve(layer, key), self._buffers.scales[layer]
@@ -76,7 +76,7 @@ class Cache:
         return _restored(rows, scales, self.length, dtype)
 
     def reserve(self, layer: int, like: torch.Tensor) -> torch.Tensor:
-        """Make room in ``layer`` for as many rows as ``like`` [kv_heads, n, head_dim] has, behind the valid ones.
+        """Make room in ``layer`` for as many rows as ``like`` [kv_heads, n, head_dim] has, after the valid ones.
 
         Returns the buffer [2, kv_heads, capacity, head_dim] of keys and values, for whoever writes the rows himself.
         """

@@ -21,7 +21,7 @@ TEMPORAL_PATCH = 2
 PROJECTOR = "qwen3vl_merger"
 MOST_LAYERS = 512
 FEWEST_TENSORS = 6
-"""Fewer tensors than a layer of any family has; by it the count of layers is judged before any is looked for."""
+"""Fewer tensors than a layer of any family has; by it the count of layers is judged before any is searched."""
 
 OWN_HEAD_FROM = 4096
 """Width from which the published models have a head of their own; smaller ones share the embedding's weight."""

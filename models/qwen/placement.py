@@ -76,7 +76,7 @@ def load_placed(path: str | Path, mmproj: str | Path | None = "auto", device: st
     """Load a model, ready to run as fast as ``device`` allows: the first GPU by default, the CPU where there is none.
 
     On the CPU weights stay in the mapped file and activations are rounded to 8 bits
-    (:meth:`.loading.Qwen3VL.round_activations`). On a GPU they are placed by :func:`place`.
+    (:meth:`.loading.Qwen3VL.round_activations`). On a GPU they are placed by :func:`to_device`.
     """
     device = device or best_device()
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", device) is None:
@@ -89,10 +89,12 @@ def load_placed(path: str | Path, mmproj: str | Path | None = "auto", device: st
     if device == "cpu":
         model.round_activations()
         return model
-    return place(model, torch.device(device))
+    return to_device(model, torch.device(device))
 
 
-def place(model: Qwen3VL, device: torch.device, free_bytes: int | None = None, reserve_tokens: int = 16384) -> Qwen3VL:
+def to_device(
+    model: Qwen3VL, device: torch.device, free_bytes: int | None = None, reserve_tokens: int = 16384
+) -> Qwen3VL:
     """Spread a model that was loaded on the CPU over ``device`` and the CPU, the language model first, by free memory.
 
     What does not fit stays quantised in the memory map and is copied to ``device`` for each pass, layer by layer: the

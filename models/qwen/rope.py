@@ -54,7 +54,7 @@ def mrope_positions(segments: Sequence[Segment], start: int = 0) -> tuple[torch.
     """The (time, height, width) positions of a sequence: int64 [3, n], and the position of whatever comes next.
 
     Text advances all three together. A picture, or one temporal group of a video, stands still in time at its start
-    while its rows and columns count on from there; what follows starts after its longer side. Time itself is told to
+    while its rows and columns count on from there; what follows starts after its longer side. Time itself is given to
     the model by the timestamp text, not by the positions.
     """
     pieces = []

@@ -72,7 +72,7 @@ def read_clock(stamps: Stamps, time_base, rate: float, breaks_off: Callable[[], 
     part = _parts(stamps, time_base, breaks_off)[at]
     pts, dts = stamps.pts[at], stamps.dts[at]
     if stamps.dts_only and stamps.reorders and stamps.b_last is not None:
-        pts = _behind_b_frames(dts, stamps.b_last[at])
+        pts = _after_b_frames(dts, stamps.b_last[at])
         guessed = False
     else:
         guessed = stamps.reorders and (stamps.dts_only or bool(np.all((np.diff(pts) > 0) | (np.diff(part) > 0))))
@@ -101,7 +101,7 @@ def _parts(stamps: Stamps, time_base, breaks_off) -> np.ndarray:
     return np.cumsum(part)
 
 
-def _behind_b_frames(dts: np.ndarray, b_frame: np.ndarray) -> np.ndarray:
+def _after_b_frames(dts: np.ndarray, b_frame: np.ndarray) -> np.ndarray:
     """Presentation times, which are the decoding times in another order."""
     shown, waiting = [], []
     for position, now in enumerate(b_frame):

@@ -13,7 +13,7 @@ from .rendering import brightness, camera_view, poses, what_is_shown
 from .scenes import COLOURS, FAULTS, SHAPES, Clip, Figure
 
 SAMPLES = 16
-"""Points along a side of a cell at which figures are looked up."""
+"""Points along a side of a cell at which figures are sampled."""
 
 LEAST_COVER = 1 / 32
 """Least fraction of a cell that a figure must cover to be the cell's."""

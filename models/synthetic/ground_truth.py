@@ -225,7 +225,7 @@ def fault_shows(clip: Clip, fault, frames: Sequence[int]) -> bool:
     leg = clip.shots[0].figures[0].legs[0]
     speed = ((leg.end[0] - leg.begin[0]) ** 2 + (leg.end[1] - leg.begin[1]) ** 2) ** 0.5 / (leg.stop - leg.start)
     if fault.kind == "duplicate":
-        # Only neighbouring frames look the same, and only where the next would look different.
+        # Only neighbouring frames are the same, and only where the next would differ.
         neighbours = sum(frame + 1 in inside for frame in inside[:-1]) == len(inside) - 1
         return neighbours and len(inside) >= 4 and speed / clip.fps >= LEAST_STEP
     if fault.kind == "freeze":

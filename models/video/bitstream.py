@@ -37,7 +37,7 @@ CLEARLY_BETTER = 0.8
 FARTHEST_REFERENCE = 32
 """Frames to search for a reference: H.264 keeps at most 16 of them (ITU-T H.264, A.3.1)."""
 
-ASSUMED_SHARE = 0.25
+ASSUMED_FRACTION = 0.25
 """Fraction of a chain's frames in which a block may continue as before without a vector of its own."""
 
 PAST, FUTURE = 0, 1
@@ -376,7 +376,7 @@ class SampleGrid:
         mv = self._shown_vector(at - start)
         low, high = BLOCK / 2 - self.centres, self.size - BLOCK / 2 - self.centres
         mv = np.rint(mv.clip(low, high)).astype(np.int16)
-        return mv, assumed <= ASSUMED_SHARE * len(velocities)
+        return mv, assumed <= ASSUMED_FRACTION * len(velocities)
 
     def _to_coded(self, points):
         flipped = np.where(self.sign < 0, self.size - points, points) * self.scale

@@ -48,20 +48,20 @@ FAR_EXPLAINED = 0.18
 """What is asked in place of EXPLAINED of frames so far apart that everything may have moved."""
 
 SAME_PALETTE, LITTLE_EXPLAINED = 0.92, 0.2
-"""Colours in common from which so small a share will do where something moves: a face that turns, a crowd."""
+"""Colours in common from which so small a fraction will do where something moves: a face that turns, a crowd."""
 
 MIXED = 0.15
-"""Distance of a frame from the mean of both next to it, as a share of theirs, up to which it is a mixture of them."""
+"""Distance of a frame from the mean of both next to it, as a fraction of theirs, up to which it is a mixture."""
 
 CLEARLY_EXPLAINED, ALIKE_PALETTE = 0.65, 0.7
-"""Share from which a picture has come back from before a flash, and colours in common from which EXPLAINED will do."""
+"""Fraction from which a picture has come back after a flash, and colours in common from which EXPLAINED will do."""
 
 STILL = 20
-"""A step so many times those before it, or those behind it, is seen from a picture in which nothing moves."""
+"""A step so many times those before it, or those after it, is seen from a picture in which nothing moves."""
 
 WINDOW = 1024
 OVERLAP = 2 * (LONGEST_SPAN + 64)
-"""Frames that are looked at together, and frames that two such windows share."""
+"""Frames that are compared together, and frames that two such windows have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ _FOUND: WeakKeyDictionary[VideoSource, Cuts] = WeakKeyDictionary()
 
 
 def cuts_of(source: VideoSource, progress: Progress = no_progress) -> Cuts:
-    """The cuts of ``source`` as :func:`find_cuts` finds them, looked for once for as long as somebody holds it."""
+    """The cuts of ``source`` as :func:`find_cuts` finds them, searched once for as long as somebody holds it."""
     if source not in _FOUND:
         _FOUND[source] = find_cuts(source, progress)
     return _FOUND[source]
@@ -160,12 +160,12 @@ class _Window:
     def goes_on(self, at: int) -> bool:
         """True when the shot of the frame before ``at`` goes on there."""
         steps, near = self.pictures.steps, max(1, self.reach)
-        before, behind = steps[max(0, at - 1 - near) : at - 1], steps[at : at + near]
-        still = any(STILL * max(some) < steps[at - 1] for some in (before, behind) if len(some))
-        share = self.pictures.explained(at - 1, at, still)
-        if share >= (EXPLAINED if still or self.reach else FAR_EXPLAINED):
+        before, after = steps[max(0, at - 1 - near) : at - 1], steps[at : at + near]
+        still = any(STILL * max(some) < steps[at - 1] for some in (before, after) if len(some))
+        explained = self.pictures.explained(at - 1, at, still)
+        if explained >= (EXPLAINED if still or self.reach else FAR_EXPLAINED):
             return True
-        return not still and share >= LITTLE_EXPLAINED and self.pictures.palette(at - 1, at) >= SAME_PALETTE
+        return not still and explained >= LITTLE_EXPLAINED and self.pictures.palette(at - 1, at) >= SAME_PALETTE
 
     def mixed(self, at: int) -> bool:
         """True when frame ``at`` is the mean of two shots, as where frame rates were converted."""
@@ -178,12 +178,12 @@ class _Window:
     def same(self, a: int, b: int, rather_than: int | None = None) -> bool:
         """True when frame ``b`` shows what frame ``a`` does: clearly, or in about the same colours; or, where another
         frame is given, in the same colours and rather than that one."""
-        share, palette = self.pictures.explained(a, b), self.pictures.palette(a, b)
-        if share >= CLEARLY_EXPLAINED or share >= EXPLAINED and palette >= ALIKE_PALETTE:
+        explained, palette = self.pictures.explained(a, b), self.pictures.palette(a, b)
+        if explained >= CLEARLY_EXPLAINED or explained >= EXPLAINED and palette >= ALIKE_PALETTE:
             return True
-        if rather_than is None or share < LITTLE_EXPLAINED or palette < SAME_PALETTE:
+        if rather_than is None or explained < LITTLE_EXPLAINED or palette < SAME_PALETTE:
             return False
-        return self.pictures.explained(rather_than, b) < share
+        return self.pictures.explained(rather_than, b) < explained
 
     def comes_back(self, at: int) -> bool:
         """True when what ends before ``at`` comes back soon.

@@ -83,7 +83,7 @@ def measure(
 
     Args:
         sampling: which frames; all of them if not given. Values that compare neighbours hold for that rate.
-        progress: called for every decoded frame of the second reading; the first looks for cuts.
+        progress: called for every decoded frame of the second reading; the first finds cuts.
 
     Raises:
         InputError: the source cannot be read, or no frame of it lies in the trim window.

@@ -1,4 +1,4 @@
-"""NVIDIA's FLIP: how different two pictures look to an eye that is shown one after the other.
+"""NVIDIA's FLIP: how different two pictures appear to an eye that is shown one after the other.
 
 Andersson et al., "FLIP: A Difference Evaluator for Alternating Images", HPG 2020, by the authors' own package
 ``flip-evaluator``, an optional dependency (the extra "perceptual"). It needs no weights.

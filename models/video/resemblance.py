@@ -19,7 +19,7 @@ TEXTURE = 2.5
 """Standard deviation of band-passed brightness from which a cell has something to correlate."""
 
 PLAIN_WEIGHT, STILL_PLAIN_WEIGHT = 0.35, 0.15
-"""Weight of a cell that is plain and of one colour in both pictures: the paper behind text says little."""
+"""Weight of a cell that is plain and of one colour in both pictures: the paper under text says little."""
 
 SAME_STRUCTURE, STILL_STRUCTURE = 0.5, 0.8
 """Correlation from which two textured cells show the same, and that from which they do where nothing moves."""

@@ -6,8 +6,8 @@ mix pictures: half-way through a pan the picture is not half the first and half 
 the mixture only holds coarsely; then the detail must also fade half-way, as it does in the mean of two pictures. With a
 plain A or B it is a fade in or out.
 
-A **wipe** is a stretch in which nearly every part of the picture shows either A or B, and the share of B grows evenly
-from nothing to all, whatever the shape of the edge between them. Its ends are found to a few frames, and it is
+A **wipe** is a stretch in which nearly every part of the picture shows either A or B, and the fraction of B grows
+evenly from nothing to all, whatever the shape of the edge between them. Its ends are found to a few frames, and it is
 missed where A or B moves by more than a few pixels meanwhile.
 """
 
@@ -18,18 +18,18 @@ import numpy as np
 from .resemblance import EXPLAINED, LUMA, Pictures, band_pass
 
 LONGEST_SPAN = 192
-"""Frames of the longest fade or dissolve that is looked for."""
+"""Frames of the longest fade or dissolve that is searched for."""
 
 STILL_ERROR, MOVING_ERROR = 0.15, 0.3
-"""Distance of a frame from the line between both ends of a dissolve, as a share of that line's length: in pictures of
-32 x 18, and of 8 x 4 where moving shots are looked for."""
+"""Distance of a frame from the line between both ends of a dissolve, as a fraction of that line's length: in pictures
+of 32 x 18, and of 8 x 4 where moving shots are searched."""
 
 FADED = 0.7
-"""Power of the detail half-way through a dissolve, as a share of that at its ends: one half for pictures that have
+"""Power of the detail half-way through a dissolve, as a fraction of that at its ends: one half for pictures that have
 nothing in common, one for any movement that does not blur."""
 
 STILL_GOING = 0.25
-"""Share of a dissolve's typical step from which a step still belongs to it."""
+"""Fraction of a dissolve's typical step from which a step still belongs to it."""
 
 PLAIN = 6.0
 """Standard deviation of a picture up to which a fade begins or ends there, if a quarter of the other end's at most."""
@@ -42,10 +42,10 @@ WIPED = 24.0
 """Difference of colour, 0..255, from which a part of the picture shows whether it is A or B."""
 
 LIKE = 0.3
-"""Distance from A or from B, as a share of that between them, up to which a part shows that one."""
+"""Distance from A or from B, as a fraction of that between them, up to which a part shows that one."""
 
 EITHER = 0.75
-"""Share of these parts that must show one of the two in every frame of a wipe."""
+"""Fraction of these parts that must show one of the two in every frame of a wipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,33 +100,33 @@ def _wipes(pictures: Pictures) -> list[Span]:
     candidates = []
     for length in WIPE_LENGTHS:
         a = np.arange(len(parts) - length)
-        shares = [_wiped(parts[a + quarter * length // 4], parts[a], parts[a + length]) for quarter in (1, 2, 3)]
-        possible = np.all([either >= EITHER for _, either, _ in shares], axis=0) & (shares[0][2] > 0.5)
-        one, two, three = (share for share, _, _ in shares)
+        fractions = [_wiped(parts[a + quarter * length // 4], parts[a], parts[a + length]) for quarter in (1, 2, 3)]
+        possible = np.all([either >= EITHER for _, either, _ in fractions], axis=0) & (fractions[0][2] > 0.5)
+        one, two, three = (fraction for fraction, _, _ in fractions)
         possible &= (one > 0.04) & (one < two) & (two < three) & (three < 0.96)
-        candidates += [(shares[0][2][at], length, int(at)) for at in np.flatnonzero(possible)]
+        candidates += [(fractions[0][2][at], length, int(at)) for at in np.flatnonzero(possible)]
     found: list[Span] = []
     for _, length, a in sorted(candidates, key=lambda candidate: (-round(candidate[0], 2), candidate[1])):
         if any(a < span.last and a + length > span.first for span in found):
             continue
-        share, either, _ = _wiped(parts[a : a + length + 1], parts[a][None], parts[a + length][None])
-        steps = np.diff(share)
+        fraction, either, _ = _wiped(parts[a : a + length + 1], parts[a][None], parts[a + length][None])
+        steps = np.diff(fraction)
         even = either.min() >= EITHER and steps.min() > -0.03 and steps.max() < 0.35
         if even and _stays(pictures, a, a + length):
-            first, last = int(np.argmax(share > 0.01)), int(np.argmax(share > 0.985 * share[-1]))
+            first, last = int(np.argmax(fraction > 0.01)), int(np.argmax(fraction > 0.985 * fraction[-1]))
             found.append(Span("wipe", a + first, a + last))
     return found
 
 
 def _stays(pictures: Pictures, a: int, b: int) -> bool:
     """True when frame ``b`` is another shot than frame ``a``, and neither shot is there on the other side as well."""
-    before, behind = max(0, 2 * a - b), min(len(pictures.frames) - 1, 2 * b - a)
-    return all(pictures.explained(*pair, any_light=True) < EXPLAINED for pair in ((a, b), (a, behind), (before, b)))
+    before, after = max(0, 2 * a - b), min(len(pictures.frames) - 1, 2 * b - a)
+    return all(pictures.explained(*pair, any_light=True) < EXPLAINED for pair in ((a, b), (a, after), (before, b)))
 
 
 def _wiped(now: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For pictures [n, parts, 3] between ``a`` and ``b``: the share that shows ``b``, the share that shows either, and
-    the share of parts that can tell; the first two of these parts."""
+    """For pictures [n, parts, 3] between ``a`` and ``b``: the fraction that shows ``b``, the fraction that shows
+    either, and the fraction of parts that can tell; the first two of these parts."""
     between = np.abs(a - b).max(axis=2)
     tells = between > WIPED
     near_a, near_b = (np.abs(now - end).max(axis=2) < LIKE * between for end in (a, b))
@@ -165,8 +165,8 @@ class _Mixtures:
             change = self.distance(a, b)
             possible = change > self.SMALLEST_CHANGE**2
             for quarter in (1, 2, 3):
-                share, error = self.position(a + quarter * length // 4, a, b)
-                possible &= (error < self.tolerance) & (share > 0.02) & (share < 0.98)
+                fraction, error = self.position(a + quarter * length // 4, a, b)
+                possible &= (error < self.tolerance) & (fraction > 0.02) & (fraction < 0.98)
             if self.fading is not None:
                 possible &= self.fading[a + length // 2] < FADED * (self.fading[a] + self.fading[b]) / 2
             found += [(change[at], int(a[at]), int(b[at])) for at in np.flatnonzero(possible)]
@@ -175,24 +175,24 @@ class _Mixtures:
     def position(self, t, a, b):
         """How far frame ``t`` is on the way from ``a`` to ``b`` (0..1), and how far off the line (in its length)."""
         change = np.maximum(self.distance(a, b), 1e-6)
-        share = (self.gram[t, b] - self.gram[t, a] - self.gram[a, b] + self.power[a]) / change
-        error = np.sqrt(np.maximum(self.distance(t, a) / change - share**2, 0))
-        return share, error
+        fraction = (self.gram[t, b] - self.gram[t, a] - self.gram[a, b] + self.power[a]) / change
+        error = np.sqrt(np.maximum(self.distance(t, a) / change - fraction**2, 0))
+        return fraction, error
 
     def even(self, a: int, b: int) -> bool:
         """True when all frames lie on the line, in order, and no step jumps over a third of it."""
-        share, error = self.position(np.arange(a, b + 1), a, b)
-        steps = np.diff(share)
+        fraction, error = self.position(np.arange(a, b + 1), a, b)
+        steps = np.diff(fraction)
         return bool(error.max() < self.tolerance and steps.min() > -0.02 and steps.max() < 0.35)
 
     def ends(self, a: int, b: int) -> tuple[int, int]:
         """First and last frame of the change that goes on between ``a`` and ``b``."""
         low, high = max(0, 2 * a - b), min(len(self.power) - 1, 2 * b - a)
-        share, _ = self.position(np.arange(low, high + 1), a, b)
-        steps = np.diff(share)
+        fraction, _ = self.position(np.arange(low, high + 1), a, b)
+        steps = np.diff(fraction)
         inner = steps[a - low : b - low]
         going = np.flatnonzero(steps > STILL_GOING * (inner**2).sum() / np.abs(inner).sum())
-        middle = a - low + int(np.argmin(np.abs(share[a - low : b - low + 1] - 0.5)))
+        middle = a - low + int(np.argmin(np.abs(fraction[a - low : b - low + 1] - 0.5)))
         # A doubled frame may stand still within a change.
         runs = np.split(going, np.flatnonzero(np.diff(going) > 2) + 1)
         run = min(runs, key=lambda run: np.abs(run - middle).min())

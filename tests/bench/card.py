@@ -203,7 +203,7 @@ def copied() -> float:
 def memory(size: str, limit: str, arguments) -> None:
     """A whole caption where no more than ``limit`` GB may be taken: the peak, and seconds to its first token."""
     from codeclens.models.qwen.loading import load_qwen3vl
-    from codeclens.models.qwen.placement import compute_dtype, place
+    from codeclens.models.qwen.placement import compute_dtype, to_device
 
     if arguments.rehearse:
         first_token(size, arguments)
@@ -215,7 +215,7 @@ def memory(size: str, limit: str, arguments) -> None:
         return
     torch.cuda.set_per_process_memory_fraction(bytes_allowed / total)
     model = load_qwen3vl(*model_files(size, arguments), dtype=compute_dtype("cuda"))
-    first_token(size, arguments, place(model, device, free_bytes=bytes_allowed))
+    first_token(size, arguments, to_device(model, device, free_bytes=bytes_allowed))
     print(f"peak {torch.cuda.max_memory_allocated() / 1e9:.2f} GB of {limit}")
 
 

@@ -207,10 +207,10 @@ def quality(originals, decoded) -> float:
     return float(decibels(np.mean(squares)))
 
 
-def measure_codec(model: TinyFlow, components, clips, frame_bits: float, shift: float = 0.0, share=False) -> dict:
+def measure_codec(model: TinyFlow, components, clips, frame_bits: float, shift: float = 0.0, adapt_clips=False) -> dict:
     """Bytes of the whole stream, PSNR and FLIP of what a decoder shows.
 
-    ``shift``: of the schedule, by the rate if 0. ``share``: clips get bits by what the model's first estimate misses.
+    ``shift``: of the schedule, by the rate if 0. ``adapt_clips``: bits by what the first estimate misses.
     """
 
     def denoise(x, sigma):
@@ -225,7 +225,7 @@ def measure_codec(model: TinyFlow, components, clips, frame_bits: float, shift: 
     )  # fmt: skip
     latents = components.to_latent(np.stack(clips))
     weights = np.full(len(clips), 16.0)
-    if share:
+    if adapt_clips:
         noise = torch.randn(latents[0].shape, generator=torch.Generator().manual_seed(0))
         missing = (latents - denoise(noise, 1.0)).square().mean((1, 3, 4)).sqrt().mean(1).numpy()
         weights = 16 * np.clip(missing / missing.mean(), 0.25, 4)
@@ -298,7 +298,7 @@ def measure(weights: Path, results: Path) -> None:
     found = {"clips": len(clips), "frames": FRAMES, "side": SIDE, "seed": TEST_SEED, "machine": machine(weights)}
     projected = [components.to_pixels(latent) for latent in components.to_latent(np.stack(clips))]
     found["ceiling"] = round(quality(map(to_bytes, clips), projected), 3)
-    ways = {"gvc": {"share": True}, "gvc, equal clips": {}, "gvc, shift 3": {"shift": FIXED_SHIFT / 100}}
+    ways = {"gvc": {"adapt_clips": True}, "gvc, equal clips": {}, "gvc, shift 3": {"shift": FIXED_SHIFT / 100}}
     for label, options in ways.items():
         found[label] = [
             measure_codec(model, components, clips, bits, **options)

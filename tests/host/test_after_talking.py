@@ -1,4 +1,4 @@
-"""What describing, captioning and asking leave behind in the host: nothing, also when they are cancelled."""
+"""What describing, captioning and asking leave in the host: nothing, also when they are cancelled."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Random GGUF weights that look like a trained layer's, for every block type."""
+"""Random GGUF weights like a trained layer's, for every block type."""
 
 import gguf
 import torch

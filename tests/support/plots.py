@@ -34,10 +34,10 @@ def log_plot(curves: dict, across: str, up: str, linear_up: bool = False) -> str
     parts.append(f'<text x="350" y="385" text-anchor="middle">{across}</text>')
     parts.append(f'<text x="16" y="190" text-anchor="middle" transform="rotate(-90 16 190)">{up}</text>')
     for number, (title, (colour, line)) in enumerate(curves.items()):
-        places = [at(point) for point in line]
-        path = " ".join(",".join(place) for place in places)
+        points = [at(point) for point in line]
+        path = " ".join(",".join(point) for point in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in places]
+        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in points]
         parts.append(f'<text x="{88 if linear_up else 480}" y="{50 + 18 * number}" fill="{colour}">{title}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -92,6 +92,6 @@ def scatter(points: dict, across: str, up: str) -> str:
         close = any(
             0 < column(other) - at < 70 and abs(row(level) - height) < 12 for _, other, level, _ in points.values()
         )
-        place = f'x="{at - 9:.1f}" text-anchor="end"' if close else f'x="{at + 9:.1f}"'
-        parts.append(f'<text {place} y="{label:.1f}" fill="{colour}">{name}</text>')
+        anchor = f'x="{at - 9:.1f}" text-anchor="end"' if close else f'x="{at + 9:.1f}"'
+        parts.append(f'<text {anchor} y="{label:.1f}" fill="{colour}">{name}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"

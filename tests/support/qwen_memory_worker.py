@@ -51,7 +51,7 @@ with torch.inference_mode():
     hosted = HostedQwen3VL(path, mmproj)
     report["sizes"] = [hosted.text.model_size(), hosted.vision.model_size()]
     for _ in range(2):
-        hosted.for_looking(64)
+        hosted.for_vision(64)
         report["loaded"].append(loaded())
         model = hosted.for_reading(100)
         report["loaded"].append(loaded())

@@ -1,4 +1,4 @@
-"""Talks to pictures and videos through ComfyUI's own executor and prints what that leaves behind, as JSON.
+"""Talks to pictures and videos through ComfyUI's own executor and prints what that leaves, as JSON.
 
 Run by tests/host/test_after_talking.py in the host's Python and folder: ``talking_worker.py BASE MODEL``. BASE is the
 host's base directory; MODEL and its mmproj lie in its models/text_encoders.
@@ -195,7 +195,7 @@ def loaded() -> list[str]:
     return [type(patcher.model).__name__ for patcher in management.loaded_models()]
 
 
-def what_is_left_behind(executor: Executor, page: Page) -> dict:
+def what_is_left(executor: Executor, page: Page) -> dict:
     """The state of the process, sampling, and memory: before talking, after it, after a cancelled talk.
 
     Sampling is watched twice each time: with what the host does to load its model, and without.
@@ -237,20 +237,20 @@ class Cancel:
         text, vision = part("models.qwen.text"), part("models.qwen.vision")
         self.moment, self.number = moment, number
         self.seen, self.pressed, self.after = 0, False, 0
-        self.places = [
+        self.methods = [
             (part("models.qwen.generate").Sampler, "choose", lambda *_: "choosing"),
             (text.TextModel, "forward", lambda _, states, *rest: "reading" if len(states) == 1 else "prompt"),
             (vision.VisionBlock, "forward", lambda *_: "seeing"),
         ]
-        self.originals = [getattr(kind, method) for kind, method, _ in self.places]
+        self.originals = [getattr(kind, method) for kind, method, _ in self.methods]
 
     def __enter__(self):
-        for (kind, method, moment_of), original in zip(self.places, self.originals, strict=True):
+        for (kind, method, moment_of), original in zip(self.methods, self.originals, strict=True):
             setattr(kind, method, self.watched(original, moment_of, method))
         return self
 
     def __exit__(self, *_):
-        for (kind, method, _), original in zip(self.places, self.originals, strict=True):
+        for (kind, method, _), original in zip(self.methods, self.originals, strict=True):
             setattr(kind, method, original)
 
     def watched(self, original, moment_of, method):
@@ -396,7 +396,7 @@ if __name__ == "__main__":
     page = server.PromptServer.instance = Page()
     asyncio.run(load_nodes())
     executor = Executor(page)
-    report = {"left": what_is_left_behind(executor, page), "cancelling": cancelling(executor)}
+    report = {"left": what_is_left(executor, page), "cancelling": cancelling(executor)}
     report["caption report"] = executor.run(talking("CaptionVideo", report=3))[0]
     report["shown with it"] = page.live[-1][-1]
     report["scripted"] = rate_of_scripted_writing(page)

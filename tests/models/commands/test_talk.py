@@ -8,8 +8,8 @@ import pytest
 from codeclens.__main__ import main
 from codeclens.models.code.conversation import answer_tokens
 from codeclens.models.commands.model import (
-    add_looking_options,
     add_model_options,
+    add_sampling_options,
     add_writing_options,
     load_model,
     sampling_of,
@@ -69,7 +69,7 @@ def test_caption_of_two_clips_of_different_rates(clip, model, tmp_path, capsys):
     assert [row["time"] for row in second["report"]["frames"]] == pytest.approx([0, 1 / 3, 1, 4 / 3], abs=1e-3)
 
 
-def test_caption_goes_on_behind_a_bad_clip(clip, model, tmp_path, capsys):
+def test_caption_goes_on_after_a_bad_clip(clip, model, tmp_path, capsys):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
     assert main(["caption", str(bad), clip, *model, "--max-tokens", "3", "--json", "-"]) == 2
@@ -148,7 +148,7 @@ def test_a_side_of_nothing_is_not_taken_for_the_default(clip, capsys):
 def test_clips_are_sampled_as_suits_the_model(model, side, fps):
     parser = argparse.ArgumentParser()
     add_model_options(parser)
-    add_looking_options(parser)
+    add_sampling_options(parser)
     arguments = parser.parse_args(["--model", model] if model else [])
     assert (side_of(arguments), sampling_of_clips(arguments)) == (side, FrameSampling.by_fps(fps))
     assert sampling_of_clips(parser.parse_args(["--fps", "0"])) == FrameSampling.all()

@@ -1,4 +1,4 @@
-"""The commands as a shell sees them: what is on stdout, what is on stderr, the exit code, the files left behind."""
+"""The commands as a shell sees them: what is on stdout, what is on stderr, the exit code, the files left."""
 
 import io
 import json
@@ -164,7 +164,7 @@ def test_one_sampled_frame_is_planned_and_motion_says_what_it_takes(one_frame, t
     assert "give a clip of more than one frame" in refused("motion", one_frame[1], "--png", tmp_path / "m.png")
 
 
-def test_cuts_goes_on_behind_a_bad_clip(one_frame, tmp_path):
+def test_cuts_goes_on_after_a_bad_clip(one_frame, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
     done = run("cuts", one_frame[0], bad, tmp_path / "gone.mp4", one_frame[1])

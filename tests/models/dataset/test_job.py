@@ -249,14 +249,14 @@ def test_cancelling_leaves_what_is_finished(tmp_path):
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.sampled_from(["append", "prepend"]))
-def test_joining_twice_is_joining_once(tmp_path_factory, old, new, how):
+def test_joining_twice_is_joining_once(tmp_path_factory, old, new, joining):
     folder = tmp_path_factory.mktemp("j")
     path = folder / "a.txt"
     path.write_bytes(old.encode("utf-8", "replace"))
     with open_journal(folder / NAME) as journal:
-        write_sidecar(path, new, journal, how)
+        write_sidecar(path, new, journal, joining)
         once = path.read_bytes()
-        write_sidecar(path, new, journal, how)
+        write_sidecar(path, new, journal, joining)
     assert path.read_bytes() == once
 
 

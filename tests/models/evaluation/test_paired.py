@@ -42,7 +42,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-HOW = CodeConfig(sampling=FrameSampling.by_fps(4), area=128 * 128, rule={"gamma": "auto"})
+CONFIG = CodeConfig(sampling=FrameSampling.by_fps(4), area=128 * 128, rule={"gamma": "auto"})
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def model(files):
 def references(files, model):
     """The adaptive thumbnails of each clip, with its source."""
     clips = dict.fromkeys(task.clip for task in read_tasks(files[0]))
-    return [(VideoSource.open(clip), watch(VideoSource.open(clip), model, HOW)) for clip in clips]
+    return [(VideoSource.open(clip), watch(VideoSource.open(clip), model, CONFIG)) for clip in clips]
 
 
 @pytest.mark.parametrize("way", ways_of(MODES, (0.25, 0.6)), ids=str)
@@ -73,7 +73,7 @@ def test_modes_show_what_they_say_at_matched_budgets(references, model, way):
     for source, reference in references:
         whole = 16
         count = len(reference.plan)
-        code = watch(source, model, config_of(way, HOW, reference.plan, model.tokenizer))
+        code = watch(source, model, config_of(way, CONFIG, reference.plan, model.tokenizer))
         native = shown_tokens(group_frames(reference.plan, "rgb"), model.tokenizer)
         first = int((reference.plan.kind == 1).sum())
         expected = {
@@ -102,7 +102,7 @@ def test_modes_show_what_they_say_at_matched_budgets(references, model, way):
 
 def test_outcomes_are_the_likeliest_choices(files, model, references):
     tasks = read_tasks(files[0])[:4]
-    found = evaluate(tasks, model, ["thumbnail"], HOW)
+    found = evaluate(tasks, model, ["thumbnail"], CONFIG)
     code = references[0][1]
     reading = converse(model, code)
     for task, outcome in zip(tasks, found.outcomes, strict=True):
@@ -128,12 +128,12 @@ def test_seconds_count_everything_from_the_file_to_the_first_token(files, model,
     monkeypatch.setattr("codeclens.models.evaluation.paired.encode_planned", timed)
     clock = SimpleNamespace(perf_counter=lambda: next(ticks))
     monkeypatch.setattr("codeclens.models.evaluation.paired.time", clock)
-    assert evaluate(read_tasks(files[0])[:1], model, ["thumbnail"], HOW).outcomes[0].seconds == 73.0
+    assert evaluate(read_tasks(files[0])[:1], model, ["thumbnail"], CONFIG).outcomes[0].seconds == 73.0
 
 
 def test_clips_without_content_are_grouped_by_their_plan(files, model):
     task = replace(read_tasks(files[0])[0], content="")
-    found = evaluate([task], model, ["keyframes"], HOW)
+    found = evaluate([task], model, ["keyframes"], CONFIG)
     assert found.outcomes[0].task.content == content_of(found.plans[task.clip])
 
 
@@ -141,7 +141,7 @@ def test_without_choices_the_written_answer_must_match(references, model, files)
     clip = read_tasks(files[0])[0].clip
     written = converse(model, references[0][1]).ask("What?", sampling=GREEDY, max_tokens=64, thinking=False).text
     tasks = [Task(clip, "What?", answer, ()) for answer in (f" {written.upper()}!", f"{written} else")]
-    assert [found.right for found in evaluate(tasks, model, ["thumbnail"], HOW).outcomes] == [True, False]
+    assert [found.right for found in evaluate(tasks, model, ["thumbnail"], CONFIG).outcomes] == [True, False]
     assert summarise([outcome("a", 0, "rgb", True)])["chance"] == 0.5
 
 
@@ -251,7 +251,7 @@ def test_page_holds_every_number_and_question_and_escapes_them():
 
 @pytest.mark.slow
 def test_page_shows_the_plan_of_every_clip_where_something_is_lost(files, model):
-    found = evaluate(read_tasks(files[0]), model, ["rgb", "keyframes"], HOW)
+    found = evaluate(read_tasks(files[0]), model, ["rgb", "keyframes"], CONFIG)
     summary = summarise(found.outcomes)
     lost = summary["modes"]["keyframes"]["against_rgb"]["lost"]
     pictures = lost_plans(summary, found.plans)

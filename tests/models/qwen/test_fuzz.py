@@ -23,7 +23,7 @@ SMALL = replace(
     vision_layers=1, vision_hidden=8, vision_intermediate=8, vision_heads=1, deepstack=(0,), grid_side=2,
 )  # fmt: skip
 resource = pytest.importorskip("resource", reason="address space can only be limited on POSIX systems")
-HOW_OFTEN = (4, 4, 4, 4, 1, 4, 1)
+FREQUENCIES = (4, 4, 4, 4, 1, 4, 1)
 EXTREMES = [0, 1, 2, 7, 9, 127, 255, 256, 65535, 2**20, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1]
 
 
@@ -31,7 +31,7 @@ def mutated(data: bytes, header: int, generator: random.Random) -> bytes:
     """One to three changes within the header: bits, bytes, extreme integers, copied and lost and moved stretches."""
     changed = bytearray(data)
     for _ in range(generator.randint(1, 3)):
-        at, kind = generator.randrange(header), generator.choices(range(7), HOW_OFTEN)[0]
+        at, kind = generator.randrange(header), generator.choices(range(7), FREQUENCIES)[0]
         if kind == 0:
             changed[at] ^= 1 << generator.randrange(8)
         elif kind == 1:

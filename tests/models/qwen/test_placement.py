@@ -7,7 +7,14 @@ from codeclens.models.errors import InputError
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.qwen.cache import Cache
 from codeclens.models.qwen.generate import Context
-from codeclens.models.qwen.placement import cache_bytes, compute_dtype, load_placed, place, reading_bytes, seeing_bytes
+from codeclens.models.qwen.placement import (
+    cache_bytes,
+    compute_dtype,
+    load_placed,
+    reading_bytes,
+    seeing_bytes,
+    to_device,
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,7 @@ def test_offloaded_layers_compute_the_same(pair, monkeypatch):
 
     monkeypatch.setattr(accelerate, "infer_auto_device_map", plan)
     monkeypatch.setattr(accelerate, "dispatch_model", dispatch)
-    place(spread, torch.device("cpu"), free_bytes=1 << 30, reserve_tokens=100)
+    to_device(spread, torch.device("cpu"), free_bytes=1 << 30, reserve_tokens=100)
     assert offered[0] - offered[1] == spread.text.norm.weight.nbytes
     assert all(parameter.is_meta for parameter in spread.text.layers.parameters())
     assert torch.equal(logits(whole), logits(spread))

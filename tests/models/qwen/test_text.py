@@ -133,7 +133,7 @@ def test_attention_equals_the_dense_definition(batch, kv_heads, groups, count, s
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=4e-6 * scale)
 
 
-def test_gradients_flow_through_a_chunk_behind_a_prefix():
+def test_gradients_flow_through_a_chunk_after_a_prefix():
     """The fused kernels' log-sum-exp has no gradient, so training takes the definition."""
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(1, 4, 5, 16, generator=generator).requires_grad_()

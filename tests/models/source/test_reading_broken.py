@@ -127,7 +127,7 @@ def test_a_lost_sample_gives_way_to_the_next_sound_frame(clips):
     assert list(source.read(FrameSampling.every(10), size=(64, 96)).index) == [0, 10, 20, 31, 40]
 
 
-def test_a_window_behind_the_truncation_is_an_error(clips):
+def test_a_window_after_the_truncation_is_an_error(clips):
     source = VideoSource.open(clips / "mediabunny_annexb_truncated.mp4", start=10)
     with pytest.raises(InputError, match="its frames last from 0.000 s to 0.500 s"):
         source.read()

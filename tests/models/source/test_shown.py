@@ -1,4 +1,4 @@
-"""What frames show: opacities over black, fields, side data without a name; and names that look like addresses."""
+"""What frames show: opacities over black, fields, side data without a name; and names that resemble addresses."""
 
 import io
 from fractions import Fraction
@@ -142,8 +142,8 @@ def test_every_display_matrix_of_mp4(matrix, upright):
     data = bytearray(encode(numbered(2, 64, 96)))
     plain = VideoSource.open(bytes(data)).read(FrameSampling.all()).rgb[0]
     at = data.index(b"tkhd") + 4 + 40
-    for place, value in zip((0, 1, 3, 4), matrix, strict=True):
-        data[at + 4 * place : at + 4 * place + 4] = (value << 16).to_bytes(4, "big", signed=True)
+    for entry, value in zip((0, 1, 3, 4), matrix, strict=True):
+        data[at + 4 * entry : at + 4 * entry + 4] = (value << 16).to_bytes(4, "big", signed=True)
     assert np.array_equal(VideoSource.open(bytes(data)).read(FrameSampling.all()).rgb[0], upright(plain))
 
 

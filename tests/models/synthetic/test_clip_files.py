@@ -57,7 +57,7 @@ def test_cuts_are_found_where_the_truth_has_them(tmp_path):
 
 
 @pytest.mark.parametrize(("fps", "expected"), [(None, 24), (0, 24), (30, 24), (4, 4), (2, 2), (5, 5)])
-def test_looking_evenly(fps, expected):
+def test_sampling_evenly(fps, expected):
     clip = sample_clip(0, seconds=1, fps=24)
     frames = sampled_frames(clip, fps)
     assert len(frames) == expected and frames[0] == 0 and frames[-1] < 24

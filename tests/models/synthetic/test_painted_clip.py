@@ -51,7 +51,7 @@ def test_file_is_a_clip_of_the_frames_and_the_same_each_time(frames, tmp_path):
     assert max(difference(a, b) for a, b in zip(decoded, frames, strict=True)) < 8
 
 
-def test_cancelling_leaves_nothing_behind(tmp_path):
+def test_cancelling_leaves_nothing(tmp_path):
     def stop(done, total):
         if done == 5:
             raise KeyboardInterrupt

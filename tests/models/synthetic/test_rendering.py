@@ -96,7 +96,7 @@ def test_figures_have_their_colour_at_their_place():
     assert checked >= 10
 
 
-def test_visible_share_is_that_of_the_pixels():
+def test_visible_fraction_is_that_of_the_pixels():
     """One colourful figure that a pan carries out of the picture: its pixels beside those while it is whole."""
     clips = searched(
         range(200),

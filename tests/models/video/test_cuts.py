@@ -75,10 +75,10 @@ def test_dark_noisy_footage_without_a_cut():
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_whip_pan_is_no_cut(fastest, seed):
     speed = fastest * np.exp(-((np.arange(50) - 25) ** 2) / 50)
-    place = np.concatenate([[0], np.cumsum(speed)])
-    wide = scene(HEIGHT, WIDTH + int(place[-1]) + 4, seed=seed).astype(np.float32)
+    left = np.concatenate([[0], np.cumsum(speed)])
+    wide = scene(HEIGHT, WIDTH + int(left[-1]) + 4, seed=seed).astype(np.float32)
     frames = []
-    for begin, end in zip(place[:-1], place[1:], strict=True):
+    for begin, end in zip(left[:-1], left[1:], strict=True):
         # The shutter is open for half the time between two frames.
         at = np.linspace(begin, begin + (end - begin) / 2, 1 + int(end - begin)).astype(int)
         frames.append(np.mean([wide[:, x : x + WIDTH] for x in at], axis=0))
@@ -262,7 +262,7 @@ def three_shots(seed, length=25) -> np.ndarray:
     "rows, columns", [(0.06, 0), (0.125, 0), (0.2, 0), (0.3, 0), (0, 0.06), (0, 0.125), (0, 0.34), (0.2, 0.2)]
 )
 @pytest.mark.parametrize("fill", [(0, 0, 0), (255, 255, 255), (40, 60, 90), None])
-def test_cuts_are_found_behind_bars(rows, columns, fill):
+def test_cuts_are_found_within_bars(rows, columns, fill):
     assert found_in(with_bars(three_shots(40), rows, columns, fill)) == Cuts((25, 50), ())
 
 

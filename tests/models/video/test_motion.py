@@ -10,7 +10,7 @@ from support.block_search import exhaustive
 
 
 def texture(height, width, seed=0, smooth=2):
-    """Random colours, blurred enough to look like something: uint8 [H, W, 3]."""
+    """Random colours, blurred enough to have structure: uint8 [H, W, 3]."""
     image = np.random.default_rng(seed).normal(size=(height, width, 3))
     for axis in (0, 1):
         for _ in range(smooth):

@@ -80,7 +80,7 @@ def test_peak_memory_follows_the_chunk_not_the_clip():
         return highest
 
     peak(1)
-    kept = 8 * 8 * 13 * 4 * 14  # what 56 more frames of 64 blocks leave behind: 13 bytes of mv, cost, sad, valid
+    kept = 8 * 8 * 13 * 4 * 14  # what 56 more frames of 64 blocks leave: 13 bytes of mv, cost, sad, valid
     assert peak(20) < 1.3 * peak(6) + 2 * kept  # six chunks: four of them are read, wait or are searched at a time
 
 
