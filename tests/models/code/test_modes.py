@@ -1,5 +1,7 @@
 """Which frames are shown together, how large and with what stamp, mode by mode."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from codeclens.models.code.modes import ENCODERS, Group, encoder_of, group_frames
@@ -9,6 +11,9 @@ from codeclens.models.video.planning import plan_from_costs
 from codeclens.models.video.tokens import MODES, frame_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.mode_table import mode_table
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def plan_of(kinds: str, **options):
@@ -134,3 +139,9 @@ def test_groups_cost_what_the_plan_says(costs, mode, budget):
 def test_wrong_choices_are_one_sentence(options, message):
     with pytest.raises(InputError, match=message):
         group_frames(plan_of("IP"), **options)
+
+
+@pytest.mark.parametrize(("page", "names"), [("nodes.md", MODES), ("CodecLensEncodeVideo.md", ENCODERS)])
+def test_the_tables_of_modes_are_those_of_the_records(page, names):
+    table = mode_table(names)
+    assert table in (ROOT / "web" / "docs" / page).read_text(encoding="utf-8"), f"{page} needs this table:\n{table}"
