@@ -18,7 +18,6 @@ __all__ = [
     "codebook_select",
     "delta_step",
     "dequantize",
-    "gather_patches",
     "ops",
     "quantized_linear",
     "warm",
@@ -46,11 +45,6 @@ def quantized_linear(x: Tensor, blocks: Tensor, qtype: str, bias: Tensor | None 
     Differentiable in `x` and `bias`.
     """
     return torch.ops.codeclens.quantized_linear(x, blocks, qtype, bias, int8)
-
-
-def gather_patches(patches: Tensor, energy: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` rows of `patches` [N, C] with the most energy [N]: see :func:`.eager.patches.gather_patches`."""
-    return torch.ops.codeclens.gather_patches(patches, energy, k)
 
 
 def codebook_select(residual: Tensor, first: Tensor, second: Tensor, atoms: int, bits: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from .archive import Archive
 
 FOLDER = Path(__file__).parent / "cuda"
-FAMILIES = ("codebook", "delta", "dequantize", "linear", "motion", "patches")
+FAMILIES = ("codebook", "delta", "dequantize", "linear", "motion")
 CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0))
 PTX_CAPABILITY = (7, 5)
 

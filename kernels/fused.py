@@ -119,22 +119,6 @@ def delta_step(
     return output, after
 
 
-def gather_patches(patches: Tensor, energy: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """See :func:`codeclens.kernels.gather_patches`."""
-    eager.check_patches("gather_patches", patches, energy, k)
-    registry, device = current(), patches.device
-    if registry.refusal("gather_patches", device, {"patches": patches, "energy": energy, "k": k}):
-        return eager.gather_patches(patches, energy, k)
-    count, width = patches.shape
-    packed = torch.empty((k, width), dtype=patches.dtype, device=device)
-    index = torch.empty(k, dtype=torch.int64, device=device)
-    row_bytes = width * patches.element_size()
-    unit = next(unit for unit in (16, 4, 1) if row_bytes % unit == 0 and patches.data_ptr() % unit == 0)
-    arguments = (patches, energy, packed, index, count, k, row_bytes, unit, int(energy.is_floating_point()))
-    registry.run("gather_patches", device, (-(-count // 4),), 128, arguments)
-    return packed, index
-
-
 LOW_STAGES, HIGH_STAGES, COLUMNS = 11, 6, 32
 """Spans that one pass of the Hadamard kernels covers (codebook.cu)."""
 

@@ -16,7 +16,6 @@ SCHEMAS = {
     "quantized_linear": "(Tensor x, Tensor blocks, str qtype, Tensor? bias=None, bool int8=False) -> Tensor",
     "delta_step": "(Tensor query, Tensor key, Tensor value, Tensor decay, Tensor strength, Tensor state)"
     " -> (Tensor output, Tensor after)",
-    "gather_patches": "(Tensor patches, Tensor energy, int k) -> (Tensor packed, Tensor index)",
     "codebook_select": "(Tensor residual, Tensor first, Tensor second, int atoms, int bits)"
     " -> (Tensor index, Tensor sign)",
     "codebook_compose": "(Tensor index, Tensor sign, Tensor first, Tensor second, int bits, int length) -> Tensor",
@@ -53,12 +52,6 @@ def delta_step_shapes(query, key, value, decay, strength, state):
     """What delta_step returns, without values."""
     eager.check_delta("delta_step", query, key, value, decay, strength, state)
     return torch.empty_like(value), torch.empty_like(state)
-
-
-def gather_patches_shapes(patches, energy, k):
-    """What gather_patches returns, without values."""
-    eager.check_patches("gather_patches", patches, energy, k)
-    return patches.new_empty((k, patches.shape[1])), patches.new_empty((k,), dtype=torch.int64)
 
 
 def codebook_select_shapes(residual, first, second, atoms, bits):
@@ -101,7 +94,6 @@ SHAPES = {
     "dequantize": dequantize_shapes,
     "quantized_linear": quantized_linear_shapes,
     "delta_step": delta_step_shapes,
-    "gather_patches": gather_patches_shapes,
     "codebook_select": codebook_select_shapes,
     "codebook_compose": codebook_compose_shapes,
 }

@@ -111,17 +111,6 @@ OPS = {
             native=(DtypeIn("state", (torch.float32,)),),
         ),
         Op(
-            "gather_patches",
-            "patches",
-            (
-                TURING,
-                DtypeIn("energy", (torch.float32, torch.int32)),
-                SizeBetween("patches", 0, 1, 1 << 15),
-                SizeBetween("patches", 1, 1, 1 << 24),
-                Between("k", 1, 1 << 15),
-            ),
-        ),
-        Op(
             "codebook_select", "codebook", (TURING, DtypeIn("residual", (torch.float32,)), Between("atoms", 1, 1 << 24))
         ),
         Op("codebook_compose", "codebook", (TURING, SizeBetween("index", 0, 1, 1 << 24))),
@@ -131,7 +120,6 @@ OPS = {
 KERNELS = {
     "block_match": ("motion", "ppppppiiiif"),
     "delta_step": ("delta", "ppppppppii"),
-    "gather_patches": ("patches", "ppppiiqii"),
     "quantize_rows": ("linear", "pppqi"),
     "codebook_low_residual": ("codebook", "pppqii"),
     "codebook_low_atoms": ("codebook", "pppiii"),

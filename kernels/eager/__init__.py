@@ -5,7 +5,6 @@ from .codebook import check_codebook, codebook_compose, codebook_select, hadamar
 from .delta import check_delta, delta_step
 from .linear import TILE_WEIGHTS, check_linear, quantized_linear, rounded_to_int8
 from .motion import block_match, check_frames
-from .patches import check_patches, gather_patches
 
 __all__ = [
     "TILE_WEIGHTS",
@@ -16,12 +15,10 @@ __all__ = [
     "check_delta",
     "check_frames",
     "check_linear",
-    "check_patches",
     "codebook_compose",
     "codebook_select",
     "delta_step",
     "dequantize",
-    "gather_patches",
     "hadamard",
     "quantized_linear",
     "rounded_to_int8",

@@ -65,7 +65,7 @@ def main() -> int:
     measure_int8_error()
     measure_motion()
     measure_dequantize(copy)
-    measure_codebook_and_patches()
+    measure_codebook()
     measure_captured_layer()
     refused = registry.current().refused
     print(f"refused calls: {refused or 'none'}; {time.monotonic() - started:.0f} s in all")
@@ -224,8 +224,8 @@ def measure_dequantize(copy: float) -> None:
             )
 
 
-def measure_codebook_and_patches() -> None:
-    """One frame and step of the generative codec (n = 2^18, 64 atoms of 14 bits), and packing 256 of 1024 patches."""
+def measure_codebook() -> None:
+    """One frame and step of the generative codec (n = 2^18, 64 atoms of 14 bits)."""
     atoms, bits, length, n = 64, 14, 230400, 1 << 18
     signs = torch.randint(0, 2, (2, atoms * (1 << bits) // n, n), device=GPU, dtype=torch.int8) * 2 - 1
     residual = torch.randn(length, device=GPU)
@@ -233,9 +233,6 @@ def measure_codebook_and_patches() -> None:
     select = seconds(lambda: kernels.codebook_select(residual, signs[0], signs[1], atoms, bits), 10)
     compose = seconds(lambda: kernels.codebook_compose(index, sign, signs[0], signs[1], bits, length), 10)
     print(f"codebook n = 2^18, 64 atoms: select {select * 1e6:.0f} us, compose {compose * 1e6:.0f} us")
-    patches, energy = torch.randn(1024, 1536, device=GPU).half(), torch.rand(1024, device=GPU)
-    gather = seconds(lambda: kernels.gather_patches(patches, energy, 256), 10)
-    print(f"gather_patches 256 of 1024 x 1536: {gather * 1e6:.1f} us")
 
 
 def measure_captured_layer() -> None:

@@ -59,9 +59,9 @@ def test_source_that_does_not_compile_is_reported_with_its_line(tmp_path):
         pytest.skip(str(error))
     for path in images.FOLDER.glob("*.cu*"):
         shutil.copy(path, tmp_path)
-    (tmp_path / "patches.cu").write_text('#include "common.cuh"\nKERNEL broken() { int x = ; }\n')
-    with pytest.raises(ValueError, match=r"patches.cu does not compile for sm_90:(.|\n)*patches.cu\(2\)"):
-        build.compile_image("patches", "sm_90", tmp_path)
+    (tmp_path / "broken.cu").write_text('#include "common.cuh"\nKERNEL broken() { int x = ; }\n')
+    with pytest.raises(ValueError, match=r"broken.cu does not compile for sm_90:(.|\n)*broken.cu\(2\)"):
+        build.compile_image("broken", "sm_90", tmp_path)
 
 
 @pytest.mark.parametrize("family", images.FAMILIES)

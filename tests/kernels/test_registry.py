@@ -28,7 +28,6 @@ SAMPLES = {
         (X, Q4_K, "Q4_K", None, True),
     ],
     "delta_step": [(*torch.randn(3, 2, 8), -torch.rand(2), torch.rand(2), torch.randn(2, 8, 8))],
-    "gather_patches": [(torch.randn(9, 4), torch.randn(9), 3), (torch.randn(9, 4), torch.arange(9), 9)],
     "codebook_select": [(torch.randn(50), SIGNS, SIGNS, 4, 5)],
     "codebook_compose": [(torch.arange(4), SIGNS[0, :4].clone(), SIGNS, SIGNS, 5, 50)],
 }

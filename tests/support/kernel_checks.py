@@ -144,23 +144,6 @@ def check_delta(device="cpu") -> None:
         torch.testing.assert_close(output.cpu().double(), read, rtol=1e-5, atol=1e-5)
 
 
-def check_gather(device="cpu") -> None:
-    """Energies with many ties, both zeros, both dtypes, rows of every copying width."""
-    for dtype, count, k, row in (
-        (torch.float32, 77, 20, torch.float32),
-        (torch.int32, 33, 33, torch.uint8),
-        (torch.float32, 200, 1, torch.float16),
-        (torch.int32, 5, 3, torch.float32),
-    ):
-        generator = torch.Generator().manual_seed(count)
-        energy = (torch.randn(count, generator=generator) * 2).round().to(dtype)
-        patches = torch.randint(0, 100, (count, 12 + count % 5), generator=generator).to(row)
-        order = sorted(range(count), key=lambda i, energy=energy: (-energy[i].item(), i))[:k]
-        packed, index = fused.gather_patches(*on(device, patches, energy), k)
-        assert index.tolist() == order
-        assert torch.equal(packed.cpu(), patches[order])
-
-
 def random_signs(seed: int, gop: int, step: int, frame: int, domain: int, blocks: int, n: int) -> torch.Tensor:
     """int8 [blocks, n]: the stream's definition of the codebook's signs, bit 1 of SHAKE-256's output is -1."""
     rows = []
@@ -250,7 +233,6 @@ def check_family(family: str, device="cpu", qtypes=tuple(registry.BLOCK_ALIGNMEN
         "linear": lambda: [check_linear(qtype, device) for qtype in qtypes],
         "motion": lambda: check_block_match(device),
         "delta": lambda: check_delta(device),
-        "patches": lambda: check_gather(device),
         "codebook": lambda: check_codebook(device),
     }
     checks[family]()

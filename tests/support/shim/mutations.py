@@ -57,12 +57,6 @@ MUTATIONS = {
     "a state is read before its correction": (
         "delta", "delta.cu", "read += query[i] * cell", "read += query[i] * before[(int64)i * values] * left",
     ),
-    "a patch counts itself among those before it": (
-        "patches", "patches.cu", "other < patch)", "other <= patch)",
-    ),
-    "one patch too many is kept": (
-        "patches", "patches.cu", "if (rank >= keep) return", "if (rank > keep) return",
-    ),
     "butterflies of a span start before the last span ends": (
         "codebook", "codebook.cu", "        __syncthreads();\n        for (int i = threadIdx.x; i < pairs",
         "        for (int i = threadIdx.x; i < pairs",
