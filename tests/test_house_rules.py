@@ -5,9 +5,8 @@ import functools
 import io
 import re
 import tokenize
+from collections.abc import Callable, Iterable
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(
@@ -37,8 +36,8 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def sources_under(folder: str) -> list[Path]:
-    return [path for path in SOURCES if path.relative_to(ROOT).parts[0] == folder]
+def sources_under(*folders: str) -> list[Path]:
+    return [path for path in SOURCES if path.relative_to(ROOT).parts[0] in folders]
 
 
 @functools.cache
@@ -58,62 +57,65 @@ def imported_modules(path: Path):
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in SOURCES if p.parts[len(ROOT.parts)] in ("models", "kernels")], ids=relative
-)
-def test_models_and_kernels_import_neither_host_nor_nodes(path):
-    forbidden = {
-        name
-        for name in imported_modules(path)
-        if name.split(".")[0] in HOST_MODULES or name.startswith("codeclens.nodes")
-    }
-    assert not forbidden
+def broken(sources: list[Path], rule: Callable[[Path], Iterable]) -> dict[str, list]:
+    """Relative path -> what in that file breaks a rule."""
+    return {relative(path): sorted(found) for path in sources if (found := rule(path))}
 
 
-@pytest.mark.parametrize("path", sources_under("kernels"), ids=relative)
-def test_kernels_do_not_import_models(path):
-    assert not [name for name in imported_modules(path) if name.startswith("codeclens.models")]
+def test_models_and_kernels_import_neither_host_nor_nodes():
+    def outward(path):
+        names = imported_modules(path)
+        return {name for name in names if name.split(".")[0] in HOST_MODULES or name.startswith("codeclens.nodes")}
+
+    assert not broken(sources_under("models", "kernels"), outward)
 
 
-@pytest.mark.parametrize("path", sources_under("models"), ids=relative)
-def test_imports_in_models_point_downwards(path):
+def test_kernels_do_not_import_models():
+    def upwards(path):
+        return {name for name in imported_modules(path) if name.startswith("codeclens.models")}
+
+    assert not broken(sources_under("kernels"), upwards)
+
+
+def test_imports_in_models_point_downwards():
     layer_of = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    if parts == ("models", "__init__"):
-        return
-    own = parts[1]
-    assert own in layer_of, f"say in LAYERS what models/{own} may import"
-    imported = {name.split(".")[2] for name in imported_modules(path) if name.startswith("codeclens.models.")}
-    upwards = {name for name in imported - {own} if layer_of.get(name, 0) >= max(1, layer_of[own])}
-    assert not upwards
+
+    def upwards(path):
+        own = path.relative_to(ROOT).with_suffix("").parts[1]
+        assert own in layer_of, f"say in LAYERS what models/{own} may import"
+        imported = {name.split(".")[2] for name in imported_modules(path) if name.startswith("codeclens.models.")}
+        return {name for name in imported - {own} if layer_of.get(name, 0) >= max(1, layer_of[own])}
+
+    assert not broken([path for path in sources_under("models") if path != ROOT / "models" / "__init__.py"], upwards)
 
 
-@pytest.mark.parametrize("path", sources_under("nodes"), ids=relative)
-def test_only_one_module_talks_to_the_hosts_services(path):
-    if path.name == "host.py":
-        return
-    used = {name for name in imported_modules(path) if any((name + ".").startswith(f"{one}.") for one in HOST_SERVICES)}
-    assert not used
+def test_only_one_module_talks_to_the_hosts_services():
+    def services(path):
+        return {
+            name for name in imported_modules(path) if any(f"{name}.".startswith(f"{one}.") for one in HOST_SERVICES)
+        }
+
+    assert not broken([path for path in sources_under("nodes") if path.name != "host.py"], services)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
-def test_source_is_cp1252_safe(path):
-    path.read_text(encoding="utf-8").encode("cp1252")
+def test_source_is_cp1252_safe():
+    for path in SOURCES:
+        path.read_text(encoding="utf-8").encode("cp1252")
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if "tests" not in p.relative_to(ROOT).parts], ids=relative)
-def test_source_keeps_registry_rules(path):
-    text = path.read_text(encoding="utf-8")
-    calls = {
-        node.func.id
-        for node in ast.walk(parsed(path))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    assert not calls & {"eval", "exec"}
-    assert not re.search(
-        r"\.cuda\(|\.to\([\"']cuda|torch\.autocast|pip[\"', ]+install|import pickle|torch\.load\(", text
-    )
-    assert not re.search(r"nn\.(Linear|Conv\dd|LayerNorm|GroupNorm|Embedding)\(", text)
+def test_source_keeps_registry_rules():
+    def refused(path):
+        calls = {
+            node.func.id
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        text = path.read_text(encoding="utf-8")
+        host = r"\.cuda\(|\.to\([\"']cuda|torch\.autocast|pip[\"', ]+install|import pickle|torch\.load\("
+        layers = r"nn\.(Linear|Conv\dd|LayerNorm|GroupNorm|Embedding)\("
+        return {*(calls & {"eval", "exec"}), *re.findall(host, text), *re.findall(layers, text)}
+
+    assert not broken([path for path in SOURCES if "tests" not in path.relative_to(ROOT).parts], refused)
 
 
 def test_top_level_is_what_the_user_fixed():
@@ -122,13 +124,16 @@ def test_top_level_is_what_the_user_fixed():
     assert found - TOP_LEVEL - ignored == set()
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.relative_to(ROOT).parts[0] in PACKAGES], ids=relative)
-def test_the_pack_imports_itself_relatively(path):
+def test_the_pack_imports_itself_relatively():
     """ComfyUI imports the folder under a name made from its path; 'codeclens' does not exist there."""
-    tree = parsed(path)
-    absolute = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    absolute += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
-    assert not [name for name in absolute if name.split(".")[0] == "codeclens"]
+
+    def absolute(path):
+        nodes = list(ast.walk(parsed(path)))
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+        return [name for name in names if name.split(".")[0] == "codeclens"]
+
+    assert not broken(sources_under(*PACKAGES), absolute)
 
 
 WORDS = {
@@ -143,14 +148,22 @@ IDIOMS = re.compile(
 """The same in sentences, where a reader from another country stumbles over them."""
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
-def test_names_are_the_words_of_the_field(path):
-    tree = parsed(path)
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    names |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    names = {name for name in names if not name.startswith("test_")}  # a sentence
-    assert not {name for name in names if WORDS & set(name.lower().strip("_").split("_"))}
+def test_names_are_the_words_of_the_field():
+    def unwanted(path):
+        names = set()
+        for node in ast.walk(parsed(path)):
+            for kind, attribute in (
+                (ast.Name, "id"),
+                (ast.arg, "arg"),
+                (ast.FunctionDef, "name"),
+                (ast.ClassDef, "name"),
+            ):
+                if isinstance(node, kind):
+                    names.add(getattr(node, attribute))
+        # The name of a test is a sentence.
+        return {name for name in names if not name.startswith("test_") and WORDS & set(name.lower().split("_"))}
+
+    assert not broken(SOURCES, unwanted)
 
 
 def sentences(path: Path):
@@ -173,10 +186,8 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=relative)
-def test_sentences_are_without_idioms(path):
-    found = [(line, text) for line, text in sentences(path) if IDIOMS.search(text)]
-    assert not found
+def test_sentences_are_without_idioms():
+    assert not broken(TEXTS, lambda path: [(line, text) for line, text in sentences(path) if IDIOMS.search(text)])
 
 
 def error_messages(path: Path):
@@ -188,13 +199,16 @@ def error_messages(path: Path):
                 yield node.lineno, "".join(one.value if isinstance(one, ast.Constant) else "{}" for one in words)
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.relative_to(ROOT).parts[0] in PACKAGES], ids=relative)
-def test_errors_are_one_sentence_without_a_period(path):
+def test_errors_are_one_sentence_without_a_period():
     """File or input first, the value, a semicolon and what would be right."""
-    for line, text in error_messages(path):
-        assert not text.endswith("."), f"line {line}: {text}"
-        assert not re.match(r"(The|There|A|An|This|No|Please)\b", text), f"line {line}: {text}"
-        assert not re.search(r": (give|load|connect|pick|use|choose|install) ", text), f"line {line}: {text}"
+    first = r"(The|There|A|An|This|No|Please)\b"
+    advice = r": (give|load|connect|pick|use|choose|install) "
+
+    def misshapen(path):
+        messages = error_messages(path)
+        return [one for one in messages if one[1].endswith(".") or re.match(first, one[1]) or re.search(advice, one[1])]
+
+    assert not broken(sources_under(*PACKAGES), misshapen)
 
 
 def test_every_package_is_installed():
