@@ -8,7 +8,7 @@ Where the paper contradicts itself or is silent:
   stride 16). Batch normalisation, which depends on what else is in a batch, is group normalisation here.
 * Motion is divided by the search radius, not by its own frame's extremes, which would erase its speed.
 * The vectors of a patch are equal, so its 512 numbers are the two that differ.
-* Places are told by sines and cosines; DeepStack levels, which LLaVA-Video lacks, get projections of their own.
+* Positions are given by sines and cosines; DeepStack levels, which LLaVA-Video lacks, get projections of their own.
 """
 
 import torch

@@ -35,9 +35,9 @@ class MixtureOfExperts(torch.nn.Module):
         weights = (weights / weights.sum(-1, keepdim=True)).to(states.dtype)
         result = self.shared_gate(states) * self.shared(states)
         for expert in chosen.unique().tolist():
-            rows, places = torch.where(chosen == expert)
+            rows, ranks = torch.where(chosen == expert)
             inner = F.silu(self.gate(states[rows], expert)) * self.up(states[rows], expert)
-            result.index_add_(0, rows, self.down(inner, expert) * weights[rows, places, None])
+            result.index_add_(0, rows, self.down(inner, expert) * weights[rows, ranks, None])
         return result
 
 
