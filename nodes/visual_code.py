@@ -177,7 +177,7 @@ class EncodeVideo(io.ComfyNode):
             mode=mode, stamps=stamps, pair_thumbnails=pair_thumbnails, drop=drop, budget=budget or None, window=window,
             adaptive=adaptive_window,
         )  # fmt: skip
-        ready = model.for_looking(most_patches(plan))
+        ready = model.for_vision(most_patches(plan))
         if MODES[mode].trained:
             if learned is None:
                 raise InputError(f"mode is {mode}, which needs trained weights; connect Load Learned Code at learned")

@@ -80,7 +80,7 @@ def add_commands(commands) -> None:
     compared.add_argument(
         "--modes", default=",".join(MODES), metavar="M,M,...", help=f"of {', '.join([*MODES, *LEARNED])}"
     )
-    add_looking_options(compared)
+    add_sampling_options(compared)
     compared.add_argument("--gamma", default="auto", help="cost above which a frame is I: a number, auto or scaled")
     compared.add_argument(
         "--budgets",

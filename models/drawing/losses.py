@@ -34,21 +34,21 @@ def _panel(canvas: Canvas, points: np.ndarray, stage: str, left: float, width: f
     high = high if high > low else low + 1
     first, last = float(steps[0]), max(float(steps[-1]), float(steps[0]) + 1)
 
-    def place(step, loss):
+    def position(step, loss):
         return left + (step - first) / (last - first) * width, bottom - (loss - low) / (high - low) * (bottom - top)
 
     canvas.rectangle(left, top, left + width, bottom, fill=PANEL)
     for part in range(5):
         loss = low + (high - low) * part / 4
-        y = place(first, loss)[1]
+        y = position(first, loss)[1]
         canvas.line([(left, y), (left + width, y)], GRID)
         canvas.text(left + 4, y - 15 if part < 4 else y + 2, short_number(loss), 11, MUTED)
     faint = tuple((channel + 2 * ground) // 3 for channel, ground in zip(colour, PANEL, strict=True))
-    every = [place(step, loss) for step, loss in points]
+    every = [position(step, loss) for step, loss in points]
     canvas.line(every if len(every) > 1 else every * 2, faint, 1)
     span = max(1, len(losses) // 10)
     means = np.convolve(losses, np.ones(span) / span, "valid")
-    smooth = [place(step, loss) for step, loss in zip(steps[span - 1 :], means, strict=True)]
+    smooth = [position(step, loss) for step, loss in zip(steps[span - 1 :], means, strict=True)]
     canvas.line(smooth if len(smooth) > 1 else smooth * 2, colour, 2.5)
     canvas.text(left, TOP, f"{stage}: {short_number(float(means[0]))} to {short_number(float(means[-1]))}", 14, colour)
     canvas.text(left, bottom + 8, f"step {first:g}", 12, MUTED)

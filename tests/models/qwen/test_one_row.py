@@ -101,7 +101,7 @@ def model(qwen3vl_fixtures):
 
 
 def written(model, monkeypatch=None, **cache) -> torch.Tensor:
-    """Logits after each of six tokens behind forty; with ``monkeypatch`` from the modules."""
+    """Logits after each of six tokens after forty; with ``monkeypatch`` from the modules."""
     if monkeypatch is not None:
         monkeypatch.setattr(one_row.decoder, "served", lambda states: False)
     context = Context(model.text, Cache(4, **cache))
