@@ -124,7 +124,7 @@ def computed(rows: list[dict], remake: Callable[[], Work], pool: Pool) -> Iterat
 @contextmanager
 def connected(pool: Pool) -> Iterator:
     """Ray with a connection, which is closed at the end if it was opened here."""
-    # Ray reports its use to its makers unless it is told not to.
+    # Ray reports its use to its makers unless it is switched off.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

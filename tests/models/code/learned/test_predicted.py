@@ -114,7 +114,7 @@ def test_the_i_frame_may_be_every_changes_reference(tiny_model, code, mode):
 
 
 def test_a_block_may_come_from_the_frame_after():
-    """What was hidden before and is seen after is no residual, and its motion is told as if from before."""
+    """What was hidden before and is seen after is no residual, and its motion is given as if from before."""
     frames = moving(3)
     hidden = frames.rgb.copy()
     hidden[0, :, :96] = 0
