@@ -28,7 +28,7 @@ from ..models.video.gop import GopPlan
 from ..models.video.planning import CAP
 from ..models.video.primitives import Primitives
 from ..models.video.shots import cuts_in_words, shots
-from ..models.video.tokens import MODES, modes_in_words
+from ..models.video.tokens import DEFAULT_MODE, MODES, modes_in_words
 from ..models.weights import FPS, NAME, SIDE
 from . import host
 from .qwen import Qwen3VLSocket, preferred_sampling
@@ -331,7 +331,7 @@ class PlanGOP(io.ComfyNode):
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
-                    default="thumbnail",
+                    default=DEFAULT_MODE,
                     tooltip=f"Whose tokens are counted. A predicted frame becomes, by mode: {modes_in_words(MODES)}.",
                 ),
                 io.Boolean.Input(

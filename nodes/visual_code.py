@@ -24,7 +24,7 @@ from ..models.drawing.code import code_view
 from ..models.errors import InputError
 from ..models.qwen.preprocessing import fit_picture
 from ..models.source.reading import FrameSampling
-from ..models.video.tokens import MODES, modes_in_words
+from ..models.video.tokens import DEFAULT_MODE, MODES, modes_in_words
 from . import host
 from .learned import LearnedCodeSocket
 from .model_placement import HostedQwen3VL
@@ -82,7 +82,7 @@ class EncodeVideo(io.ComfyNode):
                 io.Combo.Input(
                     "mode",
                     options=list(ENCODERS),
-                    default="thumbnail",
+                    default=DEFAULT_MODE,
                     tooltip=f"What a predicted frame becomes. {modes_in_words(ENCODERS)}. cells chooses its pictures"
                     " itself: of the plan it takes which frames are kept.",
                 ),

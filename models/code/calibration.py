@@ -24,6 +24,7 @@ from ..progress import Progress, no_progress
 from ..qwen.cache import Cache
 from ..qwen.generate import Context, SamplingParams, generate
 from ..source.reading import Frames, FrameSampling, VideoSource
+from ..video.motion import START_RADIUS
 from ..video.planning import plan_from_costs
 from ..video.primitives import primitives
 from . import cost
@@ -186,7 +187,7 @@ def _moving_picture(frames: int, side: int) -> np.ndarray:
 def _search(side: int) -> Callable[[], object]:
     rgb = _moving_picture(SEARCHED + 1, side)
     numbers = np.arange(len(rgb))
-    return lambda: primitives([Frames(rgb, numbers / 2.0, numbers)])
+    return lambda: primitives([Frames(rgb, numbers / 2.0, numbers)], START_RADIUS)
 
 
 def _read(frames: int, side: int, step: int) -> Callable[[], object]:

@@ -14,7 +14,7 @@ from ..source.reading import Frames
 from ..source.sampling import CELL
 from ..video.gop import GopPlan
 from ..video.primitives import Primitives
-from ..video.tokens import MODES
+from ..video.tokens import DEFAULT_MODE, MODES
 from .layout import shown_tokens
 from .modes import CodeOptions, encoder_of
 from .modes.pictures import BATCH_PATCHES, Encoded, encode_pictures
@@ -25,7 +25,7 @@ def encode_video(
     frames: Iterable[Frames],
     plan: GopPlan,
     model,
-    mode: str = "thumbnail",
+    mode: str = DEFAULT_MODE,
     *,
     name: str = "video",
     primitives: Primitives | None = None,

@@ -13,6 +13,7 @@ from ..source.sampling import fit_size
 from ..video.extraction import CHUNK, extract
 from ..video.gop import GopPlan
 from ..video.planning import plan, plan_from_costs, spread
+from ..video.tokens import DEFAULT_MODE
 from .encoding import encode_video
 from .layout import prompt_tokens
 from .modes import CodeOptions, encoder_of
@@ -33,7 +34,7 @@ class CodeConfig(CodeOptions):
         rule: what the policy takes: gamma, cap, budget, frames, cuts.
     """
 
-    mode: str = "thumbnail"
+    mode: str = DEFAULT_MODE
     sampling: FrameSampling = field(default_factory=FrameSampling.by_fps)
     area: int = 512 * 512
     vectors: str = "search"

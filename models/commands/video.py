@@ -25,7 +25,7 @@ from ..video.gop import POLICIES, GopPlan
 from ..video.planning import CAP, auto_gamma, plan_from_costs
 from ..video.primitives import Primitives
 from ..video.shots import cuts_in_words
-from ..video.tokens import MODES
+from ..video.tokens import DEFAULT_MODE, MODES
 from .arguments import SIDES, number, whole
 from .costs import Pricing, add_cost_options
 from .model import fps_of, side_of
@@ -51,7 +51,7 @@ def add_commands(commands) -> None:
     )
     plan.add_argument("--cuts", action="store_true", help="start a group at each hard cut, found at full frame rate")
     plan.add_argument(
-        "--mode", choices=tuple(MODES), default="thumbnail", help="whose tokens to count (default thumbnail)"
+        "--mode", choices=tuple(MODES), default=DEFAULT_MODE, help="whose tokens to count (default %(default)s)"
     )
     add_cost_options(plan)
     plan.add_argument("--json", metavar="F", help="write the plan as JSON; - for standard output")
@@ -188,7 +188,7 @@ def shared_gammas(searched: list[Primitives], rule: dict) -> list:
     area = REFERENCE_SIZE[0] * REFERENCE_SIZE[1]
     scales = [primitives.size[0] * primitives.size[1] / area for primitives in searched]
     costs = [primitives.pcost / scale for primitives, scale in zip(searched, scales, strict=True)]
-    gamma = auto_gamma(costs, REFERENCE_SIZE, rule["cap"])
+    gamma = auto_gamma(costs, REFERENCE_SIZE, rule["cap"], searched[0].source)
     return [gamma * scale for scale in scales]
 
 

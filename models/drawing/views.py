@@ -61,7 +61,7 @@ def most_moving(primitives: Primitives) -> int:
     half of AdaCodec's gamma, and plain and mixed ones, are left out where others remain: across a cut and within a
     fade, motion means nothing.
     """
-    usual = primitives.pcost <= scaled_gamma(primitives.size) / 2
+    usual = primitives.pcost <= scaled_gamma(primitives.size, primitives.source) / 2
     if primitives.small is not None:
         usual[unclear_frames(primitives.small)] = False
     moved = primitives.mv.astype(np.float32) * primitives.valid[..., None]

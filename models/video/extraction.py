@@ -21,7 +21,7 @@ CHUNK = 8
 def extract(
     video: SampledVideo,
     vectors: str = "search",
-    radius: int = 32,
+    radius: int | None = None,
     frames: Iterable[Frames] | None = None,
     progress: Progress = no_progress,
 ) -> Primitives:
@@ -30,7 +30,8 @@ def extract(
     Args:
         vectors: 'search' finds motion in the pixels and holds ``CHUNK`` frames at a time; 'bitstream' takes the
             vectors that the encoder wrote and holds all sampled frames.
-        radius: search window in pixels to each side, 1 to 128; not used by 'bitstream'.
+        radius: search window in pixels to each side, 1 to 128; by default it follows what moves. Not used by
+            'bitstream'.
         frames: the frames of ``video`` in chunks, where they are read elsewhere; read here if not given.
         progress: called for every decoded frame.
 

@@ -24,6 +24,47 @@ PENALTY = 4.0
 """Cost of one pixel of motion, in 8-bit SAD units: a tie-break, as 64 pixels add a third of a grey level per sample."""
 
 
+START_RADIUS = 32
+"""Window that a search begins with, in pixels to each side: AdaCodec's (section 3.1)."""
+
+EDGE_FRACTION = 0.05
+"""Blocks of a frame whose match lies on the edge of the window, above which the window was too small."""
+
+
+def widest_radius(size: tuple[int, int]) -> int:
+    """The largest window that :func:`search_widening` tries on frames of (H, W): an eighth of the longer side."""
+    return max(START_RADIUS, min(MAX_RADIUS, max(size) // 8))
+
+
+def search_widening(
+    frames: np.ndarray,
+    penalty: float = PENALTY,
+    previous: np.ndarray | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`search` with a window that follows what moves: the longer the interval, the farther that is.
+
+    A frame of which more than :data:`EDGE_FRACTION` of the blocks have their match on the edge of the window is
+    searched again in one twice as large, up to :func:`widest_radius`. Every frame begins with :data:`START_RADIUS`, so
+    the result does not depend on the chunks that frames arrive in.
+    """
+    mv, cost, sad = search(frames, START_RADIUS, penalty, previous, device)
+    radius, widest = START_RADIUS, widest_radius(frames.shape[1:3])
+    while 2 * radius <= widest:
+        short = np.flatnonzero(on_edge(mv, radius) > EDGE_FRACTION)
+        radius *= 2
+        for t in short:
+            before = frames[t - 1] if t else previous
+            found = search(frames[t : t + 1], radius, penalty, before, device)
+            mv[t], cost[t], sad[t] = (part[0] for part in found)
+    return mv, cost, sad
+
+
+def on_edge(mv: np.ndarray, radius: int) -> np.ndarray:
+    """float64 [T]: fraction of the blocks of each frame whose match lies on the edge of the window, or a pixel off."""
+    return (np.abs(mv.astype(np.int64)).max(-1) >= radius - 1).mean((1, 2))
+
+
 def search(
     frames: np.ndarray,
     radius: int = 32,

@@ -16,7 +16,7 @@ from ..source.sampled import SampledVideo
 from .clearness import unclear_frames
 from .gop import POLICIES, GopPlan, checked_costs, checked_gamma
 from .primitives import Primitives
-from .tokens import MODES, frame_tokens, prompt_words
+from .tokens import DEFAULT_MODE, MODES, frame_tokens, prompt_words
 
 CAP = 16
 """Most P frames in a GOP (AdaCodec, section 4.3)."""
@@ -26,6 +26,12 @@ TARGET = 8
 
 PUBLISHED_LEVELS = 40.0
 """Grey levels of mean absolute error per colour sample at AdaCodec's gamma (31.57e6 in its Figure 4, at 512 x 512)."""
+
+POOLED_LEVELS = {"search": 23.1, "bitstream": 30.4}
+"""Grey levels at which the median GOP of all real clips together has 8 P frames (``tests/bench/planner.py``)."""
+
+BITSTREAM_RATIO = 1.69
+"""What a predicted frame costs by the vectors of encoders, in units of its cost by the search (the same script)."""
 
 SMALLEST_LEVELS = 1.0
 """Auto gamma never goes below this error per colour sample: under it the differences are noise."""
@@ -116,18 +122,27 @@ class _Marks:
         return position not in self.unclear and position not in self.released
 
 
-def scaled_gamma(size: tuple[int, int]) -> float:
-    """AdaCodec's published gamma carried over to frames of (H, W) pixels: 40 grey levels per colour sample."""
-    return PUBLISHED_LEVELS * size[0] * size[1] * 3
+def scaled_gamma(size: tuple[int, int], source: str = "search") -> float:
+    """AdaCodec's published gamma carried over to frames of (H, W) pixels: 40 grey levels per colour sample.
+
+    Vectors of a 'bitstream' fit worse than those of a search, so their gamma is higher by what they cost more.
+    """
+    return PUBLISHED_LEVELS * (BITSTREAM_RATIO if source == "bitstream" else 1.0) * size[0] * size[1] * 3
 
 
-def auto_gamma(clips: Sequence[Sequence[float]], size: tuple[int, int], cap: int = CAP) -> float:
+def pooled_gamma(size: tuple[int, int], source: str) -> float:
+    """What auto gamma is over many clips, for one that is too short for its own; published costs keep theirs."""
+    return POOLED_LEVELS.get(source, PUBLISHED_LEVELS) * size[0] * size[1] * 3
+
+
+def auto_gamma(clips: Sequence[Sequence[float]], size: tuple[int, int], cap: int = CAP, source: str = "costs") -> float:
     """The gamma for which the median GOP over the clips has 8 P frames (AdaCodec, section 3.1), made exact.
 
     Args:
         clips: pcost of each clip, the first frame's included and ignored. All clips have frames of ``size``.
         size: (H, W) in pixels.
         cap: most P frames in a GOP.
+        source: where the costs come from: 'search', 'bitstream' or 'costs'.
 
     Definition: two gammas with no cost between them give the same plan, so only the gaps between neighbouring costs
     count. Of the gaps whose median GOP (all GOPs of all clips, the last of each clip included) is nearest to 8 P
@@ -137,16 +152,16 @@ def auto_gamma(clips: Sequence[Sequence[float]], size: tuple[int, int], cap: int
     highest cost, whichever is more. Gamma is never below ``FLOOR`` times the median cost: in a scene whose costs are
     all alike no frame is worse predicted than the others, and the cap alone starts GOPs.
 
-    Fewer frames than two such GOPs (18) say nothing about a median; then gamma is ``scaled_gamma(size)``.
+    Fewer frames than two such GOPs (18) say nothing about a median; then gamma is :func:`pooled_gamma`.
     """
     clips = [np.asarray(costs, np.float64) for costs in clips]
     if sum(len(costs) for costs in clips) < 2 * (TARGET + 1):
-        return scaled_gamma(size)
+        return pooled_gamma(size, source)
     lowest = SMALLEST_LEVELS * size[0] * size[1] * 3
     known = np.concatenate([costs[1:] for costs in clips])
     ends = np.unique(np.clip(known[np.isfinite(known)], lowest, None))
-    ends = np.append(ends, max(scaled_gamma(size), ends[-1] if len(ends) else 0.0))
-    best, gamma = (math.inf, 0.0), scaled_gamma(size)
+    ends = np.append(ends, max(scaled_gamma(size, source), ends[-1] if len(ends) else 0.0))
+    best, gamma = (math.inf, 0.0), scaled_gamma(size, source)
     for low, high in zip(ends[:-1], ends[1:], strict=True):
         rank = (abs(_median_gop(clips, low, cap) - TARGET), -high / low)
         if rank < best:
@@ -201,7 +216,7 @@ def plan_from_costs(
     pinned: Iterable[int] = (),
     released: Iterable[int] = (),
     unclear: Iterable[int] = (),
-    mode: str = "thumbnail",
+    mode: str = DEFAULT_MODE,
     video: SampledVideo | None = None,
 ) -> GopPlan:
     """Decide I or P for each of T frames from their prediction costs alone, e.g. costs that a paper published.
@@ -256,7 +271,7 @@ def plan_from_costs(
             raise InputError(
                 "policy 'streaming' cannot use gamma 'auto', which needs the whole clip; give a number or 'scaled'"
             )
-        gamma = _resolve_gamma(gamma, pcost, size, cap)
+        gamma = _resolve_gamma(gamma, pcost, size, cap, source)
         why, keep = marks.decide(pcost, gamma, cap)
     else:
         raise InputError(f"policy {policy!r} is unknown; choose one of {', '.join(POLICIES)}")
@@ -400,11 +415,11 @@ def _drop_gops(budget, why, shown, spent) -> np.ndarray | None:
     return None
 
 
-def _resolve_gamma(gamma, pcost, size, cap) -> float:
+def _resolve_gamma(gamma, pcost, size, cap, source) -> float:
     if gamma == "auto":
-        return auto_gamma([pcost], size, cap)
+        return auto_gamma([pcost], size, cap, source)
     if gamma == "scaled":
-        return scaled_gamma(size)
+        return scaled_gamma(size, source)
     return checked_gamma(gamma)
 
 

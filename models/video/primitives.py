@@ -11,7 +11,7 @@ from ..source.ahead import read_ahead
 from ..source.reading import Frames
 from ..source.sampled import SampledVideo
 from .clearness import small_pictures
-from .motion import BLOCK, PENALTY, search
+from .motion import BLOCK, PENALTY, search, search_widening
 
 __all__ = ["BLOCK", "Primitives", "primitives"]
 
@@ -58,7 +58,7 @@ class Primitives:
 
 def primitives(
     chunks: Iterable[Frames],
-    radius: int = 32,
+    radius: int | None = None,
     penalty: float = PENALTY,
     progress: Progress = no_progress,
     total: int = 0,
@@ -69,7 +69,8 @@ def primitives(
 
     Args:
         chunks: consecutive ``Frames`` of one clip, all of one size with sides multiples of 16.
-        radius: search window in pixels to each side, 1 to ``motion.MAX_RADIUS``.
+        radius: search window in pixels to each side, 1 to ``motion.MAX_RADIUS``; by default it follows what moves
+            (:func:`.motion.search_widening`).
         penalty: cost of one pixel of |dx| + |dy| (``motion.search``).
         progress: called with (frames done, frames in all) after every chunk.
         total: how many frames to expect, when known.
@@ -85,7 +86,10 @@ def primitives(
                 f"frame {chunk.index[0]} is {chunk.rgb.shape[2]}x{chunk.rgb.shape[1]} after frames of "
                 f"{previous.shape[1]}x{previous.shape[0]}; all frames must have one size"
             )
-        found = search(chunk.rgb, radius, penalty, previous)
+        if radius is None:
+            found = search_widening(chunk.rgb, penalty, previous)
+        else:
+            found = search(chunk.rgb, radius, penalty, previous)
         parts.append((*found, chunk.index, chunk.pts, small_pictures(chunk.rgb)))
         previous = chunk.rgb[-1].copy()
         done += len(chunk)

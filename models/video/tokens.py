@@ -111,6 +111,10 @@ MODES = {
 """Every mode by its name. The encoder of each is in ``models/code/modes``."""
 
 
+DEFAULT_MODE = "thumbnail"
+"""What nodes and commands use unless the user says otherwise; README says why."""
+
+
 def modes_in_words(names: Iterable[str]) -> str:
     """What a P frame becomes in each of these modes, for a tooltip."""
     needs = {True: " (needs trained weights)", False: ""}

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from codeclens.models.errors import InputError
 from codeclens.models.video.gop import GopPlan
-from codeclens.models.video.planning import StreamingPlanner, auto_gamma, plan, plan_from_costs, scaled_gamma
+from codeclens.models.video.planning import (
+    BITSTREAM_RATIO,
+    POOLED_LEVELS,
+    StreamingPlanner,
+    auto_gamma,
+    plan,
+    plan_from_costs,
+    pooled_gamma,
+    scaled_gamma,
+)
 from codeclens.models.video.tokens import MODES, image_tokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -211,6 +220,21 @@ def test_auto_gamma_of_still_short_and_single_clips():
     assert kinds_of(plan_from_costs(noise)) == kinds_of(still)
     assert plan_from_costs([0.0]).gamma == plan_from_costs([1e9] * 17).gamma == scaled_gamma((512, 512))
     assert kinds_of(plan_from_costs([0.0])) == "I"
+
+
+@pytest.mark.parametrize("source", ["search", "bitstream"])
+def test_a_short_clip_takes_the_pooled_gamma_of_where_its_costs_come_from(source):
+    """9 s at 2 fps: with 40 grey levels none of the generated clips, whose costs peak at 11 to 22, got a second I."""
+    costs = [0.0] + [5.0 * UNIT] * 8 + [1.01 * POOLED_LEVELS[source] * UNIT] + [5.0 * UNIT] * 7
+    made = plan_from_costs(costs, source=source)
+    assert made.gamma == pooled_gamma((512, 512), source) == pytest.approx(POOLED_LEVELS[source] * UNIT)
+    assert kinds_of(made) == "I" + "P" * 8 + "I" + "P" * 7
+    assert pooled_gamma((512, 512), "costs") == scaled_gamma((512, 512)) == 40 * UNIT
+
+
+def test_the_encoders_vectors_have_a_higher_gamma():
+    assert scaled_gamma((64, 64), "bitstream") == BITSTREAM_RATIO * scaled_gamma((64, 64), "search")
+    assert plan_from_costs([0.0], source="bitstream", gamma="scaled").gamma == scaled_gamma((512, 512), "bitstream")
 
 
 def test_a_missing_reference_makes_an_i_frame():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from codeclens.models.errors import InputError
-from codeclens.models.video.motion import predict, residual, search
+from codeclens.models.video.motion import on_edge, predict, residual, search, search_widening, widest_radius
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.block_search import exhaustive
@@ -52,6 +52,29 @@ def test_the_window_reaches_to_its_edge_and_no_further(radius):
         known = inside((192, 192), step, 0)
         assert (np.abs(mv) <= radius).all()
         assert (sad[1][known] == 0).all() == (step == radius)
+
+
+@pytest.mark.parametrize("step", [20, 33, 60])
+def test_the_window_widens_to_what_moves(step):
+    scene = texture(288, 512 + 160)
+    frames = np.stack([scene[:256, start : start + 512] for start in (0, 0, step, 2 * step)])
+    mv, cost, _ = search_widening(frames)
+    known = inside((256, 512), step, 0)
+    assert not mv[:2].any() and (mv[2:][:, known] == (step, 0)).all()
+    narrow = search(frames)[1]
+    assert (cost <= narrow).all() and (cost[:2] == narrow[:2]).all()
+    assert (on_edge(search(frames)[0], 32)[2:] > 0.05).all() == (step > 30)
+    alone = search_widening(frames[2:3], previous=frames[1])
+    assert (alone[0] == mv[2:3]).all() and (alone[1] == cost[2:3]).all()
+
+
+def test_small_pictures_keep_the_first_window():
+    assert [widest_radius(size) for size in ((128, 128), (256, 320), (512, 512), (288, 1040), (2048, 64))] == [
+        *(32, 40, 64, 128, 128)
+    ]
+    scene = texture(128, 256)
+    frames = np.stack([scene[:, start : start + 128] for start in (0, 50)])
+    assert all((one == other).all() for one, other in zip(search_widening(frames), search(frames), strict=True))
 
 
 def test_independent_objects_have_their_own_motion():
