@@ -52,8 +52,8 @@ LEARNED = {
 BUDGETED = ("sparse", "random", "evs", "cells")
 """Modes that are held to each budget."""
 
-PREDICTING = ("thumbnail", "cells", "mixed")
-"""Modes whose predicted frames the controls falsify; those of ``LEARNED`` are too."""
+PREDICTING = ("cells",)
+"""Modes whose predicted frames the controls falsify, as they are no pictures of their own; so are those of ``LEARNED``."""
 
 BUDGETS = (0.2, 0.3, 0.4)
 """Fractions of the prompt tokens of native pairs."""

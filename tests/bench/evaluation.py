@@ -1,6 +1,6 @@
 """Every mode on clips of the test split, answered by the embedded model: the table and the figure of the README.
 
-    python tests/bench/evaluation.py [--side 256] [--clips 120] [--seed 0] [--questions 12] [--minutes 60]
+    python tests/bench/evaluation.py [--side 256] [--clips 120] [--seed 0] [--questions 8] [--minutes 60]
         [--folder CACHE] [--write]
 
 Renders the clips into CACHE (as ``codeclens synth`` does), asks as many questions about each, of as many kinds as it
@@ -24,10 +24,12 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from codeclens.models.code.learned.learned_code import read_code
 from codeclens.models.code.pipeline import CodeConfig
 from codeclens.models.evaluation.controls import CONTROLS
 from codeclens.models.evaluation.paired import (
     BUDGETS,
+    LEARNED,
     MODES,
     Evaluation,
     Outcome,
@@ -44,10 +46,13 @@ from codeclens.models.qwen.placement import load_placed
 from codeclens.models.source.reading import FrameSampling
 from codeclens.models.synthetic.clip_files import seeds_of, write_clips
 from codeclens.models.video.gop import GopPlan
-from codeclens.models.weights import FPS, NAME, embedded_pair
+from codeclens.models.weights import FPS, NAME, embedded_code, embedded_pair
 from support.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
+LEFT_OUT = ("paired", "stamps", "fixed")
+"""Variants of thumbnails that are not in the table."""
+
 CHUNK = 4
 """Clips rendered at once: each is the control of the one after it."""
 
@@ -57,7 +62,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="pixels on a side of clips and pictures")
     parser.add_argument("--clips", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0, help="number of the first clip in the test split")
-    parser.add_argument("--questions", type=int, default=12, help="of each clip at most")
+    parser.add_argument("--questions", type=int, default=8, help="of each clip at most")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no further clip after so many")
     parser.add_argument("--folder", default=str(Path(tempfile.gettempdir()) / "codeclens-evaluation"))
     parser.add_argument("--write", action="store_true", help="replace the committed results")
@@ -78,12 +83,17 @@ def main() -> None:
         write_results(summary, arguments)
 
 
+def shown() -> tuple[str, ...]:
+    """Modes of the table, those of learned codes where the embedded model has them."""
+    return tuple(mode for mode in MODES if mode not in LEFT_OUT) + tuple(filter(embedded_code, LEARNED))
+
+
 def journal_of(arguments) -> Path:
     """The journal of these options, weights and modes; others have another."""
     digest = hashlib.blake2b(digest_size=6)
     for path in embedded_pair():
         digest.update(Path(path).read_bytes())
-    digest.update(" ".join(map(str, ways_of(tuple(MODES), BUDGETS, tuple(CONTROLS)))).encode())
+    digest.update(" ".join(map(str, ways_of(shown(), BUDGETS, tuple(CONTROLS)))).encode())
     folder = Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{arguments.side}-{arguments.seed}-{arguments.questions}-{digest.hexdigest()}.jsonl"
@@ -93,6 +103,7 @@ def run(arguments, journal: Path) -> None:
     """Evaluate what the journal lacks, until the time is up."""
     began, size = time.monotonic(), (arguments.side, arguments.side)
     model = load_placed(*embedded_pair(), "cpu")
+    codes = {mode: read_code(embedded_code(mode), model) for mode in shown() if mode in LEARNED}
     config = CodeConfig(sampling=FrameSampling.by_fps(FPS), area=arguments.side**2)
     done = {json.loads(line)["clip"] for line in journal.open(encoding="utf-8")} if journal.exists() else set()
     progress = TerminalProgress("clips")
@@ -102,7 +113,7 @@ def run(arguments, journal: Path) -> None:
         index = write_clips(journal.parent / f"{arguments.side}-{seeds[0]}", seeds, size, sample_fps=FPS)
         tasks = list(drawn(read_tasks(index), arguments.questions))
         for clip, plan, outcomes in evaluate_clips(
-            tasks, model, tuple(MODES), config, controls=tuple(CONTROLS), done=done
+            tasks, model, shown(), config, controls=tuple(CONTROLS), codes=codes, done=done
         ):
             row = {"clip": clip, "plan": plan.to_json(), "outcomes": [asdict(outcome) for outcome in outcomes]}
             with journal.open("a", encoding="utf-8") as file:
