@@ -15,6 +15,8 @@ from ..models.judge.rubric import list_rubrics, listed_rubric
 from ..models.judge.scoring import expand
 from ..models.qwen.generate import GREEDY
 from ..models.source.reading import FrameSampling
+from ..models.video.tokens import DEFAULT_MODE
+from ..models.weights import MODE, is_embedded
 from . import host
 from .judge import judged_data, verdict_ui
 from .model_placement import HostedQwen3VL
@@ -22,9 +24,10 @@ from .qwen import model_input, model_or_embedded, preferred_sampling, remark, re
 
 
 def config_for(model: HostedQwen3VL, mode: str = "") -> CodeConfig:
-    """Sampling and size that suit the model: what the embedded one was trained on, Qwen's own for others."""
+    """Mode, sampling and size that suit the model: what the embedded one was trained on, Qwen's own for others."""
     fps, side = preferred_sampling(model)
-    return CodeConfig(**({"mode": mode} if mode else {}), sampling=FrameSampling.by_fps(fps), area=side**2)
+    own = MODE if is_embedded(model.name) else DEFAULT_MODE
+    return CodeConfig(mode=mode or own, sampling=FrameSampling.by_fps(fps), area=side**2)
 
 
 def encode(video, model: HostedQwen3VL, config: CodeConfig, reserve: int) -> VisualCode:

@@ -21,14 +21,13 @@ from ..synthetic.questions import Question, write_caption, write_questions
 from ..synthetic.scenes import Clip, sample_clip
 from ..training.examples import DESCRIBE
 from ..video.cuts import cuts_of
-from ..weights import FPS, NAME, SIDE, embedded_pair
+from ..weights import FPS, MODE, NAME, SIDE, embedded_pair
 from .arguments import whole
 from .video import add_commands as add_video_commands
 from .video import save_picture
 
 RENDERED = (256, 256)
 QUESTIONS = 3
-MODE = "cells"
 
 
 def add_commands(commands) -> None:

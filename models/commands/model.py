@@ -11,7 +11,8 @@ from ..qwen import Qwen3VL
 from ..qwen.generate import SamplingParams
 from ..qwen.placement import load_placed
 from ..source.reading import FrameSampling
-from ..weights import FPS, NAME, SIDE, embedded_pair
+from ..video.tokens import DEFAULT_MODE
+from ..weights import FPS, MODE, NAME, SIDE, embedded_pair
 from .arguments import SIDES, number, seed, whole
 
 EMBEDDED = f"{NAME}, which comes with CodecLens and knows only clips like those of `codeclens synth`"
@@ -140,6 +141,13 @@ def sampling_of_clips(arguments: argparse.Namespace) -> FrameSampling:
     """Which frames of a clip the options of :func:`add_sampling_options` ask for."""
     fps = fps_of(arguments)
     return FrameSampling.by_fps(fps) if fps else FrameSampling.all()
+
+
+def mode_of(arguments: argparse.Namespace) -> str:
+    """``--mode``, or where it is not given what suits the model."""
+    if arguments.mode is not None:
+        return arguments.mode
+    return MODE if arguments.model is None else DEFAULT_MODE
 
 
 def fps_of(arguments: argparse.Namespace) -> float:

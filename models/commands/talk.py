@@ -17,8 +17,8 @@ from ..errors import InputError
 from ..progress import TerminalProgress
 from ..source.reading import VideoSource
 from ..video.planning import CAP
-from ..video.tokens import MODES
-from ..weights import embedded_code
+from ..video.tokens import DEFAULT_MODE, MODES
+from ..weights import MODE, embedded_code
 from .arguments import number, whole
 from .costs import pricing
 from .folders import (
@@ -38,6 +38,7 @@ from .model import (
     add_writing_options,
     files_of,
     load_model,
+    mode_of,
     model_name,
     print_answer,
     sampling_of,
@@ -75,7 +76,9 @@ def add_code_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides how clips are shown to which model, and how it writes."""
     add_model_options(parser)
     parser.add_argument(
-        "--mode", choices=tuple(ENCODERS), default="thumbnail", help="what a frame becomes (default thumbnail)"
+        "--mode",
+        choices=tuple(ENCODERS),
+        help=f"what a frame becomes (default {MODE} for the embedded model, else {DEFAULT_MODE})",
     )
     add_sampling_options(parser)
     parser.add_argument(
@@ -221,15 +224,15 @@ def _preset(name: str) -> Preset:
 def config_of(arguments: argparse.Namespace) -> CodeConfig:
     """The settings of the way from clip to code, as the options ask."""
     rule = {"gamma": number_or_word(arguments.gamma), "cap": arguments.cap}
-    policy, budget = "adaptive", None
+    policy, budget, mode = "adaptive", None, mode_of(arguments)
     if arguments.every_frame:
         policy, rule = "fixed", {"cap": 0}
-    elif arguments.mode == "cells":
+    elif mode == "cells":
         budget = arguments.budget
     elif arguments.budget is not None:
         policy, rule = "budget", {**rule, "budget": arguments.budget}
     return CodeConfig(
-        mode="keyframes" if arguments.every_frame else arguments.mode,
+        mode="keyframes" if arguments.every_frame else mode,
         sampling=sampling_of_clips(arguments),
         area=side_of(arguments) ** 2,
         policy=policy,

@@ -53,7 +53,7 @@ BUDGETED = ("sparse", "random", "evs", "cells")
 """Modes that are held to each budget."""
 
 PREDICTING = ("cells",)
-"""Modes whose predicted frames the controls falsify, as they are no pictures of their own; so are those of ``LEARNED``."""
+"""Modes whose predicted frames, no pictures of their own, the controls falsify; those of ``LEARNED`` are others."""
 
 BUDGETS = (0.2, 0.3, 0.4)
 """Fractions of the prompt tokens of native pairs."""

@@ -13,6 +13,9 @@ SIDE = 128
 FPS = 4.0
 """... and from about so many of them a second."""
 
+MODE = "cells"
+"""The mode of few tokens in which it answers best (README has the table)."""
+
 
 def is_embedded(path: str | Path) -> bool:
     """Whether ``path`` is the embedded language model, by its name."""

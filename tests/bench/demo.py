@@ -16,13 +16,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from codeclens.models.code.conversation import converse
 from codeclens.models.code.pipeline import watch
-from codeclens.models.commands.demo import MODE, RENDERED, answer_to, config_for, fresh_clip
+from codeclens.models.commands.demo import RENDERED, answer_to, config_for, fresh_clip
 from codeclens.models.evaluation.paired import plain
 from codeclens.models.qwen.placement import load_placed
 from codeclens.models.source.reading import VideoSource
 from codeclens.models.synthetic.clip_files import seeds_of, write_clip
 from codeclens.models.training.examples import DESCRIBE
-from codeclens.models.weights import embedded_pair
+from codeclens.models.weights import MODE, embedded_pair
 from support.machine import describe_machine
 
 

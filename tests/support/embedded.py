@@ -15,7 +15,7 @@ from codeclens.models.synthetic.ground_truth import truth_of
 from codeclens.models.synthetic.questions import write_caption, write_questions
 from codeclens.models.synthetic.rendering import render
 from codeclens.models.synthetic.scenes import SPLITS, sample_clip
-from codeclens.models.weights import FPS, SIDE, embedded_pair
+from codeclens.models.weights import FPS, MODE, SIDE, embedded_pair
 
 RECORDED = Path(__file__).parents[1] / "models" / "weights" / "answers.json"
 CLIPS = 20
@@ -31,7 +31,7 @@ def said_and_true(number: int, model) -> list[dict]:
         kinds.setdefault(question.kind, question)
     pictures = np.stack(list(render(clip, (SIDE, SIDE))))
     source = VideoSource.from_images(torch.from_numpy(pictures).float() / 255, clip.fps)
-    code = watch(source, model, CodeConfig(sampling=FrameSampling.by_fps(FPS), area=SIDE**2))
+    code = watch(source, model, CodeConfig(mode=MODE, sampling=FrameSampling.by_fps(FPS), area=SIDE**2))
     reading = converse(model, code)
     reading.read()
     asked = [("Describe the video.", write_caption(clip, truth))]

@@ -16,6 +16,7 @@ from codeclens.models.commands.model import (
     sampling_of_clips,
     side_of,
 )
+from codeclens.models.commands.talk import add_code_options, config_of
 from codeclens.models.qwen.generate import SamplingParams
 from codeclens.models.source.reading import FrameSampling
 from codeclens.models.video.tokens import MODES
@@ -35,6 +36,21 @@ def clip(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(qwen3vl_fixtures):
     return ["--model", str(qwen3vl_fixtures / "tiny-tied" / "tiny-tied-F16.gguf"), "--side", "128"]
+
+
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        ([], "cells"),
+        (["--model", "other.gguf"], "thumbnail"),
+        (["--mode", "rgb"], "rgb"),
+        (["--model", "other.gguf", "--mode", "cells"], "cells"),
+    ],
+)
+def test_the_mode_suits_the_model(words, mode):
+    parser = argparse.ArgumentParser()
+    add_code_options(parser)
+    assert config_of(parser.parse_args(words)).mode == mode
 
 
 def test_caption_json_is_all_there_is_on_stdout(clip, model, capsys):
