@@ -93,7 +93,7 @@ def run_describe(arguments) -> None:
 
 def _read_picture(path: str, most_tokens: int) -> np.ndarray:
     picture = open_picture(path)
-    size = smart_resize(*picture.size, most_tokens)
+    size = smart_resize(*picture.size, most_tokens, path)
     return resize(picture.rgb(size), size)
 
 

@@ -11,14 +11,14 @@ from ..source.sampling import CELL
 FEWEST_TOKENS = 64
 
 
-def smart_resize(height: int, width: int, most_tokens: int = 1024) -> tuple[int, int]:
+def smart_resize(height: int, width: int, most_tokens: int = 1024, name: str = "the picture") -> tuple[int, int]:
     """The (height, width), multiples of 32, at which a picture of that size is shown.
 
     The aspect ratio is kept as far as that allows, the area between 64 and ``most_tokens`` cells of 32 x 32 pixels
     (``smart_resize`` of Qwen2-VL's image processor). Raises InputError beyond an aspect ratio of 200, as the source.
     """
     if min(height, width) < 1 or max(height, width) > 200 * min(height, width):
-        raise InputError(f"the picture is {width} x {height}; sides may differ by a factor of 200 at most")
+        raise InputError(f"{name} is {width} x {height}; sides may differ by a factor of 200 at most")
     rows, columns = max(1, round(height / CELL)), max(1, round(width / CELL))
     if rows * columns > most_tokens:
         scale = math.sqrt(height * width / (most_tokens * CELL**2)) * CELL

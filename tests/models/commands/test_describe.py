@@ -43,6 +43,12 @@ def test_a_transparent_picture_stands_on_black(arguments, tmp_path, capsys):
     assert answers[0] == answers[1]
 
 
+def test_a_picture_of_impossible_sides_is_named(arguments, tmp_path, capsys):
+    Image.new("L", (2100, 10)).save(tmp_path / "strip.png")
+    assert main(["describe", str(tmp_path / "strip.png"), *arguments[1:]]) == 2
+    assert "strip.png is 2100 x 10; sides may differ by a factor of 200" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
