@@ -20,7 +20,7 @@ from codeclens.models.qwen.trace import trace
 from PIL import Image
 from safetensors.torch import save_file
 from support.comfyui import ROOT, find_comfyui, host_environment, why_not
-from support.gguf_files import HybridShape, Shape
+from support.gguf_files import TINY_EXPERTS, HybridShape, Shape, write_mmproj, write_text
 from support.makers_names import reference_state
 from support.workflow import load_workflow, nodes_of, to_prompt, use_clip
 
@@ -39,6 +39,10 @@ def models(comfyui, qwen35_fixtures):
     folder.mkdir(parents=True)
     for name in ("tiny-hybrid-Q8_0.gguf", "mmproj-tiny-hybrid-F16.gguf"):
         shutil.copyfile(qwen35_fixtures / name, folder / name)
+    experts = comfyui.base / "models" / "text_encoders" / "experts"
+    experts.mkdir()
+    write_text(experts / "experts.gguf", TINY_EXPERTS, "Q8_0")
+    write_mmproj(experts / "mmproj.gguf", TINY_EXPERTS)
     Image.radial_gradient("L").resize((192, 128)).convert("RGB").save(comfyui.input / "hybrid.png")
     return folder
 
@@ -55,11 +59,14 @@ def describing(model: str, thinking: bool) -> dict:
     }
 
 
-@pytest.mark.parametrize("thinking", [False, True])
-def test_describe_writes_what_the_model_writes_outside_the_host(comfyui, models, thinking):
-    result = comfyui.run(describing("hybrid/tiny-hybrid-Q8_0.gguf", thinking))
+@pytest.mark.parametrize(
+    ("file", "thinking"),
+    [("hybrid/tiny-hybrid-Q8_0.gguf", False), ("hybrid/tiny-hybrid-Q8_0.gguf", True), ("experts/experts.gguf", True)],
+)
+def test_describe_writes_what_the_model_writes_outside_the_host(comfyui, models, file, thinking):
+    result = comfyui.run(describing(file, thinking))
     assert result.error is None
-    model = load_qwen3vl(models / "tiny-hybrid-Q8_0.gguf", dtype=compute_dtype("cpu"))
+    model = load_qwen3vl(models.parent / file, dtype=compute_dtype("cpu"))
     model.round_activations()
     with Image.open(comfyui.input / "hybrid.png") as picture:
         seen = encode_images([fit_picture(np.asarray(picture), 64)], model)

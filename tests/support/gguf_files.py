@@ -114,6 +114,24 @@ SHAPES = {
     "Qwen3.5-4B": HybridShape(32, 2560, 9216, 16, 4, True, 24, 1024, 4096, 16, key_heads=16, value_heads=32),
     "Qwen3.5-9B": HybridShape(32, 4096, 12288, 16, 4, False, 27, 1152, 4304, 16, key_heads=16, value_heads=32),
     "Qwen3.5-27B": HybridShape(64, 5120, 17408, 24, 4, False, 27, 1152, 4304, 16, key_heads=16, value_heads=48),
+    "Qwen3.5-35B-A3B": ExpertShape(
+        40,
+        2048,
+        0,
+        16,
+        2,
+        False,
+        27,
+        1152,
+        4304,
+        16,
+        key_heads=16,
+        value_heads=32,
+        experts=256,
+        used=8,
+        expert=512,
+        shared=512,
+    ),
 }
 TINY = Shape(
     2, 256, 256, 4, 2, True, 3, 64, 256, 2, (0, 2), grid_side=8, head_dim=64, vocabulary=512, sections=(12, 10, 10, 0)
