@@ -118,7 +118,7 @@ class TrainingConfig:
         warmup: steps at the beginning of each stage over which the learning rates rise.
         weight_decay: of matrices.
         vocabulary: tokens, learned from the texts of ``vocabulary_clips`` clips.
-        whitening_clips: clips from whose patches the patch embedding starts.
+        whitening_clips: clips from whose patches the patch embedding starts; 0 starts it at random.
         start: a GGUF language model, its mmproj beside it, whose weights and tokenizer to start from; none where empty.
     """
 

@@ -68,7 +68,7 @@ class Training:
         model = TinyQwen3VL(tiny_config(config.size, tokenizer.size), config.seed, attention, attend)
         if started:
             _copy_weights(started, model, config)
-        elif not resumed:
+        elif not resumed and config.whitening_clips:
             seeds = config.seeds(WHITENING_STEP)[: config.whitening_clips]
             examples = [make_example(seed, Mixture(questions=0)) for seed in seeds]
             pictures = [picture for example in examples for picture in example.pictures]

@@ -1,7 +1,7 @@
-"""Runs ``codeclens kernels`` and interrupts itself: ``interrupted_command.py MODULE|exit|end``.
+"""Runs ``codeclens kernels`` and interrupts itself: ``interrupted_command.py MODULE|end``.
 
-In the import of MODULE, when main has returned (``exit``), or when Python has put back the system's handler and takes
-the modules down (``end``).
+In the import of MODULE, or at the end: when main has returned, and again when Python has put back the system's handler
+and takes the modules down.
 """
 
 import atexit
@@ -34,9 +34,8 @@ class Last:
         interrupt()
 
 
-if when == "exit":
+if when == "end":
     atexit.register(interrupt)
-elif when == "end":
     last = Last()
 else:
     sys.meta_path.insert(0, InterruptingFinder())

@@ -108,16 +108,15 @@ def interrupted(when):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("module", ["torch", "numpy", "codeclens.models.commands.training"])
+@pytest.mark.parametrize("module", ["torch", "codeclens.models.commands.training"])
 def test_an_interruption_during_imports_is_one_line(module):
     done = interrupted(module)
     assert (done.returncode, done.stderr) == (130, b"codeclens: interrupted\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("when", ["exit", "end"])
-def test_an_interruption_after_the_command_changes_nothing(when):
-    done = interrupted(when)
+def test_an_interruption_after_the_command_changes_nothing():
+    done = interrupted("end")
     assert (done.returncode, done.stderr) == (0, b"")
 
 

@@ -78,15 +78,15 @@ from codeclens.models.gvc.rate import plan_schedule
 from codeclens.models.gvc.stream import read_stream
 from codeclens.models.gvc.video import model_warnings
 from support.analytic_flow import AnalyticFlow
-torch.set_num_threads(int(sys.argv[2]))
 stream = read_stream(open(sys.argv[1], "rb").read())
-latent, drift = decode_gop(AnalyticFlow(frames=2, length=1500).denoise, stream.header, 0, stream.gops[0])
-print(hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest(), drift)
+for threads in (1, 2):
+    torch.set_num_threads(threads)
+    latent, drift = decode_gop(AnalyticFlow(frames=2, length=1500).denoise, stream.header, 0, stream.gops[0])
+    print(hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest(), drift)
 """
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_fresh_process_decodes_the_same_bits(tmp_path, threads):
+def test_a_fresh_process_decodes_the_same_bits_with_any_number_of_threads(tmp_path):
     header = header_for()
     gop, latent = encode_gop(FLOW.denoise, header, 0, TARGETS[1], 5)
     path = tmp_path / "clip.gvcb"
@@ -94,10 +94,10 @@ def test_a_fresh_process_decodes_the_same_bits(tmp_path, threads):
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths)))
     shown = subprocess.run(
-        [sys.executable, "-c", DECODE_ELSEWHERE, str(path), str(threads)],
+        [sys.executable, "-c", DECODE_ELSEWHERE, str(path)],
         capture_output=True, text=True, check=True, env=environment,
     ).stdout.split()  # fmt: skip
-    assert shown == [hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest(), "0.0"]
+    assert shown == 2 * [hashlib.sha256(latent.contiguous().numpy().tobytes()).hexdigest(), "0.0"]
 
 
 def test_more_atoms_and_longer_indices_leave_less_error():
@@ -105,11 +105,11 @@ def test_more_atoms_and_longer_indices_leave_less_error():
         (encode_gop(FLOW.denoise, header_for(), 0, other, 5)[1] - target).square().mean()
         for target, other in zip(TARGETS, TARGETS[1:] + TARGETS[:1], strict=True)
     ]))  # fmt: skip
-    by_atoms = [mean_error(header_for(atoms=atoms)) for atoms in (1, 2, 4, 8, 16, 32, 64)]
-    by_bits = [mean_error(header_for(bits=bits)) for bits in (1, 4, 7, 10)]
+    by_atoms = [mean_error(header_for(atoms=atoms)) for atoms in (1, 4, 16, 64)]
+    by_bits = [mean_error(header_for(bits=bits)) for bits in (1, 4, 10)]
     for errors in ([uncoded, *by_atoms], [uncoded, *by_bits]):
         assert all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False))
-    for atoms, error in zip((1, 2, 4, 8, 16, 32, 64), by_atoms, strict=True):
+    for atoms, error in zip((1, 4, 16, 64), by_atoms, strict=True):
         assert error > FLOW.distortion_bound(payload_bits(header_for(atoms=atoms), [16, 16]))
 
 
@@ -137,7 +137,7 @@ def test_the_exact_step_beats_euler_maruyama():
     """The same codebook and the paper's refresh; only the rule differs."""
     sigmas = shifted_sigmas(20, 500)
     refresh = paper_refresh(sigmas)
-    for atoms in (1, 4, 16):
+    for atoms in (1, 16):
         schedule = tuple(
             StepCode(sigma, refresh[i], atoms, 8) if i < 17 else StepCode(sigma, 0, 0, 0)
             for i, sigma in enumerate(sigmas)

@@ -21,7 +21,7 @@ WIDTH = 96
 def whitened():
     """(patch embedding, the patches it was made from, float64 [n, 1536])."""
     config = tiny_config("nano", 400).vision
-    pictures = [picture for seed in range(60) for picture in make_example(seed, MIXTURE).pictures]
+    pictures = [picture for seed in range(24) for picture in make_example(seed, MIXTURE).pictures]
     layer = torch.nn.Linear(1536, WIDTH)
     whiten_patch_embedding(layer, pictures, config)
     cut = [patches_of(torch.from_numpy(picture), config, still=len(picture) == 1)[0] for picture in pictures]

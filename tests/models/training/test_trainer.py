@@ -20,7 +20,7 @@ from codeclens.models.training.validation import accuracy
 
 BRIEF = Mixture(sizes={(64, 64): 1}, frames=(2, 4), questions=2, figures=(1, 2))
 CONFIG = TrainingConfig(
-    size="nano", steps=4, warmup=2, vocabulary=330, vocabulary_clips=20, whitening_clips=2,
+    size="nano", steps=4, warmup=2, vocabulary=330, vocabulary_clips=20, whitening_clips=0,
     stages=(
         Stage("vision", 0.25, 3, replace(BRIEF, questions=0), vision=1, text=0),
         Stage("both", 0.25, 3, BRIEF, vision=1),
