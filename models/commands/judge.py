@@ -32,12 +32,15 @@ COMPARE_RESERVE = 256
 """Tokens of the model's context that the question of a comparison takes at most, without the prompt."""
 
 
+DEFAULT_RUBRIC = "default checklist; for the embedded model faults, in the words that it knows"
+
+
 def add_commands(commands) -> None:
     """Add the family's parsers to ``commands``."""
     rubrics = ", ".join(list_rubrics())
     judge = commands.add_parser("judge", help="score videos by a rubric, from the probabilities of the replies")
     judge.add_argument("clips", nargs="*", metavar="CLIP", help="video files, or one folder of clips")
-    judge.add_argument("--rubric", default="checklist", metavar="R", help=f"{rubrics}; or a .json or .yaml file")
+    judge.add_argument("--rubric", metavar="R", help=f"{rubrics}; or a .json or .yaml file ({DEFAULT_RUBRIC})")
     judge.add_argument("--prompt", default="", help="what the clips were made from, for rubrics that ask about it")
     judge.add_argument("--moments", action="store_true", help="judge each group of pictures on its own, too")
     judge.add_argument("--metrics", action="store_true", help="measure the clips as well")
@@ -66,7 +69,7 @@ def add_commands(commands) -> None:
         help="score: by the rubric (default); metrics: without a model; both: the mean of these two orders; pairs: all "
         "pairs compared; knock-out: winners meet winners",
     )  # fmt: skip
-    rank.add_argument("--rubric", default="checklist", metavar="R", help=f"for --by score: {rubrics}; or a file")
+    rank.add_argument("--rubric", metavar="R", help=f"for score: {rubrics}; or a file ({DEFAULT_RUBRIC})")
     rank.add_argument("--prompt", default="", help="what the clips were made from")
     add_code_options(rank)
     rank.set_defaults(run=run_rank)
@@ -75,6 +78,7 @@ def add_commands(commands) -> None:
 def run_judge(arguments: argparse.Namespace) -> int:
     """Judge each clip; one that cannot be read is one line on standard error and exit code 2 at the end."""
     check_folders(arguments.json, arguments.csv, arguments.html, arguments.png)
+    arguments.rubric = rubric_of(arguments)
     rubric = find_rubric(arguments.rubric)
     if arguments.calibrate:
         return run_calibrate(arguments, rubric)
@@ -115,6 +119,11 @@ def run_judge(arguments: argparse.Namespace) -> int:
     if arguments.html:
         write_text(arguments.html, judge_page(rows, f"Judged by {rubric.title}"))
     return 2 if failed else 0
+
+
+def rubric_of(arguments: argparse.Namespace) -> str:
+    """The rubric's name or file; by default one that suits the model."""
+    return arguments.rubric or ("faults" if arguments.model is None else "checklist")
 
 
 def judge_folder(arguments: argparse.Namespace, rubric: Rubric) -> int:
@@ -230,7 +239,9 @@ def run_rank(arguments: argparse.Namespace) -> int:
     if arguments.by == "metrics":
         ranking = rank_by_metrics(measured(sources))
     else:
-        ranking = ranking_of(sources, load_model(arguments), config, arguments.by, arguments.rubric, arguments.prompt)
+        ranking = ranking_of(
+            sources, load_model(arguments), config, arguments.by, rubric_of(arguments), arguments.prompt
+        )
     rows = ranking.to_json([source.info.name for source in sources])
     if arguments.json:
         write_json({"by": arguments.by, "inconsistency": ranking.inconsistency, "ranking": rows}, arguments.json)

@@ -21,7 +21,7 @@ from codeclens.models.code.conversation import converse
 from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.judge.calibration import area_under_curve, calibration_error, fit_question
 from codeclens.models.judge.ranking import rank_by_both, rank_by_metrics, rank_by_score
-from codeclens.models.judge.rubric import Question, Rubric
+from codeclens.models.judge.rubric import Question, Rubric, find_rubric
 from codeclens.models.judge.scoring import judge
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.source.reading import FrameSampling, VideoSource
@@ -101,19 +101,18 @@ def calibrate_halves(calibrations, say):
 
 
 def rank_twelve(model, mode, say):
-    """Three clips with each of no, one, two and three faults, ranked as ``rank --by`` does; the model's score is its
-    expected number of faults (the sum of its probabilities)."""
-    faults, found = list(METRIC), []
+    """Three clips with each of no, one, two and three faults, ranked as ``rank --by`` does with the rubric 'faults'."""
+    faults, metrics, scores = list(METRIC), [], []
     for number in range(12):
         base = sample_clip(FIRST_SEED + 5000 + number, "fault", fault="flicker", seconds=4, fps=12)
         chosen = [faults[(number + k) % len(faults)] for k in range(number % 4)]
         held = []
         for fault in chosen:
             held += sample_clip(FIRST_SEED + 5000 + number, "fault", fault=fault, seconds=4, fps=12).faults
-        found.append((number % 4, badness(dataclasses.replace(base, faults=tuple(held)), model, mode, faults)))
-    truth = [count for count, _ in found]
-    metrics = [{METRIC[fault]: row[fault][0] for fault in faults} for _, row in found]
-    scores = [-sum(row[fault][1] for fault in faults) for _, row in found]
+        clip = dataclasses.replace(base, faults=tuple(held))
+        metrics.append(measure(source_of(clip)).clip)
+        scores.append(judge(reading_of(clip, model, mode), find_rubric("faults")).score)
+    truth = [number % 4 for number in range(12)]
     rankings = {
         "metrics": rank_by_metrics(metrics), "model": rank_by_score(scores), "both": rank_by_both(scores, metrics),
     }  # fmt: skip

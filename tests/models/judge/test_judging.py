@@ -132,6 +132,11 @@ def test_calibration_needs_enough_verdicts_and_is_kept_beside_the_rubric(clips, 
     assert list(json.loads((tmp_path / "mine.calibration.json").read_text()).values())[0]["still"]["verdicts"] == 30
 
 
+def test_the_embedded_model_is_asked_what_it_knows(clips, capsys):
+    assert main(["judge", clips[0], "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["rubric"] == "faults"
+
+
 def test_no_clip_is_one_sentence(capsys):
     assert main(["judge"]) == 2
     assert capsys.readouterr().err == "codeclens: there is no clip to judge; give at least one\n"

@@ -5,6 +5,7 @@ import json
 import pytest
 from codeclens.models.errors import InputError
 from codeclens.models.judge.rubric import Question, find_rubric, list_rubrics, parse_rubric, read_rubric
+from codeclens.models.synthetic.questions import FAULT_QUESTIONS, FAULT_WORDS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,13 @@ def test_the_rubrics_that_the_pack_promises_are_there():
         "checklist vqascore q_align unifiedreward prompt_adherence consistency anatomy_and_physics artefacts camera"
     )
     assert {*promised.split(), "text"} <= set(list_rubrics())
+
+
+def test_the_embedded_models_rubric_asks_what_it_was_trained_on():
+    open_question, *others = find_rubric("faults").questions
+    assert {question.question for question in others} == {wordings[0] for wordings in FAULT_QUESTIONS.values()}
+    assert open_question.question == "What is wrong with the video?"
+    assert open_question.options == (*FAULT_WORDS.values(), "nothing")
 
 
 def test_defaults():
