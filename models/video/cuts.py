@@ -44,8 +44,14 @@ SMALLEST_STEP = 2.5
 RETURNS_WITHIN = 1 / 3
 """Seconds in which a picture from before a flash comes back."""
 
-FAR_EXPLAINED = 0.18
+FAR_EXPLAINED = 0.15
 """What is asked in place of EXPLAINED of frames so far apart that everything may have moved."""
+
+FAR_PALETTE, HARDLY_EXPLAINED = 0.78, 0.05
+"""Colours in common of such frames from which so small a fraction will do."""
+
+RELIT, OTHER_LIGHT = 0.65, 1.1
+"""Fraction of such a frame that is explained in any light, where its brightness is by this factor another one."""
 
 SAME_PALETTE, LITTLE_EXPLAINED = 0.92, 0.2
 """Colours in common from which so small a fraction will do where something moves: a face that turns, a crowd."""
@@ -163,9 +169,17 @@ class _Window:
         before, after = steps[max(0, at - 1 - near) : at - 1], steps[at : at + near]
         still = any(STILL * max(some) < steps[at - 1] for some in (before, after) if len(some))
         explained = self.pictures.explained(at - 1, at, still)
-        if explained >= (EXPLAINED if still or self.reach else FAR_EXPLAINED):
+        if explained >= (EXPLAINED if still or self.reach else FAR_EXPLAINED) or not self.reach and self.relit(at):
             return True
-        return not still and explained >= LITTLE_EXPLAINED and self.pictures.palette(at - 1, at) >= SAME_PALETTE
+        least, palette = (LITTLE_EXPLAINED, SAME_PALETTE) if self.reach else (HARDLY_EXPLAINED, FAR_PALETTE)
+        return not still and explained >= least and self.pictures.palette(at - 1, at) >= palette
+
+    def relit(self, at: int) -> bool:
+        """True when frame ``at`` is the one before it in another light, as a slow fade shows in frames far apart."""
+        before, now = (view.rgb.mean() + 1 for view in self.pictures.pair(at - 1, at))
+        if max(before, now) < OTHER_LIGHT * min(before, now):
+            return False
+        return self.pictures.explained(at - 1, at, any_light=True) >= RELIT
 
     def mixed(self, at: int) -> bool:
         """True when frame ``at`` is the mean of two shots, as where frame rates were converted."""
