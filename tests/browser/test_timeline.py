@@ -1,7 +1,5 @@
 """The timeline steers: scrub, pin, drag gamma and budget; it is saved, undone and sent; clips stay apart."""
 
-import json
-
 import numpy as np
 import pytest
 from support.clips import encode
@@ -19,27 +17,40 @@ def demo(comfyui, demo_clip):
 
 @pytest.fixture
 def planned(page, demo):
-    """The page with plan_video.json run up to its plan, the node well in view."""
-    page.load(plan_alone())
-    page.choose_video(demo)
+    """The page with a plan of the demo clip, the node well in view."""
+    build(page, demo)
     run(page)
     centre(page)
     return page
 
 
-def plan_alone():
-    """plan_video.json up to Plan GOP, and what shows it as text."""
-    workflow = load_workflow("plan_video.json")
-    keep = {"LoadVideo", "CodecLensSampleVideo", "CodecLensExtractCodecPrimitives", "CodecLensPlanGOP"}
-    keep |= {"CodecLensPlanInfo", "PreviewAny"}
-    workflow["nodes"] = [node for node in workflow["nodes"] if node["type"] in keep]
-    ids = {node["id"] for node in workflow["nodes"]}
-    workflow["links"] = [link for link in workflow["links"] if link[1] in ids and link[3] in ids]
-    left = {link[0] for link in workflow["links"]}
-    for node in workflow["nodes"]:
-        for slot in node.get("outputs") or []:
-            slot["links"] = [link for link in slot.get("links") or [] if link in left]
-    return workflow
+BUILD = """files => {
+    app.graph.clear()
+    files.forEach((file, row) => {
+        const kinds = ["LoadVideo", "CodecLensSampleVideo", "CodecLensExtractCodecPrimitives", "CodecLensPlanGOP"]
+        const nodes = kinds.map((kind, column) => {
+            const node = LiteGraph.createNode(kind)
+            node.pos = [360 * column, 1200 * row]
+            app.graph.add(node)
+            if (column) app.graph.nodes.at(-2).connect(0, node, 0)
+            return node
+        })
+        const set = (node, name, value) => {
+            const widget = node.widgets.find(one => one.name === name)
+            widget.value = value
+            widget.callback?.(value)
+        }
+        set(nodes[0], "file", file)
+        set(nodes[1], "sampling", "fps")
+    })
+}"""
+
+
+def build(page, *files):
+    """Plan each of the files: Load Video, Sample Video, Extract Codec Primitives, Plan GOP in a row."""
+    page.load(load_workflow("plan_video.json"))
+    page.page.evaluate(BUILD, list(files))
+    settle(page)
 
 
 def run(page):
@@ -200,21 +211,6 @@ def test_a_reload_keeps_what_was_changed(planned):
     assert not page.complaints
 
 
-def doubled(workflow, shift=100):
-    """The workflow beside a copy of itself."""
-    copy = json.loads(json.dumps(workflow))
-    for node in copy["nodes"]:
-        node["id"] += shift
-        node["pos"] = [node["pos"][0], node["pos"][1] + 1200]
-        for slot in node.get("inputs") or []:
-            slot["link"] = slot.get("link") and slot["link"] + shift
-        for slot in node.get("outputs") or []:
-            slot["links"] = [link + shift for link in slot.get("links") or []]
-    copy["links"] = [[a + shift, b + shift, c, d + shift, e, f] for a, b, c, d, e, f in copy["links"]]
-    both = {**workflow, "nodes": workflow["nodes"] + copy["nodes"], "links": workflow["links"] + copy["links"]}
-    return both | {"last_node_id": workflow["last_node_id"] + shift, "last_link_id": workflow["last_link_id"] + shift}
-
-
 ALL_NAMES = """() => { const root = app.rootGraph ?? app.graph
     return [root, ...root.subgraphs.values()].flatMap(graph => graph.nodes)
         .filter(node => node.comfyClass === 'CodecLensPlanGOP')
@@ -227,14 +223,7 @@ def test_clips_stay_apart_in_tabs_subgraphs_lists_and_after_errors(page, demo, c
     clip.write_bytes(encode(np.stack([np.roll(pan, 8 * t, 1)[:, :160] for t in range(60)])))
     second = comfyui.put_input(clip)
     (comfyui.input / "broken.mp4").write_bytes(b"no video" * 400)
-    page.load(doubled(plan_alone()))
-    for name, number in ((demo, 0), (second, 1)):
-        page.page.evaluate(
-            """([name, number]) => {
-            const widget = app.graph.nodes.filter(n => n.type === 'LoadVideo')[number].widgets[0]
-            widget.value = name; widget.callback?.(name) }""",
-            [name, number],
-        )
+    build(page, demo, second)
     page.run()
     arrived = f"names => JSON.stringify(({ALL_NAMES})()) === JSON.stringify(names)"
     page.page.wait_for_function(arrived, arg=[demo, second], timeout=180_000)
@@ -248,7 +237,7 @@ def test_clips_stay_apart_in_tabs_subgraphs_lists_and_after_errors(page, demo, c
     # In a subgraph the same node shows what its own run sends.
     page.page.evaluate(
         """() => {
-        const nodes = app.graph.nodes.filter(n => n.id >= 100 && n.type !== 'LoadVideo')
+        const nodes = app.graph.nodes.filter(n => n.pos[1] >= 1000 && n.type !== 'LoadVideo')
         app.graph.convertToSubgraph(new Set(nodes)) }"""
     )
     settle(page)
