@@ -1,7 +1,7 @@
 // Live text: every answer under its question while it is written, what was seen, and times that move the timeline.
 import { make } from "./element.js"
 
-export const ANSWERS_HEIGHT = 150
+export const ANSWERS_HEIGHT = 110
 const STYLE = `
 .codeclens-answers { width: 100%; height: 100%; min-height: ${ANSWERS_HEIGHT}px; box-sizing: border-box; padding: 6px 8px;
   overflow-y: auto; border-radius: 6px; font: 12px/1.4 sans-serif; color: var(--input-text, #ddd);

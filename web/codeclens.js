@@ -3,7 +3,7 @@ import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
 import { ANSWERS_HEIGHT, Answers } from "./answers.js"
 import { addPanel, growNode } from "./element.js"
-import { TIMELINE_HEIGHT, Timeline } from "./timeline.js"
+import { COMPACT_HEIGHT, TIMELINE_HEIGHT, Timeline } from "./timeline.js"
 import { VERDICT_HEIGHT, Verdict } from "./verdict.js"
 
 const TIMELINES = { CodecLensPlanGOP: true, CodecLensEncodeVideo: false }
@@ -19,19 +19,19 @@ const PANELS = {
   codeclens_plan: {
     has: (type) => type in TIMELINES,
     create: (node) => new Timeline(node, TIMELINES[node.comfyClass]),
-    height: TIMELINE_HEIGHT,
+    height: (node) => (TIMELINES[node.comfyClass] ? TIMELINE_HEIGHT : COMPACT_HEIGHT),
     width: 460,
   },
   codeclens_answers: {
     has: (type) => WRITERS.includes(type),
     create: () => new Answers(seek),
-    height: ANSWERS_HEIGHT,
+    height: () => ANSWERS_HEIGHT,
     width: 360,
   },
   codeclens_verdict: {
     has: (type) => JUDGES.includes(type),
     create: () => new Verdict(seek),
-    height: VERDICT_HEIGHT,
+    height: () => VERDICT_HEIGHT,
     width: 360,
   },
 }
@@ -97,7 +97,7 @@ app.registerExtension({
     const [key, kind] = Object.entries(PANELS).find(([, panel]) => panel.has(node.comfyClass)) ?? []
     if (!kind) return
     const view = kind.create(node)
-    addPanel(node, `codeclens_${view.root.className.split("-")[1]}`, view.root, kind.height)
+    addPanel(node, `codeclens_${view.root.className.split("-")[1]}`, view.root, kind.height(node))
     growNode(node, kind.width)
     node.codeclens = { node, key, view }
     const { onExecuted, onRemoved } = node

@@ -5,12 +5,14 @@ import { CostScale, Layout, drawFrame, drawLevel, drawPlan, frameEdges, penOf, t
 import { leastBudget, plan, short } from "./rule.js"
 import { Settings } from "./settings.js"
 
-export const TIMELINE_HEIGHT = 350
-const MONITOR_HEIGHT = 96
+export const TIMELINE_HEIGHT = 320
+export const COMPACT_HEIGHT = 210
+const MONITOR_HEIGHT = 84
+const COMPACT_MONITOR_HEIGHT = 56
 const NEAR = 6
 const STYLE = `
 .codeclens-timeline { position: relative; display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%;
-  min-height: ${TIMELINE_HEIGHT}px; box-sizing: border-box; padding: 6px 8px; border-radius: 6px; overflow: hidden;
+  box-sizing: border-box; padding: 6px 8px; border-radius: 6px; overflow: hidden;
   font: 11px sans-serif; color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222); }
 .codeclens-timeline .quiet { color: var(--descrip-text, #999); }
 .codeclens-timeline .head { display: flex; gap: 8px; align-items: baseline; white-space: nowrap; }
@@ -22,21 +24,23 @@ const STYLE = `
 .codeclens-timeline .notes { flex: 1; overflow-y: auto; }
 .codeclens-timeline .notes > * { overflow-wrap: anywhere; }
 .codeclens-timeline .warning::before { content: "! "; color: ${COLOURS.gamma}; font-weight: 700; }
-.codeclens-timeline .monitor { display: flex; gap: 8px; height: ${MONITOR_HEIGHT}px; flex: none; }
-.codeclens-timeline .monitor canvas { height: ${MONITOR_HEIGHT}px; border-radius: 4px; background: #0006; flex: none; }
+.codeclens-timeline .monitor { display: flex; gap: 8px; flex: none; }
+.codeclens-timeline .monitor canvas { height: 100%; border-radius: 4px; background: #0006; flex: none; }
 .codeclens-timeline .about { white-space: pre-line; line-height: 1.35; flex: none; }
-.codeclens-timeline .plot { position: relative; flex: 1; min-height: 150px; outline: none; touch-action: none; }
+.codeclens-timeline .plot { position: relative; flex: 1; min-height: 80px; outline: none; touch-action: none; }
 .codeclens-timeline .plot:focus-visible { box-shadow: 0 0 0 1px var(--input-text, #ddd); }
 .codeclens-timeline .plot canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
 .codeclens-timeline .legend { display: flex; flex-wrap: wrap; gap: 2px 10px; overflow: hidden; max-height: 28px; flex: none; }
+.codeclens-timeline [hidden] { display: none; }
 .codeclens-timeline .legend i { display: inline-block; width: 9px; height: 9px; border-radius: 2px; margin-right: 4px; }
 `
 
 export class Timeline {
-  /** `editable`: the node is a Plan GOP, so that its widgets can be changed here. */
+  /** `editable`: the node is a Plan GOP, so that its widgets can be changed here; others have a smaller one to read. */
   constructor(node, editable) {
     this.node = node
     this.settings = editable ? new Settings(node) : null
+    this.monitorHeight = editable ? MONITOR_HEIGHT : COMPACT_MONITOR_HEIGHT
     this.clips = []
     this.cursor = 0
     this.abort = new AbortController()
@@ -76,10 +80,12 @@ export class Timeline {
       make("style", { textContent: STYLE }),
       make("div", { class: "head" }, this.select, this.name),
       this.total,
-      make("div", { class: "monitor" }, this.frame, make("div", { class: "side" }, this.about, this.notes)),
+      make("div", { class: "monitor", style: `height:${this.monitorHeight}px` }, this.frame, make("div", { class: "side" }, this.about, this.notes)),
       this.plot,
       this.legend,
     )
+    this.root.style.minHeight = `${this.settings ? TIMELINE_HEIGHT : COMPACT_HEIGHT}px`
+    this.legend.hidden = !this.settings
   }
 
   remove() {
@@ -322,10 +328,10 @@ export class Timeline {
 
   drawCursor(width, height) {
     const pen = penOf(this.top, width, height)
-    const wide = Math.round(MONITOR_HEIGHT * (this.store?.aspect ?? 16 / 9))
+    const wide = Math.round(this.monitorHeight * (this.store?.aspect ?? 16 / 9))
     if (this.frameWidth !== wide) this.frame.style.width = `${wide}px`
     this.frameWidth = wide
-    const picture = penOf(this.frame, wide, MONITOR_HEIGHT)
+    const picture = penOf(this.frame, wide, this.monitorHeight)
     if (!this.data || !this.layout) return
     const left = this.layout.x(this.edges[this.cursor])
     const right = this.layout.x(this.edges[this.cursor + 1])
@@ -334,7 +340,7 @@ export class Timeline {
     pen.fillRect(left, this.layout.marks.top, Math.max(right - left, 1), height)
     pen.globalAlpha = 1
     pen.fillRect(left, 0, 1, height - 14)
-    drawFrame(picture, this.store, this.cursor, wide, MONITOR_HEIGHT)
+    drawFrame(picture, this.store, this.cursor, wide, this.monitorHeight)
     this.about.textContent = this.describe(this.cursor)
     this.plot.setAttribute("aria-valuenow", this.cursor)
     this.plot.setAttribute("aria-valuetext", this.about.textContent)

@@ -1,7 +1,7 @@
 // Verdicts: a bar for each question with its probability and off-list mass, the worst moment, and A beside B.
 import { COLOURS, clock, make, temporaryFile } from "./element.js"
 
-export const VERDICT_HEIGHT = 170
+export const VERDICT_HEIGHT = 130
 const STYLE = `
 .codeclens-verdict { width: 100%; height: 100%; min-height: ${VERDICT_HEIGHT}px; box-sizing: border-box; padding: 6px 8px;
   overflow-y: auto; border-radius: 6px; font: 11px/1.35 sans-serif; color: var(--input-text, #ddd);
