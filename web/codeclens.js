@@ -87,6 +87,8 @@ api.addEventListener("execution_start", () => arrived.clear())
 api.addEventListener("execution_cached", ({ detail }) => detail.nodes.forEach((id) => arrived.add(executedNode(id))))
 api.addEventListener("executed", ({ detail }) => arrived.add(executedNode(detail.node)))
 api.addEventListener("execution_error", ({ detail }) => {
+  // A run of another tab's workflow is none of this one's business.
+  if (executedNode(detail.node_id)?.comfyClass !== detail.node_type) return
   for (const panel of panels()) if (!arrived.has(panel.node)) panel.view.fail?.(detail.exception_message.trim())
 })
 

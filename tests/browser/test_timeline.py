@@ -200,7 +200,10 @@ def test_a_reload_keeps_what_was_changed(planned):
     page.page.mouse.click(*frame_point(page, 4))
     settle(page)
     expected = view(page, "[view.data.name, view.made.kind]")
-    page.page.wait_for_timeout(1500)
+    dragged = widgets(page)["policy.gamma_value"]
+    assert widgets(page)["policy.gamma"] == "value" and widgets(page)["pinned"] == "4"
+    kept = "value => Object.values({ ...localStorage, ...sessionStorage }).some(text => text.includes(value))"
+    page.page.wait_for_function(kept, arg=str(int(dragged)), timeout=30_000)
     page.page.reload()
     page.wait_until_ready()
     page.page.wait_for_function(f"{PLANNER} != null", timeout=30_000)
