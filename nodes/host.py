@@ -111,11 +111,16 @@ class LosslessVideo(InputImpl.VideoFromFile):
         return super().save_to(path, format, codec, *args, **kwargs)
 
 
+def temporary_folder() -> Path:
+    """The host's temp folder, which the host empties when it starts."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def temporary_file(start: str, end: str) -> Path:
-    """A new name in the host's temp folder, which the host empties when it starts."""
-    folder = folder_paths.get_temp_directory()
-    os.makedirs(folder, exist_ok=True)
-    handle, name = tempfile.mkstemp(end, start, folder)
+    """A new name in the host's temp folder."""
+    handle, name = tempfile.mkstemp(end, start, temporary_folder())
     os.close(handle)
     return Path(name)
 

@@ -67,7 +67,9 @@ class TestVideos(io.ComfyNode):
     @classmethod
     def execute(cls, seed, count, content, fault, seconds) -> io.NodeOutput:
         if content == PAINTED:
-            path = write_demo(host.temporary_file("codeclens_painted_", ".mp4"), host.node_progress())
+            path = host.temporary_folder() / "painted clip.mp4"
+            if not path.is_file():
+                write_demo(path, host.node_progress())
             return io.NodeOutput([InputImpl.VideoFromFile(str(path))], [IN_WORDS])
         progress, videos, truths = host.node_progress(), [], []
         for number in range(count):
