@@ -104,6 +104,7 @@ class TestFolder(io.ComfyNode):
                     default=1,
                     min=0,
                     max=100_000,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
                     tooltip="The same seed draws the same clips on every machine.",
                 ),
                 io.Int.Input("count", default=4, min=1, max=1000, tooltip="How many clips."),
