@@ -32,7 +32,7 @@ def test_templates_open_readable(page, screen):
     for name in NAMES:
         workflow = load_workflow(name)
         page.page.evaluate(OPEN, workflow)
-        page.page.wait_for_timeout(1000)
+        page.page.wait_for_timeout(700)
         drawn = page.page.evaluate(DRAWN)
         print(f"{name} at {screen[0]}x{screen[1]}: {100 * drawn['scale']:.0f} %")
         assert drawn["nodes"] == len(workflow["nodes"])
