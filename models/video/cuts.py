@@ -11,7 +11,8 @@ Fades, dissolves and wipes are found by :mod:`.transitions`; a hard cut within o
 
 All of this happens on thumbnails of 64 x 36 of the active picture, bars left out, at the native frame rate, in a window
 of bounded length. Dark pictures are raised to the contrast of others, as far as noise allows. Where frames come less
-than four times a second nothing can stand out and everything may have moved: a cut there explains hardly anything.
+than four times a second nothing can stand out and everything may have moved: a cut there explains hardly anything and
+shares few colours. So slides of one such frame each, on the same paper, may be missed.
 
 The shortest shot that is found is one of two frames, or of a single frame that lasts longer than a third of a second
 (:func:`shortest_shot`). Missed are shorter ones, plain ones within another shot, and dissolves during which the camera

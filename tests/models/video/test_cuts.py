@@ -293,6 +293,24 @@ def test_two_scenes_in_turn_a_second_each():
     assert found_in(np.concatenate([one, other] * 5), 25).cuts == ()  # a strobe
 
 
+def test_a_plain_scene_whose_light_goes_down_between_frames_far_apart(monkeypatch):
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    plain = np.stack([90 + 60 * x / WIDTH, 70 + 50 * y / HEIGHT, 120 - 40 * x / WIDTH], axis=-1)
+    plain[60:75, 75:100] = scene(15, 25, seed=3)
+    dimmed = np.stack([plain] * 3 + [0.7 * plain] * 3)
+    assert found_in(dimmed, 1) == Cuts((), ())
+    monkeypatch.setattr(cuts_module, "RELIT", 2)
+    assert found_in(dimmed, 1).cuts == (3,)
+
+
+def test_a_scene_that_moves_on_between_frames_far_apart_keeps_its_colours(monkeypatch):
+    wide = scene(72, 1024, seed=3)
+    passed = np.stack([wide[:, start : start + 128] for start in (0, 96)])
+    assert found_in(passed, 1).cuts == ()
+    monkeypatch.setattr(cuts_module, "FAR_PALETTE", 2)
+    assert found_in(passed, 1).cuts == (1,)
+
+
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("fps, length", [(24, 30), (1, 3)])
 def test_cards_on_which_only_the_text_changes(dark, fps, length):
