@@ -87,19 +87,34 @@ def result_of(row: dict) -> dict:
 
 
 class Worker:
-    """An actor: makes the work once and does it for one row after another."""
+    """An actor: makes the work once and does it for one row after another. Where it cannot be made, every row says why.
+
+    An actor whose construction fails would be started again without end.
+    """
 
     def __init__(self, remake: Callable[[], Work]):
-        self.work = remake()
+        self.work, self.broken = None, ""
+        try:
+            self.work = remake()
+        except Exception as error:
+            self.broken = words_of(error)
 
     def __call__(self, row: dict) -> dict:
         item = Item(Path(row["path"]), row["name"], row["kind"], row["repeats"])
+        if self.work is None:
+            return {"id": row["id"], "result": "", "__error__": f"{item.name}: {self.broken}"}
         try:
             result = json.dumps(self.work.finish(item, self.work.prepare(item)))
             return {"id": row["id"], "result": result, "__error__": ""}
+        except InputError as error:
+            return {"id": row["id"], "result": "", "__error__": str(error)}
         except Exception as error:
-            words = str(error) if isinstance(error, InputError) else f"{item.name}: {type(error).__name__}: {error}"
-            return {"id": row["id"], "result": "", "__error__": words or type(error).__name__}
+            return {"id": row["id"], "result": "", "__error__": f"{item.name}: {words_of(error)}"}
+
+
+def words_of(error: Exception) -> str:
+    """What an error says, with its kind where it is none of ours."""
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def computed(rows: list[dict], remake: Callable[[], Work], pool: Pool) -> Iterator[dict]:

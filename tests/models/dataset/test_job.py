@@ -16,6 +16,7 @@ from codeclens.models.dataset import journal as journal_module
 from codeclens.models.dataset.items import Item, find_items
 from codeclens.models.dataset.job import Work, run
 from codeclens.models.dataset.journal import NAME, open_journal, parse_rows
+from codeclens.models.dataset.on_ray import Worker, result_of, row_of
 from codeclens.models.dataset.sidecars import write_sidecar
 from codeclens.models.errors import InputError
 from hypothesis import given, settings
@@ -266,3 +267,21 @@ def test_rows_are_strict_json(tmp_path):
     assert job_module.fingerprint({"a": 1, "b": 2}) == job_module.fingerprint({"b": 2, "a": 1})
     for line in (folder / NAME).read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
+
+
+def test_an_actor_says_for_each_clip_what_went_wrong(tmp_path):
+    """The worker of a run on Ray, without Ray: its model is missing, a clip is bad, or something raises."""
+    folder, calls = folder_of(tmp_path / "f", 2, broken=1), []
+    rows = [row_of(item, f"{item.name}.settings") for item in find_items(folder)]
+
+    def missing():
+        raise InputError("model.gguf is not there")
+
+    for row in rows:
+        assert Worker(missing)(row)["__error__"] == f"{row['name']}: model.gguf is not there"
+    worker = Worker(lambda: counting_work(calls))
+    assert worker(rows[0]) == {"id": rows[0]["id"], "result": "", "__error__": "clip00.mp4 is no video"}
+    assert result_of(worker(rows[1])) == {"text": "a caption of good 1"}
+    worker.work = Work("caption", {}, lambda item: 1 // 0, None)
+    with pytest.raises(InputError, match="clip01.mp4: ZeroDivisionError: integer"):
+        result_of(worker(rows[1]))
