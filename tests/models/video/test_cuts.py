@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.clips import encode, scene
 from support.joined_clips import KINDS, Takes, card, joined_clip, matches, still, with_bars
+from support.tiers import every_value_once
 
 HEIGHT, WIDTH = 90, 160
 
@@ -71,8 +72,7 @@ def test_dark_noisy_footage_without_a_cut():
     assert found_in(shot(80, 1, contrast=0.3) * 0.12 + random.normal(0, 14, (80, HEIGHT, WIDTH, 3))) == Cuts((), ())
 
 
-@pytest.mark.parametrize("fastest", [12, 30, 60])
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("fastest, seed", every_value_once([12, 30, 60], [1, 2, 3]))
 def test_whip_pan_is_no_cut(fastest, seed):
     speed = fastest * np.exp(-((np.arange(50) - 25) ** 2) / 50)
     left = np.concatenate([[0], np.cumsum(speed)])
@@ -165,8 +165,7 @@ def test_dissolve_is_one_span(frames, speed):
     assert abs(found.spans[0].first - first) <= 2 and abs(found.spans[0].last - last) <= 2
 
 
-@pytest.mark.parametrize("plain", [0, 255, (20, 60, 150)])
-@pytest.mark.parametrize("frames", [8, 30])
+@pytest.mark.parametrize("plain, frames", every_value_once([0, 255, (20, 60, 150)], [8, 30]))
 def test_fades_out_and_in(plain, frames):
     card = np.broadcast_to(np.array(plain, np.float32), (frames + 20, HEIGHT, WIDTH, 3))
     footage, out = dissolve(shot(60, 19, speed=0.4), card, frames)
@@ -200,9 +199,12 @@ def wipe(a, b, frames, shape) -> tuple[np.ndarray, tuple[int, int]]:
     return np.concatenate([a[:-frames], mixed, b[frames:]]), (len(a) - frames, len(a) - 1)
 
 
-@pytest.mark.parametrize("shape", ["right", "down", "diagonal", "iris", "clock"])
-@pytest.mark.parametrize("frames, speed", [(8, 0), (20, 0), (36, 0), (10, 0.3)])
-def test_wipe_is_one_span(shape, frames, speed):
+@pytest.mark.parametrize(
+    "shape, length",
+    every_value_once(["right", "down", "diagonal", "iris", "clock"], [(8, 0), (20, 0), (36, 0), (10, 0.3)]),
+)
+def test_wipe_is_one_span(shape, length):
+    frames, speed = length
     footage, (first, last) = wipe(shot(60, 17, speed=speed), shot(60, 18, speed=speed), frames, shape)
     found = found_in(footage)
     assert found.cuts == () and [span.kind for span in found.spans] == ["wipe"]
@@ -258,12 +260,12 @@ def three_shots(seed, length=25) -> np.ndarray:
     return np.concatenate([shot(length, seed + 5 * number) for number in range(3)]).clip(0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    "rows, columns", [(0.06, 0), (0.125, 0), (0.2, 0), (0.3, 0), (0, 0.06), (0, 0.125), (0, 0.34), (0.2, 0.2)]
-)
-@pytest.mark.parametrize("fill", [(0, 0, 0), (255, 255, 255), (40, 60, 90), None])
-def test_cuts_are_found_within_bars(rows, columns, fill):
-    assert found_in(with_bars(three_shots(40), rows, columns, fill)) == Cuts((25, 50), ())
+BARS = [(0.06, 0), (0.125, 0), (0.2, 0), (0.3, 0), (0, 0.06), (0, 0.125), (0, 0.34), (0.2, 0.2)]
+
+
+@pytest.mark.parametrize("bars, fill", every_value_once(BARS, [(0, 0, 0), (255, 255, 255), (40, 60, 90), None]))
+def test_cuts_are_found_within_bars(bars, fill):
+    assert found_in(with_bars(three_shots(40), *bars, fill)) == Cuts((25, 50), ())
 
 
 @pytest.mark.parametrize("rows, columns", [(0.125, 0), (0, 0.2), (0, 0.34)])
