@@ -28,6 +28,7 @@ from codeclens.models.qwen.trace import trace
 from codeclens.models.qwen.weights import dense
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.deviation import divergence, error
 from support.gguf_files import (
     SHAPES,
     TINY_EXPERTS,
@@ -57,19 +58,6 @@ def references(qwen35_fixtures):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     return load_text(read_gguf(write_text(tmp_path_factory.mktemp("hybrid") / "model.gguf", TINY_HYBRID)))
-
-
-def error(found: torch.Tensor, expected) -> float:
-    """Largest deviation relative to the largest value."""
-    expected = torch.as_tensor(expected)
-    assert found.shape == expected.shape
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
-def divergence(expected, found) -> float:
-    """Mean Kullback-Leibler divergence KL(expected || found) over the rows, in nats."""
-    expected, found = (torch.as_tensor(logits).double().log_softmax(-1) for logits in (expected, found))
-    return float((expected.exp() * (expected - found)).sum(-1).mean())
 
 
 def read(model, ids, cache=None, start=0) -> torch.Tensor:

@@ -15,6 +15,7 @@ from codeclens.models.qwen.rope import frequencies, mrope_angles
 from codeclens.models.qwen.trace import trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.deviation import divergence, error
 from support.gguf_files import TINY, write_text
 
 SCENARIOS = ("text", "image", "video", "mixed")
@@ -39,19 +40,6 @@ def quantised(qwen3vl_fixtures):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     return load_text(read_gguf(write_text(tmp_path_factory.mktemp("text") / "model.gguf", TINY)))
-
-
-def error(found: torch.Tensor, expected) -> float:
-    """Largest deviation relative to the largest value."""
-    expected = torch.as_tensor(expected)
-    assert found.shape == expected.shape
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
-def divergence(expected, found) -> float:
-    """Mean Kullback-Leibler divergence KL(expected || found) over the rows, in nats."""
-    expected, found = (torch.as_tensor(logits).double().log_softmax(-1) for logits in (expected, found))
-    return float((expected.exp() * (expected - found)).sum(-1).mean())
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
