@@ -11,6 +11,11 @@ SCREENS = [(1600, 1000), (1920, 1080)]
 OPEN = "workflow => app.loadGraphData(workflow, true, true, 'template', { openSource: 'template' })"
 
 DRAWN = """() => {
+    const overlaps = elements => {
+        const boxes = elements.map(element => element.getBoundingClientRect()).filter(box => box.width)
+        const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
+        return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => meet(a, b)))
+    }
     const vue = LiteGraph.vueNodesMode, scale = app.canvas.ds.scale
     const titles = [...document.querySelectorAll('[data-testid="node-title"]')]
     const rows = [...document.querySelectorAll('[data-testid="node-widget"]')]
@@ -20,6 +25,7 @@ DRAWN = """() => {
         titles: vue ? titles.filter(title => title.innerText && title.getBoundingClientRect().height > 8).length : null,
         widgets: vue ? rows.filter(row => row.getBoundingClientRect().height > 8).length : null,
         nodes: app.graph.nodes.length,
+        overlaps: vue ? overlaps([...document.querySelectorAll("[data-node-id]")]) : [],
     }
 }"""
 """What the page draws: in the classic renderer text is drawn above the host's cut-off alone."""
@@ -36,13 +42,14 @@ def test_templates_open_readable(page, screen):
         drawn = page.page.evaluate(DRAWN)
         print(f"{name} at {screen[0]}x{screen[1]}: {100 * drawn['scale']:.0f} %")
         assert drawn["nodes"] == len(workflow["nodes"])
-        assert drawn["scale"] >= 0.6 and drawn["text"], (name, drawn)
+        assert drawn["scale"] >= 0.6 and drawn["text"] and not drawn["overlaps"], (name, drawn)
         if drawn["titles"] is not None:
             assert drawn["titles"] == drawn["nodes"] and drawn["widgets"] > drawn["nodes"] // 2, (name, drawn)
     assert not page.complaints
 
 
 def test_three_clicks_from_a_fresh_page_to_a_caption(page):
+    page.page.set_default_timeout(150_000)
     began, clicks = time.monotonic(), 0
 
     def click(locator):
@@ -53,7 +60,10 @@ def test_three_clicks_from_a_fresh_page_to_a_caption(page):
     click(page.page.get_by_text("Templates", exact=True).first)
     search = page.page.get_by_placeholder("Search", exact=False).last
     search.fill("caption_a_video")
-    click(page.page.get_by_text("caption_a_video", exact=True).first)
+    card = page.page.get_by_text("caption_a_video", exact=True).first
+    card.wait_for()
+    page.page.wait_for_timeout(1500)
+    click(card)
     page.page.wait_for_function("app.graph.nodes.some(node => node.type === 'CodecLensCaptionAVideo')", timeout=60_000)
     click(page.page.get_by_role("button", name="Run", exact=True).first)
     said = "type => app.nodeOutputs[app.graph.nodes.find(node => node.type === type).id]?.text?.[0]"
