@@ -13,7 +13,8 @@ OPEN = "workflow => app.loadGraphData(workflow, true, true, 'template', { openSo
 DRAWN = """() => {
     const overlaps = elements => {
         const boxes = elements.map(element => element.getBoundingClientRect()).filter(box => box.width)
-        const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
+        const meet = (a, b) =>
+            a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
         return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => meet(a, b)))
     }
     const vue = LiteGraph.vueNodesMode, scale = app.canvas.ds.scale
