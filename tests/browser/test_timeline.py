@@ -300,5 +300,6 @@ def test_thirty_minutes_stay_fluid(planned, capsys):
     with capsys.disabled():
         times = ", ".join(f"{name} {value:.2f} ms" for name, value in spent.items())
         print(f"\n30 minutes (3,600 frames), script time a frame of the screen: {times}")
-    assert spent["scrub"] < 16 and spent["replan"] < 50
+    # Ten times what an idle machine takes: these are to be found out that grow with the square of the frames.
+    assert spent["scrub"] < 16 and spent["replan"] < 250
     assert not planned.complaints
