@@ -141,7 +141,7 @@ def test_scrub_pin_and_drag_change_what_is_planned_and_sent(planned):
     assert prompt_inputs(page)["pinned"] == "-10" and view(page, "view.made.kind[10]") == "P"
 
     # Gamma, dragged down, becomes a value; more frames are whole at once, and a run agrees with the page.
-    drag(page, gamma_point(page), gamma_point(page, 0.5))
+    drag(page, gamma_point(page), gamma_point(page, 0.25))
     inputs = prompt_inputs(page)
     assert inputs["policy.gamma"] == "value" and inputs["policy.gamma_value"] == widgets(page)["policy.gamma_value"]
     planned_here = view(page, "[view.made.kind, view.made.promptTokens, view.changed]")
@@ -196,7 +196,7 @@ def test_the_budget_and_the_keys(planned):
 
 def test_a_reload_keeps_what_was_changed(planned):
     page = planned
-    drag(page, gamma_point(page), gamma_point(page, 0.6))
+    drag(page, gamma_point(page), gamma_point(page, 0.25))
     page.page.mouse.click(*frame_point(page, 4))
     settle(page)
     expected = view(page, "[view.data.name, view.made.kind]")
@@ -300,6 +300,6 @@ def test_thirty_minutes_stay_fluid(planned, capsys):
     with capsys.disabled():
         times = ", ".join(f"{name} {value:.2f} ms" for name, value in spent.items())
         print(f"\n30 minutes (3,600 frames), script time a frame of the screen: {times}")
-    # Ten times what an idle machine takes: these are to be found out that grow with the square of the frames.
+    # Wall time, on whatever else the machine does: what grows with the square of the frames takes far longer.
     assert spent["scrub"] < 16 and spent["replan"] < 250
     assert not planned.complaints
