@@ -172,7 +172,8 @@ export class Timeline {
   // Pointer and keys -------------------------------------------------------------------------------------------
 
   place(event) {
-    const box = this.plot.getBoundingClientRect()
+    // A drag may show another input of the node, which moves the plot away from under the pointer.
+    const box = this.drag?.box ?? this.plot.getBoundingClientRect()
     const scale = this.plot.clientWidth / box.width
     return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale]
   }
@@ -196,7 +197,7 @@ export class Timeline {
     this.plot.focus({ preventScroll: true })
     this.plot.setPointerCapture(event.pointerId)
     const at = this.place(event)
-    this.drag = { part: this.partAt(at), from: at, moved: false }
+    this.drag = { part: this.partAt(at), from: at, moved: false, box: this.plot.getBoundingClientRect() }
     this.move(event)
   }
 
