@@ -2,6 +2,7 @@
 
     python tests/bench/qwen3vl.py [--size 2B] [--quant Q4_K_M] [--threads 2] [--rounds 3] [--cache FOLDER]
     python tests/bench/qwen3vl.py --family qwen35 --size 2B
+    python tests/bench/qwen3vl.py --busy --writing
     python tests/bench/qwen3vl.py --device cuda --size 8B
 
 Both engines run in turns within each round and the best of each is kept, so that a busy machine slows both alike. On a
@@ -42,7 +43,7 @@ PREFILLS = {512: 3, 2048: 1}
 
 WARM = 512
 DECODED = 32
-SIDES = (512, 1024)
+SIDES = [512, 1024]
 
 
 def main() -> None:
@@ -54,11 +55,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--busy", action="store_true", help="count CPU seconds of one thread")
+    parser.add_argument("--writing", action="store_true", help="measure writing alone")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "codeclens-bench")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.busy:
         arguments.threads = 1
+    if arguments.writing:
+        PREFILLS.clear()
+        SIDES.clear()
     if arguments.measure:
         clock = time.process_time if arguments.busy else time.perf_counter
         print(json.dumps(measure(*arguments.measure, arguments.threads, arguments.device, clock)))
@@ -122,7 +127,7 @@ def qwen_sized_vocabulary(size: int) -> dict:
 def run_ourselves(model: Path, mmproj: Path, arguments) -> dict:
     """One measurement in a fresh process, for load time and memory to mean something."""
     command = [sys.executable, __file__, "--measure", model, mmproj, "--threads", str(arguments.threads)]
-    command += ["--device", arguments.device, *["--busy"] * arguments.busy]
+    command += ["--device", arguments.device, *["--busy"] * arguments.busy, *["--writing"] * arguments.writing]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
@@ -157,7 +162,7 @@ def measure(path: str, mmproj: str, threads: int, device: str, clock) -> dict:
         found[f"prefill {count}"] = count / best
     found["memory after 2048"] = memory(device)
     context = Context(model.text, Cache(layers, 512))
-    context.read_ids(ids[:8])
+    context.read_ids([300] * 8)
     steps = [seconds(lambda: context.read_ids([int(context.logits.argmax())])) for _ in range(DECODED)]
     found["decode"], found["decode, quickest"] = DECODED / sum(steps), 1 / min(steps)
     for side in SIDES:
@@ -183,7 +188,7 @@ def run_llama(model: Path, mmproj: Path, threads: int, busy: bool) -> dict:
     if binary := llama_binary("llama-bench"):
         command = [binary, "-m", model, "-t", threads, "-r", "1", "-o", "json", *["--no-warmup"] * busy]
         # CPU seconds are those of the whole process, so what loading takes must be subtracted.
-        idle = run_watched([*command, "-p", 1, "-n", 0]).cpu_seconds if busy else 0
+        idle = run_watched([*command, "-p", 1, "-n", 0]).cpu_seconds if busy and PREFILLS else 0
         for count, repeats in PREFILLS.items():
             done = run_watched([*command, "-p", count, "-n", 0, *([] if busy else ["-r", repeats])])
             speed = count / (done.cpu_seconds - idle) if busy else max(json.loads(done.output)[0]["samples_ts"])
@@ -191,7 +196,7 @@ def run_llama(model: Path, mmproj: Path, threads: int, busy: bool) -> dict:
         short, long = (run_watched([*command, "-p", 0, "-n", count]) for count in (DECODED, 4 * DECODED))
         spent = (long.cpu_seconds - short.cpu_seconds) / (3 * DECODED)
         found["decode"] = 1 / spent if busy else json.loads(long.output)[0]["avg_ts"]
-    if binary := llama_binary("llama-mtmd-cli"):
+    if SIDES and (binary := llama_binary("llama-mtmd-cli")):
         command = [
             binary,
             "-m",
