@@ -18,9 +18,9 @@ const STYLE = `
 `
 
 export class Answers {
-  /** `seek(clip, seconds)` moves the timelines of a clip and says whether there is one. */
-  constructor(seek) {
-    this.seek = seek
+  /** `goTo(clip, seconds)` moves the timelines of a clip and says whether there is one. */
+  constructor(goTo) {
+    this.goTo = goTo
     this.list = make("div")
     this.root = make("div", { class: "codeclens-answers" }, make("style", { textContent: STYLE }), this.list)
     this.root.dataset.captureWheel = "true"
@@ -87,7 +87,7 @@ export class Answers {
       if (at < 0) continue
       const link = make("a", { textContent: words, title: "Show this moment in the timeline", tabIndex: 0, data: { seconds: seconds[0] } })
       const go = () => {
-        if (!this.seek(clip, seconds[0])) link.title = "No timeline of this clip is open"
+        if (!this.goTo(clip, seconds[0])) link.title = "No timeline of this clip is open"
       }
       link.addEventListener("click", go)
       link.addEventListener("keydown", (event) => event.key === "Enter" && go())

@@ -24,9 +24,9 @@ const STYLE = `
 `
 
 export class Verdict {
-  /** `seek(clip, seconds)` moves the timelines of a clip. */
-  constructor(seek) {
-    this.seek = seek
+  /** `goTo(clip, seconds)` moves the timelines of a clip. */
+  constructor(goTo) {
+    this.goTo = goTo
     this.list = make("div")
     this.root = make("div", { class: "codeclens-verdict" }, make("style", { textContent: STYLE }), this.list)
     this.root.dataset.captureWheel = "true"
@@ -68,7 +68,7 @@ export class Verdict {
           style: `height:${Math.max(4, 100 * moment.score)}%;background:${colour}`,
           title: `${clock(moment.seconds[0])}: ${moment.score.toFixed(3)}`,
         })
-        mark.addEventListener("click", () => this.seek(one.clip, moment.seconds[0]))
+        mark.addEventListener("click", () => this.goTo(one.clip, moment.seconds[0]))
         return mark
       })))
     }
