@@ -98,17 +98,17 @@ def _read_picture(path: str, most_tokens: int) -> np.ndarray:
 
 
 def run_info(arguments) -> None:
-    """Print what computes here and what the file is; a file that will not load is an answer, not an error."""
+    """Print what the file is and what computes here; a file that will not load is an answer, not an error."""
     path = Path(arguments.file)
-    print(one_line(f"on the processor: {registry.current().processor.describe()}"))
     describe = _describe_checkpoint if path.is_dir() or path.suffix.lower() == ".safetensors" else _describe_gguf
+    verdict = "loads: yes"
     try:
         for line in describe(path):
             print(one_line(line))
     except _WillNotLoad as error:
-        print(one_line(f"loads: no; {error}"))
-    else:
-        print("loads: yes")
+        verdict = one_line(f"loads: no; {error}")
+    print(one_line(f"on the processor: {registry.current().processor.describe()}"))
+    print(verdict)
 
 
 class _WillNotLoad(Exception):
