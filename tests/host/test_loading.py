@@ -19,17 +19,18 @@ def test_nodes_are_registered_under_the_pack(comfyui):
     assert len(nodes) >= 8
 
 
-def test_script_is_served_once(comfyui):
-    assert [path for path in comfyui.get("/extensions") if "codeclens" in path] == [
-        "/extensions/codeclens/codeclens.js"
-    ]
+def test_scripts_are_served_once(comfyui):
+    served = [path for path in comfyui.get("/extensions") if "codeclens" in path]
+    assert sorted(served) == sorted(f"/extensions/codeclens/{path.name}" for path in (ROOT / "web").glob("*.js"))
 
 
-def test_script_finds_the_host_under_a_sub_path(comfyui):
+def test_scripts_find_the_host_under_a_sub_path():
     """A proxy that serves ComfyUI below a path moves every absolute address out of it."""
-    script = (ROOT / "web" / "codeclens.js").read_text(encoding="utf-8")
-    (imported,) = re.findall(r'from "(.*)"', script)
-    assert urljoin("http://host/sub/extensions/codeclens/codeclens.js", imported) == "http://host/sub/scripts/app.js"
+    known = {f"http://host/sub/scripts/{name}.js" for name in ("app", "api")}
+    known |= {f"http://host/sub/extensions/codeclens/{path.name}" for path in (ROOT / "web").glob("*.js")}
+    for script in (ROOT / "web").glob("*.js"):
+        imported = re.findall(r'from "(.*)"', script.read_text(encoding="utf-8"))
+        assert {urljoin(f"http://host/sub/extensions/codeclens/{script.name}", path) for path in imported} <= known
 
 
 def test_workflows_are_offered_as_templates_with_a_picture(comfyui):
