@@ -75,7 +75,8 @@ def test_info_says_what_loads(folder, capsys):
     assert "tensors: 46 (24 Q4_K, 17 F32, 5 Q6_K)" in text and "Instruct chat template" in text
     assert "mmproj: mmproj-tiny-tied-F16.gguf" in text and text.endswith("loads: yes\n")
     assert main(["info", str(folder / "mmproj-tiny-tied-F16.gguf")]) == 0
-    assert "fits: language models of width 256; DeepStack from layers 0, 2, 3\non the processor: " in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "fits: language models of width 256; DeepStack from layers 0, 2, 3\non the processor: " in text
 
 
 def test_info_says_why_not(tmp_path, qwen3vl_fixtures, capsys):
