@@ -47,8 +47,8 @@ def test_pointing_at_the_timeline_tells_about_the_frame(page, demo):
     page.choose_video(demo)
     page.run()
     page.page.wait_for_function(FILLED, timeout=120_000)
-    box = page.page.locator(TIMELINE).first.bounding_box()
-    page.page.mouse.move(box["x"] + box["width"] * 5.1 / 13, box["y"] + box["height"] * 0.7)
+    box = page.page.locator(f"{TIMELINE} .plot").first.bounding_box()
+    page.page.mouse.move(box["x"] + box["width"] * 5.1 / 13, box["y"] + box["height"] * 0.5)
     page.page.wait_for_timeout(500)
     assert "5.00 s, frame 120: whole picture" in page.page.locator(TIMELINE).first.inner_text()
     assert not page.complaints
