@@ -60,6 +60,9 @@ def host(monkeypatch):
     for name, module in stubs.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delitem(sys.modules, "codeclens.nodes.host", raising=False)
+    # The module has native code ask the host whether to stop; the stubbed one is gone after the test.
+    processor = importlib.import_module("codeclens.kernels.registry").current().processor
+    monkeypatch.setattr(processor, "watch", processor.watch)
     yield importlib.import_module("codeclens.nodes.host")
     sys.modules.pop("codeclens.nodes.host", None)
 
