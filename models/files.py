@@ -1,6 +1,7 @@
 """Files written whole or not at all."""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -23,6 +24,12 @@ def refusals_of(path: str | os.PathLike) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be written: {reason}; give a folder with room for it") from None
+
+
+def append_row(path: str | os.PathLike, row: dict) -> None:
+    """Add ``row`` as a line of JSON to a log; raises InputError where the operating system refuses it."""
+    with refusals_of(path), open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 @contextmanager

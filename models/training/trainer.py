@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import InputError
-from ..files import make_folder, refusals_of, writing
+from ..files import append_row, make_folder, writing
 from ..progress import Progress, no_progress
 from ..qwen.loading import load_qwen3vl
 from .architecture import TinyQwen3VL, tiny_config, whiten_patch_embedding
@@ -293,5 +293,4 @@ def _log(path: Path, config: TrainingConfig, step: int, losses: dict[str, float]
     row = {name: round(loss, 5) for name, loss in losses.items()}
     row |= {"lr": round(config.lr * config.lr_factor(step - 1), 8), "seconds": round(seconds, 3)}
     stage = config.stages[config.stage_of(step - 1)].name
-    with refusals_of(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, "stage": stage, **row}) + "\n")
+    append_row(path, {"step": step, "stage": stage, **row})

@@ -63,6 +63,7 @@ def cuts_in_words(source: VideoSource, cuts: Cuts) -> str:
     for (kind, first, last), span in zip(spans, cuts.spans, strict=True):
         rows.append((first, span.first, f"{kind} until {last:.2f} s, frame {span.last}"))
     shortest = f"shots from {shortest_shot(source.info.fps):.2g} s on"
-    lines = [f"{source.info.name}: {len(times)} hard cuts, {len(spans)} fades, dissolves or wipes ({shortest})"]
+    hard = f"{len(times)} hard cut{'s' * (len(times) != 1)}"
+    lines = [f"{source.info.name}: {hard}, {len(spans)} fades, dissolves or wipes ({shortest})"]
     lines += [f"{seconds:9.2f} s  frame {number:<7} {words}" for seconds, number, words in sorted(rows)]
     return "\n".join(lines)

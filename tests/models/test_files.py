@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from codeclens.models.errors import InputError
-from codeclens.models.files import make_folder, write_text, writing
+from codeclens.models.files import append_row, make_folder, write_text, writing
 from safetensors.torch import save_file
 from support.clips import encode, numbered
 
@@ -154,3 +155,11 @@ def test_several_may_write_one_file_at_once(tmp_path):
 def test_a_checkpoint_in_no_folder_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="cannot be written"), writing(tmp_path / "gone" / "a.safetensors") as partial:
         save_file({"a": torch.zeros(3)}, partial)
+
+
+def test_a_row_is_a_line_and_a_refusal_names_the_log(tmp_path):
+    for step in range(2):
+        append_row(tmp_path / "log.jsonl", {"step": step})
+    assert (tmp_path / "log.jsonl").read_text(encoding="utf-8") == '{"step": 0}\n{"step": 1}\n'
+    with pytest.raises(InputError, match="^" + re.escape(f"{tmp_path} cannot be written: ")):
+        append_row(tmp_path, {})

@@ -31,7 +31,7 @@ from ...code.learned.learned_code import (
 from ...code.modes.pictures import encode_pictures
 from ...drawing.losses import draw_losses
 from ...errors import InputError
-from ...files import make_folder, writing
+from ...files import append_row, make_folder, writing
 from ...progress import Progress, no_progress
 from ...qwen.config import VisionConfig
 from ..precision import bfloat16_is_faster
@@ -343,8 +343,7 @@ def train_code(
             started, step = time.monotonic(), training.step
             loss = training.advance(clips)
             row = {"step": step, "stage": config.stage(step), "loss": round(loss, 5), "lr": round(config.rate(step), 8)}
-            with (folder / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**row, "seconds": round(time.monotonic() - started, 3)}) + "\n")
+            append_row(folder / LOG, {**row, "seconds": round(time.monotonic() - started, 3)})
             if time.monotonic() - saved > SAVE_EVERY:
                 training.save(path)
                 saved = time.monotonic()
