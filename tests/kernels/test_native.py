@@ -268,6 +268,7 @@ def test_what_computes_long_stops_within_a_second_of_being_asked(tmp_path, work)
 def test_an_interrupt_from_the_keyboard_stops_a_long_search():
     script = """
     import signal
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job ignores it.
     noise = torch.randint(0, 256, (2, 64, 512, 512, 3), dtype=torch.uint8)
     threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     try:

@@ -12,6 +12,8 @@ import signal
 import sys
 
 when = sys.argv[1]
+# A shell's background job, and all that it starts, ignores the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def interrupt():
