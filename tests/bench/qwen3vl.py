@@ -160,7 +160,8 @@ def measure(path: str, mmproj: str, threads: int, device: str, clock) -> dict:
         contexts = [Context(model.text, Cache(layers, count + DECODED + 1)) for _ in range(1 if busy else repeats)]
         best = min(seconds(lambda context=context, ids=ids: context.read_ids(ids)) for context in contexts)
         found[f"prefill {count}"] = count / best
-    found["memory after 2048"] = memory(device)
+    if PREFILLS:
+        found["memory after 2048"] = memory(device)
     context = Context(model.text, Cache(layers, 512))
     context.read_ids([300] * 8)
     steps = [seconds(lambda: context.read_ids([int(context.logits.argmax())])) for _ in range(DECODED)]
@@ -282,7 +283,7 @@ def report(ours: dict, theirs: dict, model: Path) -> None:
             line += f"{theirs[name]:12.1f}{ours[name] / theirs[name]:8.2f}"
         print(line)
     print(f"{'load s':24}{ours['load s']:12.1f}")
-    for name in ("memory loaded", "memory after 2048"):
+    for name in filter(ours.__contains__, ("memory loaded", "memory after 2048")):
         line = f"{name + ' GB':24}{ours[name] / 1e9:12.2f}"
         print(line + (f"{theirs[name] / 1e9:12.2f}{ours[name] / theirs[name]:8.2f}" if name in theirs else ""))
     if not theirs:
