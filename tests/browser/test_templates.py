@@ -70,6 +70,7 @@ def test_three_clicks_from_a_fresh_page_to_a_caption(page):
     said = "type => app.nodeOutputs[app.graph.nodes.find(node => node.type === type).id]?.text?.[0]"
     page.page.wait_for_function(said, arg="CodecLensCaptionAVideo", timeout=240_000)
     caption = page.page.evaluate(said, "CodecLensCaptionAVideo").split("\n")[0]
+    page.page.wait_for_function(said, arg="PreviewAny", timeout=60_000)
     truth = page.page.evaluate(said, "PreviewAny")
     print(f"{clicks} clicks and {time.monotonic() - began:.0f} s from a fresh page to: {caption}")
     assert clicks <= 3 and caption

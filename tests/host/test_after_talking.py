@@ -107,7 +107,8 @@ def test_live_text_ends_with_the_answers_and_their_rate(report, left):
             assert last[-1]["text"] == talk["text"]
     shown = report["shown with it"]
     rate = json.loads(report["caption report"])["tokens_per_second"]
-    assert shown["tokens"] / shown["seconds"] == pytest.approx(rate, rel=0.05)
+    # Seconds are shown to the millisecond, which is a tenth of what the tiny model takes for its few tokens.
+    assert shown["seconds"] == pytest.approx(shown["tokens"] / rate, abs=0.0006)
 
 
 def test_the_rate_counts_tokens_also_those_that_complete_no_character(report):
