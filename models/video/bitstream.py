@@ -24,6 +24,7 @@ from ..source.colour import side_data
 from ..source.containers import ContainerReader
 from ..source.info import Losses
 from ..source.reading import Frames, VideoSource
+from .motion import predict
 from .primitives import BLOCK, Primitives
 
 CODECS = ("h264", "mpeg4", "mpeg2video")
@@ -389,10 +390,7 @@ class SampleGrid:
 
 def block_sad(current: np.ndarray, reference: np.ndarray, mv: np.ndarray) -> np.ndarray:
     """float32 [H/16, W/16]: sum of absolute differences of each 16 x 16 x 3 block at ``mv`` (inside the picture)."""
-    rows, columns = mv.shape[:2]
-    offset = np.arange(BLOCK)
-    y = (np.arange(rows) * BLOCK)[:, None, None, None] + offset[:, None] + mv[..., 1, None, None].astype(np.int64)
-    x = (np.arange(columns) * BLOCK)[:, None, None] + offset + mv[..., 0, None, None].astype(np.int64)
-    moved = reference[y, x].astype(np.int16)
-    blocks = current.reshape(rows, BLOCK, columns, BLOCK, 3).swapaxes(1, 2).astype(np.int16)
-    return np.abs(blocks - moved).sum(axis=(2, 3, 4), dtype=np.float32)
+    moved = predict(reference, mv)
+    apart = np.maximum(current, moved) - np.minimum(current, moved)
+    rows = apart.reshape(len(mv), BLOCK, mv.shape[1], BLOCK * 3).sum(axis=1, dtype=np.uint16)
+    return rows.sum(axis=2, dtype=np.float32)

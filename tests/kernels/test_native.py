@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -141,6 +142,50 @@ def test_a_cache_that_cannot_be_written_leaves_the_eager_twin(tmp_path):
     assert "file" in processor.unavailable()
     with on_processor(processor):
         assert not block_match(frames(3), frames(3), 3, 1.0)[0].any()
+
+
+REFUSING = """if True:
+    import sys
+    from pathlib import Path
+    import torch
+    from codeclens.__main__ import main
+    from codeclens.kernels import block_match, eager
+    from codeclens.kernels.native import Processor
+    from codeclens.models.weights import embedded_pair
+    from support.native import on_processor
+    current, reference = torch.randint(0, 256, (2, 1, 32, 48, 3), dtype=torch.uint8)
+    wanted = eager.block_match(current, reference, 5, 4.0)
+    for folder in sys.argv[1:]:
+        with on_processor(Processor("", cache=Path(folder))):
+            main(["info", str(embedded_pair()[0])])
+            assert all(torch.equal(*pair) for pair in zip(block_match(current, reference, 5, 4.0), wanted))
+"""
+
+
+def test_where_the_cache_may_not_run_or_mend_a_library_the_eager_twin_serves_and_info_says_so(tmp_path):
+    """On file systems mounted in a namespace of the child's own, which end with it."""
+    alone = ["unshare", "--map-root-user", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*alone, "mount", "-t", "tmpfs", "a", "/mnt"]).returncode:
+        pytest.skip("no file system may be mounted here")
+    if not libraries.targets_here():
+        pytest.skip("no native library is built for this system")
+    target = libraries.targets_here()[0]
+    damaged = native.unpacked(libraries.archive().read(target.name), target.name, tmp_path / "damaged")
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    (tmp_path / "noexec").mkdir()
+    mounts = "mount -t tmpfs -o noexec a noexec && mount --bind damaged damaged && mount -o remount,bind,ro damaged"
+    run = subprocess.run(
+        [*alone, "sh", "-c", f'{mounts} && exec "$@"', "sh", sys.executable, "-c", REFUSING] + ["noexec", "damaged"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+    )
+    assert run.returncode == 0, run.stderr
+    lines = [line for line in run.stdout.splitlines() if line.startswith("on the processor: ")]
+    assert len(lines) == 2 and all("no native code: " in line for line in lines), lines
+    assert f"noexec/{damaged.name}: failed to map" in lines[0] and "Read-only file system: " in lines[1]
+    assert not list((tmp_path / "noexec").iterdir()) and [damaged] == list((tmp_path / "damaged").iterdir())
 
 
 def test_a_damaged_archive_is_refused(tmp_path):
