@@ -1,6 +1,11 @@
-"""One node from VIDEO to text or score, everything between at good defaults."""
+"""One node from VIDEO to text or score, everything between at good defaults.
+
+What a model has seen of a VIDEO is kept for its next question: another preset or rubric does not read the video again.
+"""
 
 import json
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from comfy_api.latest import io
 
@@ -13,6 +18,7 @@ from ..models.judge.judging import judge_code, rubric_reserve
 from ..models.judge.page import judgement_view, worst_frames
 from ..models.judge.rubric import list_rubrics, listed_rubric
 from ..models.judge.scoring import expand
+from ..models.qwen.branches import ROWS
 from ..models.qwen.generate import GREEDY
 from ..models.source.reading import FrameSampling
 from ..models.video.tokens import DEFAULT_MODE
@@ -21,6 +27,27 @@ from . import host
 from .judge import judged_data, verdict_ui
 from .model_placement import HostedQwen3VL
 from .qwen import model_input, model_or_embedded, preferred_sampling, remark, require_vision
+from .readings import Readings
+
+
+class Seen(NamedTuple):
+    """The code of a VIDEO, the tokens of the model's context that were left free beside it, and what was read of it."""
+
+    code: VisualCode
+    reserve: int
+    readings: Readings
+
+    def leaves(self, reserve: int, model: HostedQwen3VL) -> bool:
+        """Whether another question of ``reserve`` tokens finds the code as it would be made for it."""
+        if reserve == self.reserve:
+            return True
+        plan, ready = self.code.plan, model.model
+        needed = plan_prompt_tokens(plan, ready, config_for(model)) + reserve
+        return bool(plan.keep.all()) and needed <= ready.config.text.context_length
+
+
+_SEEN: WeakKeyDictionary = WeakKeyDictionary()
+"""What models have seen of each VIDEO, by model. The host's cache owns both: an entry goes with either of them."""
 
 
 def config_for(model: HostedQwen3VL, mode: str = "") -> CodeConfig:
@@ -30,16 +57,23 @@ def config_for(model: HostedQwen3VL, mode: str = "") -> CodeConfig:
     return CodeConfig(mode=mode or own, sampling=FrameSampling.by_fps(fps), area=side**2)
 
 
-def encode(video, model: HostedQwen3VL, config: CodeConfig, reserve: int) -> VisualCode:
-    """The code of a VIDEO; the model's text half is loaded with room for it and ``reserve`` more tokens."""
+def seen(video, model: HostedQwen3VL, reserve: int) -> Seen:
+    """What ``model`` sees of a VIDEO beside ``reserve`` tokens of question and answer, kept from before or made now."""
     require_vision(model)
+    by_model = _SEEN.setdefault(video, WeakKeyDictionary())
+    kept = by_model.get(model)
+    if kept is None or not kept.leaves(reserve, model):
+        kept = by_model[model] = Seen(encode(video, model, reserve), reserve, Readings())
+    return kept
+
+
+def encode(video, model: HostedQwen3VL, reserve: int) -> VisualCode:
+    """The code of a VIDEO as suits the model."""
     source, _ = host.video_source(video)
-    progress = host.node_progress()
+    config, progress = config_for(model), host.node_progress()
     planned = plan_source(source, config, progress)
     ready = model.for_vision(most_patches(planned.plan))
-    code = encode_planned(planned, ready, config, reserve=reserve, progress=progress)
-    model.for_reading(plan_prompt_tokens(code.plan, ready, config) + reserve)
-    return code
+    return encode_planned(planned, ready, config, reserve=reserve, progress=progress)
 
 
 def about(model: HostedQwen3VL, code: VisualCode) -> str:
@@ -106,11 +140,13 @@ class CaptionAVideo(io.ComfyNode):
         model = model_or_embedded(model)
         chosen = read_preset(list_presets(host.user_folder("presets"))[preset])
         writing = Writing(GREEDY, max_tokens, False, instructions)
-        code = encode(video, model, config_for(model), caption_reserve(model.model.tokenizer, chosen, writing))
+        room = caption_reserve(model.model.tokenizer, chosen, writing)
+        code, _, readings = seen(video, model, room)
         live = host.LiveAnswers(cls.hidden.unique_id)
         live.clip(code.name, about(model, code))
         live.begin(preset)
-        found = caption_code(code, model.model, chosen, writing, on_text=live, progress=live.progress)
+        reading = readings.reading(model, code, room, live.progress)
+        found = caption_code(code, model.model, chosen, writing, reading=reading, on_text=live, progress=live.progress)
         live.end(found.answer, find_mentions(found.text, code))
         report = json.dumps(found.answer.report(code), indent=1)
         return io.NodeOutput(found.text, report, ui=live.ui(f"{found.text}\n\n{about(model, code)}"))
@@ -161,8 +197,10 @@ class JudgeAVideo(io.ComfyNode):
     def execute(cls, video, rubric, model=None, prompt="") -> io.NodeOutput:
         model = model_or_embedded(model)
         asked = expand(model.for_reading(512), listed_rubric(rubric, host.user_folder("rubrics")), prompt)
-        code = encode(video, model, config_for(model), rubric_reserve(model.model.tokenizer, asked))
-        found = judge_code(code, model.model, asked, progress=host.node_progress())
+        reserve, progress = rubric_reserve(model.model.tokenizer, asked), host.node_progress()
+        code, _, readings = seen(video, model, reserve)
+        reading = readings.reading(model, code, reserve + ROWS, progress)
+        found = judge_code(code, model.model, asked, reading=reading, progress=progress)
         words = found.verdict.in_words()
         source = code.plan.video.source
         picture = host.image(judgement_view(found, source))

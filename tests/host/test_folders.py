@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from codeclens.models.dataset.text_encoders import token_counter
+from codeclens.models.judge.rubric import listed_rubric
 from codeclens.models.synthetic.clip_files import write_clips
 from support.comfyui import find_comfyui
 
@@ -108,7 +109,9 @@ def test_a_caption_is_kept_beside_its_clip(comfyui, folder):
     assert "not a file" in save("x", clip="input/set/none.mp4").error
 
 
-def test_one_node_leads_from_a_video_to_a_caption_and_one_to_a_score(comfyui, folder):
+@pytest.fixture(scope="module")
+def talked(comfyui, folder):
+    """The prompt of the two nodes that do all by themselves, and what it gave."""
     clip = comfyui.put_input(folder / "train_000000.mp4")
     prompt = {
         "video": {"class_type": "LoadVideo", "inputs": {"file": clip}},
@@ -122,8 +125,27 @@ def test_one_node_leads_from_a_video_to_a_caption_and_one_to_a_score(comfyui, fo
         },
         "report": {"class_type": "PreviewAny", "inputs": {"source": ["caption", 1]}},
     }
-    result = comfyui.run(prompt)
+    return prompt, comfyui.run(prompt)
+
+
+def test_one_node_leads_from_a_video_to_a_caption_and_one_to_a_score(talked):
+    _, result = talked
     assert result.error is None
     assert "at 128x128" in text_of(result, "caption") and "knows only clips drawn" in text_of(result, "caption")
     assert "flicker" in text_of(result, "judge")
     assert json.loads(text_of(result, "report"))["visual_tokens"] > 0
+
+
+def steps(result, node: str) -> set[int]:
+    """The lengths of what a node counted while it ran: frames, batches, tokens read and written, questions."""
+    return {total for _, total in result.progress[node]}
+
+
+def test_another_preset_or_rubric_does_not_read_the_video_again(comfyui, talked):
+    prompt, first = talked
+    assert len(steps(first, "judge") | steps(first, "caption")) > 4, "frames, pictures and the video's tokens"
+    prompt["caption"]["inputs"]["preset"], prompt["judge"]["inputs"]["rubric"] = "tags", "checklist"
+    second = comfyui.run(prompt)
+    assert second.error is None and "video" in second.cached
+    assert steps(second, "judge") == {len(listed_rubric("checklist").questions)}, "questions alone"
+    assert len(steps(second, "caption")) == 2, "the question read and the answer written"
