@@ -6,6 +6,7 @@ import io
 import re
 import tokenize
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,21 +41,55 @@ def sources_under(*folders: str) -> list[Path]:
     return [path for path in SOURCES if path.relative_to(ROOT).parts[0] in folders]
 
 
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What the rules ask of a file, from one walk of its tree, which is not kept.
+
+    Attributes:
+        imports: every module and name that is imported, absolute.
+        absolute: the modules among them that are imported by their absolute name.
+        calls: names of the functions that are called by their bare name.
+        names: names of variables, arguments, functions and classes.
+        messages: (line, text with {} for each value) of every InputError.
+    """
+
+    imports: set[str]
+    absolute: list[str]
+    calls: set[str]
+    names: set[str]
+    messages: list[tuple[int, str]]
+
+
+NAMED = {ast.Name: "id", ast.arg: "arg", ast.FunctionDef: "name", ast.ClassDef: "name"}
+
+
 @functools.cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def imported_modules(path: Path):
+def parsed(path: Path) -> Parsed:
+    found = Parsed(set(), [], set(), set(), [])
     package = ("codeclens", *path.relative_to(ROOT).with_suffix("").parts)
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        kind = type(node)
+        if kind in NAMED:
+            found.names.add(getattr(node, NAMED[kind]))
+        elif kind is ast.Import:
+            found.imports.update(alias.name for alias in node.names)
+            found.absolute.extend(alias.name for alias in node.names)
+        elif kind is ast.ImportFrom:
             base = package[: len(package) - node.level] if node.level else ()
             module = ".".join((*base, node.module) if node.module else base)
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            found.imports.update((module, *(f"{module}.{alias.name}" for alias in node.names)))
+            found.absolute.extend([] if node.level else [node.module])
+        elif kind is ast.Call and isinstance(node.func, ast.Name):
+            found.calls.add(node.func.id)
+            if node.func.id == "InputError" and node.args:
+                found.messages.extend(messages_of(node))
+    return found
+
+
+def messages_of(call: ast.Call):
+    words = call.args[0].values if isinstance(call.args[0], ast.JoinedStr) else [call.args[0]]
+    if isinstance(words[0], (ast.Constant, ast.FormattedValue)):
+        yield call.lineno, "".join(one.value if isinstance(one, ast.Constant) else "{}" for one in words)
 
 
 def broken(sources: list[Path], rule: Callable[[Path], Iterable]) -> dict[str, list]:
@@ -64,7 +99,7 @@ def broken(sources: list[Path], rule: Callable[[Path], Iterable]) -> dict[str, l
 
 def test_models_and_kernels_import_neither_host_nor_nodes():
     def outward(path):
-        names = imported_modules(path)
+        names = parsed(path).imports
         return {name for name in names if name.split(".")[0] in HOST_MODULES or name.startswith("codeclens.nodes")}
 
     assert not broken(sources_under("models", "kernels"), outward)
@@ -72,7 +107,7 @@ def test_models_and_kernels_import_neither_host_nor_nodes():
 
 def test_kernels_do_not_import_models():
     def upwards(path):
-        return {name for name in imported_modules(path) if name.startswith("codeclens.models")}
+        return {name for name in parsed(path).imports if name.startswith("codeclens.models")}
 
     assert not broken(sources_under("kernels"), upwards)
 
@@ -83,7 +118,7 @@ def test_imports_in_models_point_downwards():
     def upwards(path):
         own = path.relative_to(ROOT).with_suffix("").parts[1]
         assert own in layer_of, f"say in LAYERS what models/{own} may import"
-        imported = {name.split(".")[2] for name in imported_modules(path) if name.startswith("codeclens.models.")}
+        imported = {name.split(".")[2] for name in parsed(path).imports if name.startswith("codeclens.models.")}
         return {name for name in imported - {own} if layer_of.get(name, 0) >= max(1, layer_of[own])}
 
     assert not broken([path for path in sources_under("models") if path != ROOT / "models" / "__init__.py"], upwards)
@@ -91,9 +126,7 @@ def test_imports_in_models_point_downwards():
 
 def test_only_one_module_talks_to_the_hosts_services():
     def services(path):
-        return {
-            name for name in imported_modules(path) if any(f"{name}.".startswith(f"{one}.") for one in HOST_SERVICES)
-        }
+        return {name for name in parsed(path).imports if any(f"{name}.".startswith(f"{one}.") for one in HOST_SERVICES)}
 
     assert not broken([path for path in sources_under("nodes") if path.name != "host.py"], services)
 
@@ -105,15 +138,10 @@ def test_source_is_cp1252_safe():
 
 def test_source_keeps_registry_rules():
     def refused(path):
-        calls = {
-            node.func.id
-            for node in ast.walk(parsed(path))
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        }
         text = path.read_text(encoding="utf-8")
         host = r"\.cuda\(|\.to\([\"']cuda|torch\.autocast|pip[\"', ]+install|import pickle|torch\.load\("
         layers = r"nn\.(Linear|Conv\dd|LayerNorm|GroupNorm|Embedding)\("
-        return {*(calls & {"eval", "exec"}), *re.findall(host, text), *re.findall(layers, text)}
+        return {*(parsed(path).calls & {"eval", "exec"}), *re.findall(host, text), *re.findall(layers, text)}
 
     assert not broken([path for path in SOURCES if "tests" not in path.relative_to(ROOT).parts], refused)
 
@@ -128,10 +156,7 @@ def test_the_pack_imports_itself_relatively():
     """ComfyUI imports the folder under a name made from its path; 'codeclens' does not exist there."""
 
     def absolute(path):
-        nodes = list(ast.walk(parsed(path)))
-        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-        names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
-        return [name for name in names if name.split(".")[0] == "codeclens"]
+        return [name for name in parsed(path).absolute if name.split(".")[0] == "codeclens"]
 
     assert not broken(sources_under(*PACKAGES), absolute)
 
@@ -150,18 +175,9 @@ IDIOMS = re.compile(
 
 def test_names_are_the_words_of_the_field():
     def unwanted(path):
-        names = set()
-        for node in ast.walk(parsed(path)):
-            for kind, attribute in (
-                (ast.Name, "id"),
-                (ast.arg, "arg"),
-                (ast.FunctionDef, "name"),
-                (ast.ClassDef, "name"),
-            ):
-                if isinstance(node, kind):
-                    names.add(getattr(node, attribute))
         # The name of a test is a sentence.
-        return {name for name in names if not name.startswith("test_") and WORDS & set(name.lower().split("_"))}
+        names = (name for name in parsed(path).names if not name.startswith("test_"))
+        return {name for name in names if WORDS & set(name.lower().split("_"))}
 
     assert not broken(SOURCES, unwanted)
 
@@ -190,22 +206,13 @@ def test_sentences_are_without_idioms():
     assert not broken(TEXTS, lambda path: [(line, text) for line, text in sentences(path) if IDIOMS.search(text)])
 
 
-def error_messages(path: Path):
-    """(line, text with {} for each value) of every InputError."""
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InputError" and node.args:
-            words = node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
-            if isinstance(words[0], (ast.Constant, ast.FormattedValue)):
-                yield node.lineno, "".join(one.value if isinstance(one, ast.Constant) else "{}" for one in words)
-
-
 def test_errors_are_one_sentence_without_a_period():
     """File or input first, the value, a semicolon and what would be right."""
     first = r"(The|There|A|An|This|No|Please)\b"
     advice = r": (give|load|connect|pick|use|choose|install) "
 
     def misshapen(path):
-        messages = error_messages(path)
+        messages = parsed(path).messages
         return [one for one in messages if one[1].endswith(".") or re.match(first, one[1]) or re.search(advice, one[1])]
 
     assert not broken(sources_under(*PACKAGES), misshapen)
