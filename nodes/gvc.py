@@ -21,11 +21,11 @@ from ..models.gvc.codec import drift_sentence
 from ..models.gvc.gops import cut_clips
 from ..models.gvc.planning import EncodingPlan, plan_encoding
 from ..models.gvc.resume import PartialEncoding
-from ..models.gvc.sound import encode_sound
 from ..models.gvc.stores import LatentFiles
 from ..models.gvc.stream import Stream, describe, read_stream, stream_in_words, write_header, write_sound
 from ..models.gvc.video import CodedGop, Settings, decode_video, encode_video, model_warnings
 from ..models.source.reading import FrameSampling
+from ..models.source.sound import encode_sound
 from ..models.video.cuts import find_cuts
 from ..models.video.lossless import LosslessWriter
 from ..models.video.quality import compare, decibels, side_by_side, zip_frames

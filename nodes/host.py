@@ -23,9 +23,9 @@ from ..models.code.answers import Mention
 from ..models.code.conversation import Answer
 from ..models.dataset.text_encoders import carries_tokenizer, shipped_tokenizers
 from ..models.errors import InputError, one_line
-from ..models.gvc.sound import read_sound, sound_of
 from ..models.qwen.checkpoint import family_of
 from ..models.source.reading import VideoSource
+from ..models.source.sound import read_sound, sound_of
 from ..models.video.shots import Shot
 
 # The host shows an error's class with its module before our sentence; the module is named for the folder's whole path.

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import make_folder, writing
-from ..gvc.sound import RATE, read_sound
 from ..progress import Progress, no_progress
 from ..source.reading import FrameSampling, VideoSource
+from ..source.sound import RATE, read_sound
 from ..video.cuts import find_cuts
 from ..video.shots import Shot, shots
 from .items import Item

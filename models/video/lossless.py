@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ..errors import InputError
 from ..files import refusals_of
 
 TIME_BASE = Fraction(1, 360_000)
@@ -17,7 +18,8 @@ TIME_BASE = Fraction(1, 360_000)
 class LosslessWriter:
     """Writes pictures as they come; memory holds one of them. Use it as a context manager.
 
-    Where its block raises, the file is removed. Raises InputError where the operating system refuses the file.
+    Where its block raises, the file is removed. Raises InputError where the operating system refuses the file, and for
+    a sound that is no file of one.
 
     Args:
         path: of the file.
@@ -28,13 +30,13 @@ class LosslessWriter:
 
     def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, sound: bytes = b""):
         self.path = path
+        self.sound = _opened(sound) if sound else None
         with refusals_of(path):
             self.container = av.open(str(path), "w", format="mp4")
         self.stream = self.container.add_stream("ffv1", rate=rate)
         self.stream.height, self.stream.width = size
         self.stream.pix_fmt = "bgr0"
         self.stream.time_base = self.stream.codec_context.time_base = TIME_BASE
-        self.sound = av.open(io.BytesIO(sound)) if sound else None
         if self.sound is not None:
             self.track = self.container.add_stream_from_template(self.sound.streams.audio[0])
 
@@ -72,3 +74,14 @@ class LosslessWriter:
             if packet.dts is not None:
                 packet.stream = self.track
                 self.container.mux(packet)
+
+
+def _opened(sound: bytes) -> av.container.InputContainer:
+    """An Ogg Opus file in memory. Raises InputError for bytes that are none."""
+    try:
+        container = av.open(io.BytesIO(sound))
+    except (av.error.FFmpegError, ValueError) as error:
+        raise InputError(f"the sound, {len(sound)} bytes, does not decode ({error}); encode the video again") from None
+    if not container.streams.audio:
+        raise InputError(f"the sound, {len(sound)} bytes, holds no sound track; encode the video again")
+    return container

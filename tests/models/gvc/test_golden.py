@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from codeclens.models.gvc.residual import decode_residual, forward_transform, step_size
-from codeclens.models.gvc.sound import decode_sound
 from codeclens.models.gvc.stream import read_stream
 from codeclens.models.gvc.video import decode_video
+from codeclens.models.source.sound import read_sound
 from support.pixel_flow import PixelFlow
 
 GOLDEN_LEVELS = "68d5216a458a3919"
@@ -38,7 +38,7 @@ def test_a_stream_of_version_2_holds_times_sound_and_rotation():
     stream = read_stream((FOLDER / "v2_i2v.gvcb").read_bytes())
     assert [gop.continues for gop in stream.gops] == [False, True, False]
     assert np.allclose(np.diff(stream.pts), [1001 / 24000] * 24 + [1 / 9], atol=1e-9)
-    assert stream.header.rotation == 90 and decode_sound(stream.sound, 10).shape == (24000, 1)
+    assert stream.header.rotation == 90 and np.concatenate(list(read_sound(stream.sound))).shape == (24000, 1)
 
 
 def test_a_golden_tail_has_the_levels_that_it_was_coded_from():

@@ -10,10 +10,10 @@ from codeclens.models.gvc.estimate import GEOMETRIES, estimate
 from codeclens.models.gvc.gops import cut_clips, plan_gops
 from codeclens.models.gvc.planning import frame_times, plan_encoding
 from codeclens.models.gvc.records import Stream
-from codeclens.models.gvc.sound import encode_sound
 from codeclens.models.gvc.stream import read_stream, write_stream
 from codeclens.models.gvc.video import Settings, decode_video, encode_video
 from codeclens.models.source.reading import FrameSampling, VideoSource
+from codeclens.models.source.sound import encode_sound
 from codeclens.models.video.lossless import LosslessWriter
 from support.pixel_flow import PixelFlow, moving_square
 

@@ -4,8 +4,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from codeclens.models.gvc.sound import RATE, encode_sound, read_sound
+from codeclens.models.errors import InputError
 from codeclens.models.source.reading import FrameSampling, VideoSource
+from codeclens.models.source.sound import RATE, encode_sound, read_sound
 from codeclens.models.video.lossless import LosslessWriter
 
 
@@ -28,4 +29,13 @@ def test_pictures_and_times_come_back(tmp_path, size):
 def test_a_block_that_raises_closes_the_file(tmp_path):
     with pytest.raises(KeyError), LosslessWriter(tmp_path / "a.mp4", (16, 16), Fraction(24)):
         raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", [0, 40])
+def test_sound_that_does_not_decode_is_one_sentence_and_leaves_no_file(tmp_path, kept):
+    """Of a stream with right checksums around bytes that are no sound."""
+    sound = b"hello" + encode_sound(iter([np.zeros((RATE, 1), np.float32)]), 24)[:kept]
+    with pytest.raises(InputError, match=r"^the sound, \d+ bytes, .*; encode the video again$"):
+        LosslessWriter(tmp_path / "a.mp4", (16, 16), Fraction(24), sound)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The sound of a video as an Ogg Opus file, a few kilobits a second, and back."""
+"""The sound of a video: read from a file or a waveform, and packed as an Ogg Opus file of a few kilobits a second."""
 
 import io
 import os
@@ -8,7 +8,6 @@ import av
 import numpy as np
 
 from ..errors import InputError
-from .records import CorruptStream
 
 RATE = 48_000
 """Opus always plays at 48 kHz."""
@@ -94,18 +93,3 @@ def encode_sound(samples: Iterable[np.ndarray], kilobits: float) -> bytes:
         if stream is not None:
             container.mux(stream.encode())
     return packed.getvalue() if at else b""
-
-
-def decode_sound(sound: bytes, seconds: float) -> np.ndarray:
-    """float32 [samples, channels] at 48 kHz of an Ogg Opus file, at most ``seconds`` of it.
-
-    Raises:
-        CorruptStream: for bytes that do not decode.
-    """
-    try:
-        parts = list(read_sound(sound, 0.0, seconds))
-    except (av.error.FFmpegError, ValueError) as error:
-        raise CorruptStream(f"the stream's sound does not decode ({error})") from None
-    if not parts:
-        raise CorruptStream("the stream's sound holds no samples")
-    return np.concatenate(parts)
