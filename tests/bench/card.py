@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -136,9 +137,10 @@ def clip() -> bytes:
 
 
 def equality(arguments) -> None:
-    """The tests of the kernels on the card; in a rehearsal, those of the shim."""
-    root, tests = BENCH.parents[1], "tests/kernels/test_launch.py" if arguments.rehearse else "tests/gpu"
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", tests], cwd=root, capture_output=True, text=True)
+    """The tests of the kernels on the card; in a rehearsal those of the shim, and the card's skip themselves."""
+    tests = ["tests/kernels/test_launch.py"] * arguments.rehearse + ["tests/gpu"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", *tests]
+    done = subprocess.run(command, cwd=BENCH.parents[1], capture_output=True, text=True)
     print("\n".join(done.stdout.strip().splitlines()[-8:]))
     if done.returncode:
         raise SystemExit(1)
@@ -221,28 +223,33 @@ def memory(size: str, limit: str, arguments) -> None:
 
 
 def motion(arguments) -> None:
-    """The card's search against the processor's, and its time; in a rehearsal the kernel runs on the shim."""
+    """The card's search against the processor's, and its time; in a rehearsal the kernel also runs on the shim."""
+    from codeclens.models.video.motion import search
+
+    import kernels as bench
+
+    device = "cpu" if arguments.rehearse else "cuda"
+    if arguments.rehearse:
+        search_on_shim()
+        bench.GPU, bench.seconds = torch.device(device), lambda work, in_a_row=1: timeit.timeit(work, number=1)
+    frames = bench.moving_frames(4)[0].cpu().numpy()
+    for ours, theirs in zip(search(frames, 32, device=device), search(frames, 32), strict=True):
+        assert (ours == theirs).all(), "card and processor differ"
+    print("equal to the processor's search")
+    bench.measure_motion((1,) if arguments.rehearse else (1, 16))
+
+
+def search_on_shim() -> None:
+    """The card's kernel as C++ on the processor, against the processor's own search."""
     from codeclens.kernels import block_match, fused
     from support import shim
 
-    if not arguments.rehearse:
-        from codeclens.models.video.motion import search
-
-        import kernels as bench
-
-        frames = bench.moving_frames(4)[0].cpu().numpy()
-        for ours, theirs in zip(search(frames, 32, device="cuda"), search(frames, 32), strict=True):
-            assert (ours == theirs).all(), "card and processor differ"
-        print("equal to the processor's search")
-        bench.measure_motion()
-        return
     noise = torch.randint(0, 256, (2, 1, 64, 64, 3), dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder:
         machine = shim.PretendedMachine(shim.build(Path(folder), families=("motion",)))
         with shim.pretend(machine):
             found = fused.block_match(*noise, 8, 4.0)
     assert all(torch.equal(*fields) for fields in zip(found, block_match(*noise, 8, 4.0), strict=True))
-    print("equal to the processor's search")
 
 
 def codec(arguments) -> None:

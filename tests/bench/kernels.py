@@ -195,9 +195,9 @@ def moving_frames(pairs: int) -> tuple[torch.Tensor, torch.Tensor]:
     return (reference.roll((9, -14), (1, 2)) + noise).byte().to(GPU), reference.byte().to(GPU)
 
 
-def measure_motion() -> None:
-    """Microseconds per 512 x 512 frame: panning pictures, and noise, where hardly a candidate is given up early."""
-    for pairs in (1, 16):
+def measure_motion(counts: tuple[int, ...] = (1, 16)) -> None:
+    """Microseconds per 512 x 512 frame, so many at once: panning pictures, and noise, where hardly any is given up."""
+    for pairs in counts:
         noise = torch.randint(0, 256, (2, pairs, 512, 512, 3), dtype=torch.uint8, device=GPU)
         for content, (current, reference) in (("pan", moving_frames(pairs)), ("noise", (noise[0], noise[1]))):
             for radius in (16, 32, 64):

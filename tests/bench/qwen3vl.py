@@ -9,6 +9,14 @@ Both engines run in turns within each round and the best of each is kept, so tha
 very busy one use --busy: one thread, and CPU seconds instead of the clock's, for both.
 llama.cpp is used where llama-bench and llama-mtmd-cli are on the path or in the folder $LLAMA_CPP names. Memory is
 resident memory, mapped pages included.
+
+What stands in web/docs/numbers.md and tests/bench/results comes from these, on a machine that does nothing else (else
+with --busy), with $LLAMA_CPP set to a build for that machine:
+    python tests/bench/qwen3vl.py                       "Qwen3-VL beside llama.cpp", results/qwen3vl.txt
+    python tests/bench/qwen3vl.py --writing --rounds 5  its rows of writing
+    CODECLENS_NATIVE=x86-64-v3 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python tests/bench/qwen3vl.py
+                                                        the same held to AVX2 (llama.cpp needs a build of its own)
+    python tests/bench/qwen3vl.py --family qwen35       "Qwen3.5 beside llama.cpp", results/qwen35.txt
 """
 
 import argparse
