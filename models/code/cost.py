@@ -17,8 +17,7 @@ from ..source import sampled
 from ..video.gop import GopPlan, I
 from ..video.motion import BLOCK
 from .layout import question_tokens
-from .modes import encoder_of
-from .pipeline import CodeConfig, fit_plan, plan_prompt_tokens
+from .pipeline import CodeConfig, encoder_for, fit_plan, plan_prompt_tokens
 
 QUESTION = "Describe this video."
 
@@ -115,7 +114,7 @@ def predict(
     text, vision, dtype = model.config.text, model.config.vision, model.dtype
     reserve = answer_tokens + question_tokens(model.tokenizer, question)
     fitting = fit_plan(plan, model, config, reserve, name)
-    encoder = encoder_of(config.mode, config)
+    encoder = encoder_for(model, config)
     groups = encoder.groups(fitting)
     visual = sum(group.tokens for group in groups) - encoder.pruned_tokens(groups)
     prompt = plan_prompt_tokens(fitting, model, config, question)

@@ -17,7 +17,7 @@ from ..video.primitives import Primitives
 from ..video.tokens import DEFAULT_MODE, MODES
 from .layout import shown_tokens
 from .modes import CodeOptions, encoder_of
-from .modes.pictures import BATCH_PATCHES, Encoded, encode_pictures
+from .modes.pictures import BATCH_PATCHES, Encoded, encode_pictures, shrink
 from .visual_code import Segment, VisualCode, grid_positions
 
 
@@ -112,7 +112,7 @@ def extend_code(
 
 def _encode(frames, plan: GopPlan, model, mode: str, options: CodeOptions, **arguments) -> tuple[Encoded, str]:
     """What the mode's encoder makes, and a fingerprint of all that it was made from."""
-    encoded = encoder_of(mode, options).encode(plan, frames, model=model, **arguments)
+    encoded = encoder_of(mode, options, model.config.vision.video).encode(plan, frames, model=model, **arguments)
     chosen = asdict(replace(options, learned=None)) | {"learned": options.learned and options.learned.fingerprint}
     digest = hashlib.blake2b(json.dumps([plan.to_json(), mode, chosen]).encode(), digest_size=16)
     digest.update(model.vision.merger.second.bias.float().cpu().numpy().tobytes())
@@ -136,15 +136,17 @@ def slice_code(code: VisualCode, start: float, stop: float, picture: Callable[[i
     first = np.argmax(plan.keep)
     index, pts = int(plan.index[first]), float(plan.pts[first])
     inside = [segment for segment in code.segments if start <= segment.pts[0] < stop]
-    whole = (plan.size[0] // CELL, plan.size[1] // CELL)
+    whole = code.segments[0].grid
+    size = (whole[0] * CELL, whole[1] * CELL)
     learned = bool(inside) and inside[0].kind == "P" and MODES[code.mode].trained
     if not inside or inside[0].index[0] != index or inside[0].grid != whole or learned:
-        embeds, deepstack = encode_pictures(model, picture(index)[None, None])
-        anchor = still(index, pts, plan.size, embeds[0], deepstack[:, 0])
+        embeds, deepstack = encode_pictures(model, shrink(picture(index)[None], size)[None])
+        anchor = still(index, pts, size, embeds[0], deepstack[:, 0])
         inside = [anchor, *(segment for segment in inside if index not in segment.index)]
     elif len(inside[0]) < whole[0] * whole[1]:
-        embeds, deepstack = encode_pictures(model, np.stack([picture(number) for number in inside[0].index])[None])
-        anchor = replace(still(index, pts, plan.size, embeds[0], deepstack[:, 0]), index=inside[0].index)
+        pictures = shrink(np.stack([picture(number) for number in inside[0].index]), size)
+        embeds, deepstack = encode_pictures(model, pictures[None])
+        anchor = replace(still(index, pts, size, embeds[0], deepstack[:, 0]), index=inside[0].index)
         inside[0] = replace(anchor, kind="I" if len(anchor.index) == 1 else "pair", pts=inside[0].pts)
     digest = hashlib.blake2b(f"{code.fingerprint} {start} {stop}".encode(), digest_size=16).hexdigest()
     words = words_of(inside, model)

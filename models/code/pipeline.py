@@ -16,7 +16,7 @@ from ..video.planning import plan, plan_from_costs, spread
 from ..video.tokens import DEFAULT_MODE
 from .encoding import encode_video
 from .layout import prompt_tokens
-from .modes import CodeOptions, encoder_of
+from .modes import CodeOptions, Encoder, encoder_of
 from .modes.pictures import BATCH_PATCHES
 from .visual_code import VisualCode
 
@@ -128,7 +128,10 @@ def most_patches(plan: GopPlan) -> int:
 
 
 def fit_plan(plan: GopPlan, model, config: CodeConfig, reserve: int, name: str) -> GopPlan:
-    """Drop whole GOPs, evenly over time, until the code fits the model's context beside ``reserve`` tokens."""
+    """Keep to the limits that the model has for videos; then drop whole GOPs, evenly over time, until the code fits
+    the model's context beside ``reserve`` tokens.
+    """
+    plan = encoder_for(model, config).limited(plan)
     context = model.config.text.context_length
     room = context - reserve
     if plan_prompt_tokens(plan, model, config) <= room:
@@ -150,9 +153,14 @@ def fit_plan(plan: GopPlan, model, config: CodeConfig, reserve: int, name: str) 
 
 def plan_prompt_tokens(plan: GopPlan, model, config: CodeConfig, question: str | None = None) -> int:
     """Tokens of the prompt that shows a plan in the mode of ``config``, pruning included."""
-    encoder = encoder_of(config.mode, config)
+    encoder = encoder_for(model, config)
     groups = encoder.groups(plan)
     return prompt_tokens(groups, model.tokenizer, question) - encoder.pruned_tokens(groups)
+
+
+def encoder_for(model, config: CodeConfig) -> Encoder:
+    """The encoder of the mode of ``config`` for ``model``."""
+    return encoder_of(config.mode, config, model.config.vision.video)
 
 
 def _plan(frames: TimedFrames, config: CodeConfig) -> GopPlan:

@@ -9,7 +9,7 @@ Qwen3.5, which stay in the makers' order.
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import InputError
 from .model_file import FLOAT8, ModelFile, StoredTensor
 from .safetensors import map_tensors, read_header, shards
+from .video_limits import read_video_limits
 from .vocabulary_files import read_json, vocabulary_metadata
 
 PREFIXES = {
@@ -296,5 +297,7 @@ class _Shape:
             "image_std": np.array(picture.get("image_std", [0.5] * 3), np.float32),
             "is_deepstack_layers": np.array([layer in deepstack for layer in range(layers)]),
         }
+        limits = asdict(read_video_limits(self.path.parent))
+        values |= {f"video.{name}": value for name, value in limits.items()}
         common = {"general.architecture": "clip", "clip.projector_type": "qwen3vl_merger"}
         return common | {f"clip.vision.{key}": value for key, value in values.items()}

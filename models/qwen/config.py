@@ -8,13 +8,14 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from ..errors import InputError
 from .model_file import ModelFile
 from .rope import Scaling
+from .video_limits import MOST, VideoLimits
 
 VISION_ROPE_BASE = 10_000.0
 TEMPORAL_PATCH = 2
@@ -108,7 +109,10 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class VisionConfig:
-    """The vision transformer; ``grid_side`` is the side of its square position table, in patches."""
+    """The vision transformer; ``grid_side`` is the side of its square position table, in patches.
+
+    ``video`` is how much of one video the makers' processor shows it.
+    """
 
     layers: int
     hidden_size: int
@@ -122,6 +126,7 @@ class VisionConfig:
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
     epsilon: float
+    video: VideoLimits = field(default_factory=VideoLimits)
 
     @property
     def patch_values(self) -> int:
@@ -230,6 +235,12 @@ def read_vision_config(file: ModelFile) -> VisionConfig:
         image_mean=get.colour("image_mean"),
         image_std=get.colour("image_std", least=1e-6),
         epsilon=get.number("attention.layer_norm_epsilon", 1e-6),
+        video=VideoLimits(
+            **{
+                name: get.count(f"video.{name}", default, least=min(default, 1), most=MOST)
+                for name, default in asdict(VideoLimits()).items()
+            }
+        ),
     )
     get.require_all_read({}, TOWER_UNUSED)
     around = Metadata(file, "clip.")

@@ -102,3 +102,17 @@ def hybrid_layers(shape: HybridShape, stored) -> dict[str, torch.Tensor]:
         state |= {f"{theirs}{name}.weight": get[source + ".weight"] for name, source in copies.items()}
         state |= {f"{theirs}{name}.weight": get[source + ".weight"] - 1 for name, source in norms.items()}
     return state
+
+
+def declare_torchvision() -> torch.library.Library | None:
+    """Let a torchvision built for another torch be imported: transformers asks for it."""
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
+        return None
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return library
+    return None

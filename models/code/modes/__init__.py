@@ -1,6 +1,7 @@
 """One encoder for each mode of :data:`codeclens.models.video.tokens.MODES`."""
 
 from ...errors import InputError
+from ...qwen.video_limits import VideoLimits
 from ...video.gop import GopPlan
 from ...video.tokens import MODES
 from .cells import ChangedCells
@@ -24,11 +25,15 @@ ENCODERS = {
 """The modes that a video can be encoded in."""
 
 
-def encoder_of(mode: str, options: CodeOptions = CodeOptions()) -> Encoder:  # noqa: B008 - frozen
-    """The encoder of a mode. Raises InputError where the mode has none."""
+def encoder_of(
+    mode: str,
+    options: CodeOptions = CodeOptions(),  # noqa: B008 - frozen
+    limits: VideoLimits | None = None,
+) -> Encoder:
+    """The encoder of a mode, for a model with these limits. Raises InputError where the mode has none."""
     if mode not in ENCODERS:
         raise InputError(f"the mode is '{mode}'; it must be one of {', '.join(ENCODERS)}")
-    return ENCODERS[mode](MODES[mode], options)
+    return ENCODERS[mode](MODES[mode], options, limits)
 
 
 def group_frames(plan: GopPlan, mode: str, **options) -> list[Group]:

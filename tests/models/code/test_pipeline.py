@@ -1,14 +1,15 @@
 """From a source to its code: plan and encoding see the same frames, and a context that is too small drops GOPs."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from codeclens.models.code.conversation import converse
+from codeclens.models.code.encoding import slice_code
 from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.errors import InputError
 from codeclens.models.qwen.generate import GREEDY
+from codeclens.models.qwen.video_limits import VideoLimits
 from codeclens.models.source import sampled
 from codeclens.models.source.reading import FrameSampling, VideoSource
 from codeclens.models.video.planning import plan
@@ -71,9 +72,8 @@ def test_a_small_context_drops_gops_evenly_and_says_so(tiny_model, source):
 
 
 def test_a_context_below_one_gop_is_refused(tiny_model, source):
-    tiny = SimpleNamespace(
-        tokenizer=tiny_model.tokenizer, config=SimpleNamespace(text=SimpleNamespace(context_length=40))
-    )
+    text = replace(tiny_model.config.text, context_length=40)
+    tiny = replace(tiny_model, config=replace(tiny_model.config, text=text))
     with pytest.raises(InputError, match="a single GOP does not fit the model's context of 40 tokens beside 30"):
         watch(source, tiny, small(), reserve=30)
 
@@ -88,3 +88,26 @@ def test_a_clip_of_one_frame(tiny_model):
     assert [(segment.kind, segment.index, segment.pts) for segment in code] == [("I", (0,), (0.0,))]
     native = watch(VideoSource.from_images(scene(1), 8.0), tiny_model, small(mode="rgb"))
     assert [(segment.kind, segment.index) for segment in native] == [("pair", (0,))]
+
+
+def limited(model, **limits):
+    vision = replace(model.config.vision, video=VideoLimits(**limits))
+    return replace(model, config=replace(model.config, vision=vision))
+
+
+def test_native_pairs_keep_to_the_limits_of_the_models_makers(tiny_model, source):
+    native = small(mode="rgb", policy="fixed", rule={"cap": 0})
+    full = watch(source, tiny_model, native)
+    assert {segment.grid for segment in full} == {(4, 6)} and full.warnings == ()
+    model = limited(tiny_model, most_pixels=10 * 64 * 96, most_frames=10)
+    code = watch(source, model, native)
+    assert {segment.grid for segment in code} == {(2, 3)} and len(code.segments) == 5
+    assert [index for segment in code for index in segment.index] == [0, 2, 3, 5, 7, 8, 10, 12, 13, 15]
+    assert code.token_count == int(code.plan.tokens.sum()) == 30
+    assert [warning.split(":")[0] for warning in code.warnings] == [
+        "limit of 10 frames a video", "limits of a video's pixels",
+    ]  # fmt: skip
+    part = slice_code(code, 1.6, 5.0, lambda index: scene()[index], model)
+    assert {segment.grid for segment in part} == {(2, 3)} and part.segments[0].index == (5,)
+    assert converse(part, model).ask("What?", sampling=GREEDY, max_tokens=2).prompt_tokens > 0
+    assert {segment.grid for segment in watch(source, model, small(mode="keyframes"))} == {(4, 6)}

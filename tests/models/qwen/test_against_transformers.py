@@ -24,7 +24,7 @@ from support.gguf_files import (
     write_mmproj,
     write_text,
 )
-from support.makers_names import reference_state
+from support.makers_names import declare_torchvision, reference_state
 
 DEEP = replace(
     TINY, tied=False, layers=5, heads=8, kv_heads=2, head_dim=128, sections=(24, 20, 20, 0), vision_layers=6,
@@ -61,20 +61,6 @@ def reference_classes():
         ExpertShape: Qwen3_5MoeForConditionalGeneration,
     }
     del declared
-
-
-def declare_torchvision() -> torch.library.Library | None:
-    """Let a torchvision built for another torch be imported: transformers asks for it, this test does not use it."""
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        return None
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return library
-    return None
 
 
 def reference_config(shape: Shape, tokenizer, attention: str = "eager", **scaling):

@@ -15,6 +15,7 @@ from codeclens.models.qwen.checkpoint import family_of, read_checkpoint
 from codeclens.models.qwen.gguf import read_gguf
 from codeclens.models.qwen.safetensors import read_header
 from codeclens.models.qwen.trace import trace
+from codeclens.models.qwen.video_limits import VideoLimits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -143,6 +144,14 @@ def as_host(name: str) -> str:
         if name.startswith(theirs):
             return "qwen3vl_4b.transformer." + hosts + name.removeprefix(theirs)
     return name
+
+
+def test_a_folder_states_what_a_video_may_cost(saved):
+    path = saved.save()
+    assert load_qwen3vl(path).config.vision.video == load_qwen3vl(*saved.pair).config.vision.video == VideoLimits()
+    stated = {"size": {"shortest_edge": 2048, "longest_edge": 500_000}, "max_frames": 12}
+    (path.parent / "video_preprocessor_config.json").write_text(json.dumps(stated))
+    assert load_qwen3vl(path).config.vision.video == VideoLimits(2048, 500_000, 12)
 
 
 @pytest.mark.parametrize("rename", [as_host, lambda name: as_host(name).removeprefix("qwen3vl_4b.transformer.")])
