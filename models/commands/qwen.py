@@ -189,7 +189,7 @@ def _describe_vision(file: ModelFile):
     )
     layers = ", ".join(str(index) for index in config.deepstack_indexes)
     deepstack = f"DeepStack from layers {layers}" if layers else "no DeepStack"
-    yield f"fits: language models of width {config.output_size}; {deepstack}"
     video = config.video
     yield f"a video in native pairs: {video.most_frames} frames and {video.most_pixels:,} pixels in all at most"
+    yield f"fits: language models of width {config.output_size}; {deepstack}"
     vision_tensors(VisionModel(config, device="meta"), file)

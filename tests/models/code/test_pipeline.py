@@ -109,5 +109,5 @@ def test_native_pairs_keep_to_the_limits_of_the_models_makers(tiny_model, source
     ]  # fmt: skip
     part = slice_code(code, 1.6, 5.0, lambda index: scene()[index], model)
     assert {segment.grid for segment in part} == {(2, 3)} and part.segments[0].index == (5,)
-    assert converse(part, model).ask("What?", sampling=GREEDY, max_tokens=2).prompt_tokens > 0
+    assert converse(model, part).ask("What?", sampling=GREEDY, max_tokens=2).prompt_tokens > 0
     assert {segment.grid for segment in watch(source, model, small(mode="keyframes"))} == {(4, 6)}
