@@ -35,8 +35,8 @@ class VideoLimits:
         """(H, W), multiples of 32, at which a video of so many frames of ``height`` x ``width`` pixels is shown."""
         frames, most = max(2, frames), self.most_pixels
         if self.frame_tokens:
-            share = min(self.frame_tokens * CELL**2, most // frames)
-            most = max(share, int(self.least_pixels * 1.05)) * frames
+            frame = min(self.frame_tokens * CELL**2, most // frames)
+            most = max(frame, int(self.least_pixels * 1.05)) * frames
         rows, columns = round(height / CELL), round(width / CELL)
         area = round(frames / 2) * 2 * rows * columns * CELL**2
         if area > most:
