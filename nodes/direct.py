@@ -34,6 +34,7 @@ class Seen(NamedTuple):
     """The code of a VIDEO, the tokens of the model's context that were left free beside it, and what was read of it."""
 
     code: VisualCode
+    config: CodeConfig
     reserve: int
     readings: Readings
 
@@ -42,7 +43,7 @@ class Seen(NamedTuple):
         if reserve == self.reserve:
             return True
         plan, ready = self.code.plan, model.model
-        needed = plan_prompt_tokens(plan, ready, config_for(model)) + reserve
+        needed = plan_prompt_tokens(plan, ready, self.config) + reserve
         return bool(plan.keep.all()) and needed <= ready.config.text.context_length
 
 
@@ -50,27 +51,31 @@ _SEEN: WeakKeyDictionary = WeakKeyDictionary()
 """What models have seen of each VIDEO, by model. The host's cache owns both: an entry goes with either of them."""
 
 
-def config_for(model: HostedQwen3VL, mode: str = "") -> CodeConfig:
-    """Mode, sampling and size that suit the model: what the embedded one was trained on, Qwen's own for others."""
+def config_for(model: HostedQwen3VL, budget: int = 0) -> CodeConfig:
+    """Mode, sampling and size that suit the model: what the embedded one was trained on, Qwen's own for others.
+
+    A ``budget`` above 0 is the prompt tokens of the video at most.
+    """
     fps, side = preferred_sampling(model)
-    own = MODE if is_embedded(model.name) else DEFAULT_MODE
-    return CodeConfig(mode=mode or own, sampling=FrameSampling.by_fps(fps), area=side**2)
+    mode = MODE if is_embedded(model.name) else DEFAULT_MODE
+    config = CodeConfig(mode=mode, sampling=FrameSampling.by_fps(fps), area=side**2)
+    return config.within(budget) if budget else config
 
 
-def seen(video, model: HostedQwen3VL, reserve: int) -> Seen:
+def seen(video, model: HostedQwen3VL, reserve: int, budget: int = 0) -> Seen:
     """What ``model`` sees of a VIDEO beside ``reserve`` tokens of question and answer, kept from before or made now."""
     require_vision(model)
-    by_model = _SEEN.setdefault(video, WeakKeyDictionary())
+    by_model, config = _SEEN.setdefault(video, WeakKeyDictionary()), config_for(model, budget)
     kept = by_model.get(model)
-    if kept is None or not kept.leaves(reserve, model):
-        kept = by_model[model] = Seen(encode(video, model, reserve), reserve, Readings())
+    if kept is None or kept.config != config or not kept.leaves(reserve, model):
+        kept = by_model[model] = Seen(encode(video, model, config, reserve), config, reserve, Readings())
     return kept
 
 
-def encode(video, model: HostedQwen3VL, reserve: int) -> VisualCode:
-    """The code of a VIDEO as suits the model."""
+def encode(video, model: HostedQwen3VL, config: CodeConfig, reserve: int) -> VisualCode:
+    """The code of a VIDEO."""
     source, _ = host.video_source(video)
-    config, progress = config_for(model), host.node_progress()
+    progress = host.node_progress()
     planned = plan_source(source, config, progress)
     ready = model.for_vision(most_patches(planned.plan))
     return encode_planned(planned, ready, config, reserve=reserve, progress=progress)
@@ -123,6 +128,16 @@ class CaptionAVideo(io.ComfyNode):
                     advanced=True,
                     tooltip="Added to the preset's text: a style, a language, words to use or to avoid.",
                 ),
+                io.Int.Input(
+                    "budget",
+                    default=0,
+                    min=0,
+                    max=1000000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Prompt tokens of the video at most, stamps and markers included: a smaller number answers"
+                    " sooner and shows less. Its first pictures are always whole. 0 leaves it to the plan.",
+                ),
             ],
             outputs=[
                 io.String.Output("text", tooltip="The caption."),
@@ -136,12 +151,13 @@ class CaptionAVideo(io.ComfyNode):
         return list_presets(host.user_folder("presets"))[preset].read_text(encoding="utf-8")
 
     @classmethod
-    def execute(cls, video, preset, max_tokens, model=None, instructions="") -> io.NodeOutput:
+    def execute(cls, video, preset, max_tokens, model=None, instructions="", budget=0) -> io.NodeOutput:
         model = model_or_embedded(model)
         chosen = read_preset(list_presets(host.user_folder("presets"))[preset])
         writing = Writing(GREEDY, max_tokens, False, instructions)
         room = caption_reserve(model.model.tokenizer, chosen, writing)
-        code, _, readings = seen(video, model, room)
+        kept = seen(video, model, room, budget)
+        code, readings = kept.code, kept.readings
         live = host.LiveAnswers(cls.hidden.unique_id)
         live.clip(code.name, about(model, code))
         live.begin(preset)
@@ -198,7 +214,8 @@ class JudgeAVideo(io.ComfyNode):
         model = model_or_embedded(model)
         asked = expand(model.for_reading(512), listed_rubric(rubric, host.user_folder("rubrics")), prompt)
         reserve, progress = rubric_reserve(model.model.tokenizer, asked), host.node_progress()
-        code, _, readings = seen(video, model, reserve)
+        kept = seen(video, model, reserve)
+        code, readings = kept.code, kept.readings
         reading = readings.reading(model, code, reserve + ROWS, progress)
         found = judge_code(code, model.model, asked, reading=reading, progress=progress)
         words = found.verdict.in_words()

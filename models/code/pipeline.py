@@ -51,6 +51,12 @@ class CodeConfig(CodeOptions):
         """Whether the plan needs motion."""
         return self.policy not in ("fixed", "frames")
 
+    def within(self, budget: int) -> "CodeConfig":
+        """The same in ``budget`` prompt tokens at most, by fewer cells or, in the other modes, by a plan to fit."""
+        if self.mode == "cells":
+            return replace(self, budget=budget)
+        return replace(self, policy="budget", rule={**self.rule, "budget": budget})
+
 
 def watch(
     source: VideoSource,

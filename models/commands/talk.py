@@ -224,23 +224,17 @@ def _preset(name: str) -> Preset:
 def config_of(arguments: argparse.Namespace) -> CodeConfig:
     """The settings of the way from clip to code, as the options ask."""
     rule = {"gamma": number_or_word(arguments.gamma), "cap": arguments.cap}
-    policy, budget, mode = "adaptive", None, mode_of(arguments)
-    if arguments.every_frame:
-        policy, rule = "fixed", {"cap": 0}
-    elif mode == "cells":
-        budget = arguments.budget
-    elif arguments.budget is not None:
-        policy, rule = "budget", {**rule, "budget": arguments.budget}
-    return CodeConfig(
-        mode="keyframes" if arguments.every_frame else mode,
+    every = arguments.every_frame
+    config = CodeConfig(
+        mode="keyframes" if every else mode_of(arguments),
         sampling=sampling_of_clips(arguments),
         area=side_of(arguments) ** 2,
-        policy=policy,
-        rule=rule,
+        policy="fixed" if every else "adaptive",
+        rule={"cap": 0} if every else rule,
         stamps=arguments.stamps,
         pair_thumbnails=arguments.pair_thumbnails,
         drop=arguments.drop,
-        budget=budget,
         window=arguments.window,
         adaptive=arguments.adaptive_window,
     )
+    return config if every or arguments.budget is None else config.within(arguments.budget)

@@ -149,3 +149,12 @@ def test_another_preset_or_rubric_does_not_read_the_video_again(comfyui, talked)
     assert second.error is None and "video" in second.cached
     assert steps(second, "judge") == {len(listed_rubric("checklist").questions)}, "questions alone"
     assert len(steps(second, "caption")) == 2, "the question read and the answer written"
+
+
+def test_a_budget_bounds_what_a_video_costs(comfyui, talked):
+    prompt, first = talked
+    limit = json.loads(text_of(first, "report"))["video_prompt_tokens"] - 2
+    prompt["caption"]["inputs"]["budget"] = limit
+    bounded = comfyui.run(prompt)
+    assert bounded.error is None
+    assert 0 < json.loads(text_of(bounded, "report"))["video_prompt_tokens"] <= limit

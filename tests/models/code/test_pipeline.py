@@ -83,6 +83,13 @@ def test_a_budget_below_one_picture_is_refused(tiny_model, source):
         watch(source, tiny_model, small(policy="budget", rule={"budget": 10}))
 
 
+@pytest.mark.parametrize("mode", ["cells", "thumbnail"])
+def test_a_budget_bounds_the_tokens_of_the_prompt(tiny_model, source, mode):
+    full, budget = watch(source, tiny_model, small(mode=mode)), 120
+    bounded = watch(source, tiny_model, small(mode=mode).within(budget))
+    assert budget / 2 < bounded.prompt_tokens <= budget < full.prompt_tokens
+
+
 def test_a_clip_of_one_frame(tiny_model):
     code = watch(VideoSource.from_images(scene(1), 8.0), tiny_model, small())
     assert [(segment.kind, segment.index, segment.pts) for segment in code] == [("I", (0,), (0.0,))]
