@@ -31,7 +31,7 @@ from . import cost
 from .cost import Calibration
 from .modes.pictures import encode_pictures
 
-FORMAT = 1
+FORMAT = 2
 
 VISION = ((1, 64), (1, 128), (1, 256), (8, 128), (1, 512), (4, 512))
 """(pictures, side in pixels) of the batches that are timed, cheapest first as in all of these."""
@@ -42,8 +42,8 @@ PREFILL = ((64, 0), (256, 0), (256, 4096), (512, 0), (1024, 0), (1024, 4096))
 DECODE = ((16,), (2048,), (4096,))
 """(rows before the token)."""
 
-SEARCH = ((128,), (256,), (512,))
-"""(side in pixels)."""
+SEARCH = ((128, 1), (256, 1), (512, 2), (512, 1))
+"""(side in pixels, times the window that a search begins with)."""
 
 READ = ((24, 128, 6), (24, 128, 1), (24, 512, 6), (24, 512, 1))
 """(frames of the clip, side in pixels, one frame in so many is sampled)."""
@@ -73,7 +73,7 @@ def calibrate(model, clock: Callable[[], float] = time.perf_counter, progress: P
         "vision": (VISION, lambda *size: _encode(model, *size), _vision_terms),
         "prefill": (PREFILL, lambda *size: _read_rows(model, *size), cost.prefill_terms),
         "decode": (DECODE, lambda *size: _write(model, *size), _decode_terms),
-        "search": (SEARCH, _search, lambda side: cost.search_terms(SEARCHED, (side, side))),
+        "search": (SEARCH, _search, _search_terms),
         "read": (READ, _read, _read_terms),
     }
     found = {}
@@ -184,10 +184,16 @@ def _moving_picture(frames: int, side: int) -> np.ndarray:
     return np.stack([scene[3 * t : 3 * t + side, 3 * t : 3 * t + side] for t in range(frames)])
 
 
-def _search(side: int) -> Callable[[], object]:
+def _search(side: int, wider: int) -> Callable[[], object]:
     rgb = _moving_picture(SEARCHED + 1, side)
     numbers = np.arange(len(rgb))
-    return lambda: primitives([Frames(rgb, numbers / 2.0, numbers)], START_RADIUS)
+    return lambda: primitives([Frames(rgb, numbers / 2.0, numbers)], wider * START_RADIUS)
+
+
+def _search_terms(side: int, wider: int):
+    # A window that is wider from the start costs what the further search in it does, and no first one.
+    first, again = (SEARCHED, 0.0) if wider == 1 else (0, wider * SEARCHED)
+    return cost.search_terms(first, (side, side), again)
 
 
 def _read(frames: int, side: int, step: int) -> Callable[[], object]:
@@ -247,7 +253,7 @@ def load(owner: dict, folder: Path) -> Calibration | None:
         return None
     if not isinstance(kept, dict) or kept.get("owner") != owner or not isinstance(kept.get("seconds"), dict):
         return None
-    lengths = {"vision": 3, "prefill": 3, "decode": 2, "search": 2, "read": 3}
+    lengths = {"vision": 3, "prefill": 3, "decode": 2, "search": 3, "read": 3}
     seconds = kept["seconds"]
     if seconds.keys() != lengths.keys():
         return None

@@ -15,7 +15,7 @@ from ..qwen.generate import PREFILL_CHUNK
 from ..qwen.placement import reading_bytes, seeing_bytes
 from ..source import sampled
 from ..video.gop import GopPlan, I
-from ..video.motion import BLOCK
+from ..video.motion import BLOCK, searched_again
 from .layout import question_tokens
 from .pipeline import CodeConfig, encoder_for, fit_plan, plan_prompt_tokens
 
@@ -30,7 +30,7 @@ class Calibration:
         vision: of a batch of pictures, a patch, a pair of patches of one picture (:func:`vision_terms`).
         prefill: of a chunk, a token, a pair of tokens that attend to each other (:func:`prefill_terms`).
         decode: of a token, a row that it attends to (:func:`decode_terms`).
-        search: of a frame, a macroblock (:func:`search_terms`).
+        search: of a frame, a macroblock, one searched again in a wider window (:func:`search_terms`).
         read: of a clip, a decoded pixel, a pixel of a sampled frame (:func:`read_terms`).
     """
 
@@ -123,7 +123,7 @@ def predict(
     once = _seconds(calibration.read, [read_terms(plan)]) if read_seconds is None else read_seconds
     seconds = {
         "read": once if frame_bytes <= sampled.HELD_BYTES else 2 * once,
-        "plan": _seconds(calibration.search, [search_terms(len(plan) - 1, plan.size)] if config.searches else []),
+        "plan": search_seconds(plan, calibration) if config.searches else 0.0,
         "vision": _seconds(calibration.vision, [vision_terms(*batch) for batch in batches]),
         "prefill": _seconds(
             calibration.prefill,
@@ -142,8 +142,12 @@ def predict(
 
 
 def search_seconds(plan: GopPlan, calibration: Calibration) -> float:
-    """What the motion search over the frames of ``plan`` takes."""
-    return _seconds(calibration.search, [search_terms(len(plan) - 1, plan.size)])
+    """What the motion search over the frames of ``plan`` takes.
+
+    How often its window widens is known from the plan's own vectors; of a plan without any, never is assumed.
+    """
+    again = 0.0 if plan.primitives is None else searched_again(plan.primitives.mv, plan.size)
+    return _seconds(calibration.search, [search_terms(len(plan) - 1, plan.size, again)])
 
 
 def footage_of(plan: GopPlan) -> float:
@@ -175,9 +179,10 @@ def decode_terms(stored: int) -> tuple[float, ...]:
     return 1.0, stored
 
 
-def search_terms(frames: int, size: tuple[int, int]) -> tuple[float, ...]:
-    """Frames searched, and their macroblocks."""
-    return frames, frames * (size[0] // BLOCK) * (size[1] // BLOCK)
+def search_terms(frames: int, size: tuple[int, int], again: float = 0.0) -> tuple[float, ...]:
+    """Frames searched, their macroblocks, and those searched ``again`` (:func:`..video.motion.searched_again`)."""
+    blocks = (size[0] // BLOCK) * (size[1] // BLOCK)
+    return frames, frames * blocks, again * blocks
 
 
 def read_terms(plan: GopPlan) -> tuple[float, ...]:

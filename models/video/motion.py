@@ -60,6 +60,19 @@ def search_widening(
     return mv, cost, sad
 
 
+def searched_again(mv: np.ndarray, size: tuple[int, int]) -> float:
+    """Further searches that :func:`search_widening` made on frames of (H, W), for ``mv`` int16 [T, H/16, W/16, 2].
+
+    One in a window of twice :data:`START_RADIUS` counts 2, as native code takes twice as long there, and the next 4.
+    What moved beyond a window lies on or outside its edge in the vectors that a larger one gave.
+    """
+    radius, found = START_RADIUS, 0.0
+    while 2 * radius <= widest_radius(size):
+        found += 2 * radius / START_RADIUS * float((on_edge(mv, radius) > EDGE_FRACTION).sum())
+        radius *= 2
+    return found
+
+
 def on_edge(mv: np.ndarray, radius: int) -> np.ndarray:
     """float64 [T]: fraction of the blocks of each frame whose match lies on the edge of the window, or a pixel off."""
     return (np.abs(mv.astype(np.int64)).max(-1) >= radius - 1).mean((1, 2))

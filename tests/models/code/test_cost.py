@@ -18,13 +18,15 @@ from codeclens.models.code.pipeline import CodeConfig, watch
 from codeclens.models.qwen.generate import GREEDY
 from codeclens.models.qwen.placement import reading_bytes, seeing_bytes
 from codeclens.models.source import sampled
-from codeclens.models.source.reading import FrameSampling, VideoSource
-from codeclens.models.video.planning import plan_from_costs
+from codeclens.models.source.reading import Frames, FrameSampling, VideoSource
+from codeclens.models.video import motion
+from codeclens.models.video.planning import plan, plan_from_costs
+from codeclens.models.video.primitives import primitives
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-NOTHING = Calibration((0, 0, 0), (0, 0, 0), (0, 0), (0, 0), (0, 0, 0))
+NOTHING = Calibration((0, 0, 0), (0, 0, 0), (0, 0), (0, 0, 0), (0, 0, 0))
 
 
 def scene(count=14, cut=5):
@@ -122,7 +124,7 @@ def test_reading_and_writing_are_timed_by_chunks_and_pairs(tiny_model):
 
 
 def test_search_and_reading_follow_frames_and_pixels(tiny_model, monkeypatch):
-    plan, weights = planned(20, (64, 96)), replace(NOTHING, search=(1.0, 0.5), read=(3.0, 1e-3, 1e-5))
+    plan, weights = planned(20, (64, 96)), replace(NOTHING, search=(1.0, 0.5, 0.25), read=(3.0, 1e-3, 1e-5))
     found = predict(plan, small(), tiny_model, weights)
     assert found.seconds["plan"] == 19 + 0.5 * 19 * 24
     assert found.seconds["read"] == pytest.approx(3 + (1e-3 + 1e-5) * 20 * 64 * 96)
@@ -130,6 +132,25 @@ def test_search_and_reading_follow_frames_and_pixels(tiny_model, monkeypatch):
     assert predict(plan, small(), tiny_model, weights, read_seconds=7).seconds["read"] == 7
     monkeypatch.setattr(sampled, "HELD_BYTES", 1000)
     assert predict(plan, small(), tiny_model, weights, read_seconds=7).seconds["read"] == 14
+
+
+def test_a_window_that_widens_costs_more(tiny_model, monkeypatch):
+    """A picture that slides by 3, 50 and 100 pixels a frame, and the searches that were really made for it."""
+    made, weights = [], replace(NOTHING, search=(0.0, 0.0, 1.0))
+    search = motion.search
+    monkeypatch.setattr(
+        motion, "search", lambda rgb, radius, *rest: made.append((len(rgb), radius)) or search(rgb, radius, *rest)
+    )
+    # Brighter from left to right, so that a window too small finds the best match on its edge.
+    grain = np.random.default_rng(0).integers(0, 9, (128, 1300, 3))
+    texture = (np.linspace(0, 240, 1300)[:, None] + grain).astype(np.uint8)
+    for step, expected in ((3, []), (50, [(1, 64)] * 2), (100, [(1, 64), (1, 128)] * 2)):
+        made.clear()
+        wide = np.stack([texture[:, step * t : step * t + 1024] for t in range(3)])
+        found = plan(primitives([Frames(wide, np.arange(3) / 2, np.arange(3))]), gamma=1e9)
+        assert sorted(made[1:]) == sorted(expected)
+        again = 8 * 64 * sum(radius / 32 for _, radius in expected)
+        assert predict(found, small(), tiny_model, weights).seconds["plan"] == again
 
 
 @pytest.mark.parametrize("mode, patches", [("rgb", 2560), ("keyframes", 1024), ("thumbnail", 1024)])
@@ -145,7 +166,7 @@ def test_memory_is_what_placement_says(tiny_model, mode, patches):
 
 
 def test_a_minute_of_footage(tiny_model):
-    found = predict(planned(20), small(), tiny_model, replace(NOTHING, search=(1.0, 0.0)))
+    found = predict(planned(20), small(), tiny_model, replace(NOTHING, search=(1.0, 0.0, 0.0)))
     assert found.footage == 10 and found.per_minute(found.total) == 6 * 19
     assert found.to_json()["tokens_per_minute"] == 6 * found.visual_tokens
     one = predict(planned(1), small(), tiny_model, NOTHING)
@@ -174,7 +195,7 @@ def test_fit_is_the_nonnegative_least_squares_solution(columns, seed):
     assert terms @ found == pytest.approx(terms @ expected, rel=1e-4, abs=1e-6)
 
 
-TRUE = Calibration((0.03, 2e-4, 3e-8), (0.2, 4e-3, 5e-7), (0.05, 2e-5), (0.0, 0.0), (0.0, 0.0, 0.0))
+TRUE = Calibration((0.03, 2e-4, 3e-8), (0.2, 4e-3, 5e-7), (0.05, 2e-5), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 
 
 def model_by_formula():
@@ -211,7 +232,7 @@ def model_by_formula():
 @pytest.fixture
 def brief(monkeypatch):
     monkeypatch.setattr(calibration, "RUNS", 1)
-    monkeypatch.setattr(calibration, "SEARCH", ((64,), (96,)))
+    monkeypatch.setattr(calibration, "SEARCH", ((64, 1), (96, 1), (96, 2)))
     monkeypatch.setattr(calibration, "READ", ((6, 64, 2), (6, 64, 1), (6, 96, 1)))
 
 
@@ -224,7 +245,7 @@ def test_calibration_finds_the_formula(brief, monkeypatch, patience):
     for stage in ("vision", "prefill", "decode"):
         assert getattr(found, stage) == pytest.approx(getattr(TRUE, stage), rel=1e-6), stage
     # The clock stands still while frames are read and searched.
-    assert found.search == (0, 0) and found.read == (0, 0, 0)
+    assert found.search == (0, 0, 0) and found.read == (0, 0, 0)
     assert seen[0] == (0, 5) and seen[-1] == (5, 5)
 
 
@@ -255,7 +276,7 @@ def test_a_calibration_of_another_owner_is_not_taken(tmp_path):
 @pytest.mark.parametrize(
     "seconds",
     [None, [], {}, {"vision": [1, 2, 3]}, {"prefill": [1, 2]}, {"decode": [-1, 2]}, {"decode": [float("nan"), 2]},
-     {"read": "abc"}, {"search": [True, 1]}, {"search": [10**400, 1]}, {"more": [1]}],
+     {"read": "abc"}, {"search": [True, 1, 1]}, {"search": [10**400, 1, 1]}, {"more": [1]}],
 )  # fmt: skip
 def test_a_file_with_other_values_is_not_taken(tmp_path, seconds):
     path = save(TRUE, OWNER, tmp_path)
