@@ -17,8 +17,9 @@ from ..models.code.learned.learned_code import NETWORKS, LearnedCode, read_code,
 from ..models.code.modes.pictures import BATCH_PATCHES
 from ..models.dataset.items import find_items
 from ..models.errors import InputError
+from ..models.training.checkpoints import CHECKPOINT
 from ..models.training.learned.clips import RenderedClips, VideoClips, read_pairs
-from ..models.training.learned.trainer import CHECKPOINT, PICTURE, LearnedConfig, network_for, train_code
+from ..models.training.learned.trainer import PICTURE, LearnedConfig, network_for, train_code
 from ..models.weights import NAME, embedded_code
 from . import host
 from .model_placement import HostedQwen3VL

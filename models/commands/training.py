@@ -19,11 +19,12 @@ from ..progress import TerminalProgress
 from ..synthetic.clip_files import seeds_of, write_clips
 from ..synthetic.scenes import CONTENTS, FAULTS, SPLITS
 from ..training.architecture import WIDTHS
+from ..training.checkpoints import LOG
 from ..training.examples import Mixture, make_example
 from ..training.export import TYPES, export_pair
 from ..training.model_card import model_card
 from ..training.schedule import STAGES, TrainingConfig, stages_named
-from ..training.trainer import LOG, Training, train
+from ..training.trainer import Training, train
 from ..training.validation import accuracy
 from ..weights import NAME, embedded_code
 from .arguments import number, whole

@@ -25,22 +25,18 @@ from ..progress import Progress, no_progress
 from ..qwen.loading import load_qwen3vl
 from .architecture import TinyQwen3VL, tiny_config, whiten_patch_embedding
 from .batches import Batch, BatchAttention, attend, collate, forward
+from .checkpoints import LOG, checkpoint_path, deadline_after, run_steps
 from .examples import Example, Mixture, corpus, make_example
 from .precision import bfloat16_is_faster
 from .schedule import TrainingConfig
 from .targets import make_heads, target_loss
 from .vocabulary import learn_vocabulary, tokenizer_metadata, tokenizer_of
 
-CHECKPOINT = "checkpoint.safetensors"
-LOG = "log.jsonl"
 WHITENING_STEP = 1 << 20
 """The step, never reached, whose seeds the patch embedding starts from."""
 
 ROWS_A_BATCH, PAIRS_A_BATCH = 8, 2 << 20
 """Most rows that are read together, and most pairs of tokens in them, which decide the memory."""
-
-SAVE_EVERY = 300
-"""Seconds between checkpoints."""
 
 
 @dataclass(slots=True)
@@ -223,14 +219,9 @@ def train(
         InputError: the folder or its checkpoint do not fit, or the loss is not finite.
     """
     # 1. The checkpoint.
-    folder = Path(folder)
-    path = folder / CHECKPOINT
-    if path.exists() and not resume:
-        raise InputError(f"{path} exists; resume it, or give another folder")
-    if resume and not path.exists():
-        raise InputError(f"{path} does not exist; there is nothing to resume")
+    folder, deadline = Path(folder), deadline_after(minutes)
+    path = checkpoint_path(folder, resume)
     # 2. The model, and a folder for it.
-    began = saved = time.monotonic()
     training = Training.resume(path, config, device) if resume else Training.begin(config, device)
     make_folder(folder)
     # 3. The steps. Forking a process in which torch has started its threads may hang, so workers are spawned.
@@ -238,20 +229,15 @@ def train(
         StepBatches(config, training.metadata), batch_size=None, sampler=range(training.step, config.steps),
         num_workers=workers, multiprocessing_context="spawn" if workers else None,
     )  # fmt: skip
-    try:
-        for batches in loader:
-            progress(training.step, config.steps)
-            started = time.monotonic()
-            losses = training.advance(batches)
-            _log(folder / LOG, config, training.step, losses, time.monotonic() - started)
-            if time.monotonic() - saved > SAVE_EVERY:
-                training.save(path)
-                saved = time.monotonic()
-            if minutes is not None and time.monotonic() - began > 60 * minutes:
-                break
-    finally:
-        training.save(path)
-    progress(training.step, config.steps)
+    batches = iter(loader)
+
+    def advance():
+        batch = next(batches)
+        started = time.monotonic()
+        losses = training.advance(batch)
+        _log(folder / LOG, config, training.step, losses, time.monotonic() - started)
+
+    run_steps(training, config.steps, advance, path, deadline, progress)
     return training
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from codeclens.models.code.learned.learned_code import read_header
 from codeclens.models.synthetic.clip_files import seeds_of, write_clips
-from codeclens.models.training.learned.trainer import CHECKPOINT, LOG
+from codeclens.models.training.checkpoints import CHECKPOINT, LOG
 
 EMBEDDED = "CodecLens-Tiny (embedded)"
 

@@ -34,13 +34,12 @@ from ...errors import InputError
 from ...files import append_row, make_folder, writing
 from ...progress import Progress, no_progress
 from ...qwen.config import VisionConfig
+from ..checkpoints import LOG, checkpoint_path, deadline_after, run_steps
 from ..precision import bfloat16_is_faster
 from .alignment import alignment_loss, make_predictors
 from .answers import answer_loss, own_answer, plan_of, reader_for_training, segments_of
 
-CHECKPOINT, LOG, PICTURE = "checkpoint.safetensors", "log.jsonl", "losses.png"
-SAVE_EVERY = 300
-"""Seconds between checkpoints."""
+PICTURE = "losses.png"
 
 ALIGN, ANSWER = "align", "answer"
 """The stages."""
@@ -328,35 +327,25 @@ def train_code(
     Raises:
         InputError: the folder or its checkpoint do not fit, no clip can be read, or the loss is not finite.
     """
-    folder = Path(folder)
-    path = folder / CHECKPOINT
-    if path.exists() and not resume:
-        raise InputError(f"{path} exists; resume it, or give another folder")
-    if resume and not path.exists():
-        raise InputError(f"{path} does not exist; there is nothing to resume")
+    folder, deadline = Path(folder), deadline_after(minutes)
+    path = checkpoint_path(folder, resume)
     training = LearnedTraining.resume(path, config, model) if resume else LearnedTraining.begin(config, model)
     make_folder(folder)
-    began = saved = time.monotonic()
+
+    def advance():
+        started, step = time.monotonic(), training.step
+        loss = training.advance(clips)
+        row = {"step": step, "stage": config.stage(step), "loss": round(loss, 5), "lr": round(config.rate(step), 8)}
+        append_row(folder / LOG, {**row, "seconds": round(time.monotonic() - started, 3)})
+
     try:
-        while training.step < config.steps:
-            progress(training.step, config.steps)
-            started, step = time.monotonic(), training.step
-            loss = training.advance(clips)
-            row = {"step": step, "stage": config.stage(step), "loss": round(loss, 5), "lr": round(config.rate(step), 8)}
-            append_row(folder / LOG, {**row, "seconds": round(time.monotonic() - started, 3)})
-            if time.monotonic() - saved > SAVE_EVERY:
-                training.save(path)
-                saved = time.monotonic()
-            if minutes is not None and time.monotonic() - began > 60 * minutes:
-                break
+        run_steps(training, config.steps, advance, path, deadline, progress)
     finally:
-        training.save(path)
         written = folder / f"{name}-{config.mode}.safetensors"
         write_code(training.code, written)
         if (folder / LOG).exists():
             with writing(folder / PICTURE) as partial:
                 draw_losses(read_log(folder / LOG), f"{name}: {config.mode}").save(partial, "PNG")
-    progress(training.step, config.steps)
     return written
 
 

@@ -10,12 +10,13 @@ from codeclens.models.errors import InputError
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.synthetic.scenes import COLOURS, SPLITS
 from codeclens.models.training.batches import forward
+from codeclens.models.training.checkpoints import CHECKPOINT, LOG
 from codeclens.models.training.examples import STILL, Mixture, make_example
 from codeclens.models.training.export import export_pair
 from codeclens.models.training.model_card import model_card
 from codeclens.models.training.schedule import Stage, TrainingConfig
 from codeclens.models.training.targets import COLUMN
-from codeclens.models.training.trainer import CHECKPOINT, LOG, StepBatches, Training, batches_of, train
+from codeclens.models.training.trainer import StepBatches, Training, batches_of, train
 from codeclens.models.training.validation import accuracy
 
 BRIEF = Mixture(sizes={(64, 64): 1}, frames=(2, 4), questions=2, figures=(1, 2))

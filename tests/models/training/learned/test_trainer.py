@@ -12,14 +12,13 @@ from codeclens.models.code.learned.learned_code import read_code, read_header
 from codeclens.models.errors import InputError
 from codeclens.models.qwen import load_qwen3vl
 from codeclens.models.training.architecture import TrainingOperations
+from codeclens.models.training.checkpoints import CHECKPOINT, LOG
 from codeclens.models.training.learned.alignment import alignment_loss, features_of, make_predictors
 from codeclens.models.training.learned.answers import answer_loss, plan_of, segments_of
 from codeclens.models.training.learned.clips import RenderedClips
 from codeclens.models.training.learned.trainer import (
     ALIGN,
     ANSWER,
-    CHECKPOINT,
-    LOG,
     PICTURE,
     LearnedConfig,
     LearnedTraining,
