@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from support import kernel_checks, shim
 from support.shim import ADDRESS, MUTATED_TYPES
 from support.shim.mutations import MUTATIONS
+from support.tiers import every_value_once
 
 OVERRUNS = {"a word too many past the last block", "the row after the last one is read"}
 ALL_TYPES = tuple(registry.BLOCK_ALIGNMENT)
@@ -26,8 +27,7 @@ ALL_TYPES = tuple(registry.BLOCK_ALIGNMENT)
 pytestmark = pytest.mark.skipif(shim.compiler() is None, reason=shim.MISSING)
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])
-@pytest.mark.parametrize("family", images.FAMILIES)
+@pytest.mark.parametrize("family, reverse", every_value_once(images.FAMILIES, [False, True]))
 def test_family_agrees_with_its_references(shim_library, family, reverse):
     if ADDRESS and reverse:
         pytest.skip("the same addresses are touched in either order")

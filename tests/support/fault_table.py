@@ -35,9 +35,10 @@ def fault_table(clips: int, size: int = 128) -> FaultTable:
     """Measure ``clips`` clips of each fault, 3 seconds at 12 frames a second, ``size`` x ``size`` pixels."""
     clean, shifts = [], {fault: [] for fault in FAULTS}
     for number in range(clips):
-        for fault in FAULTS:
-            clip = sample_clip(FIRST_SEED + number, "fault", fault=fault, seconds=3, fps=12)
-            clean.append(values_of(dataclasses.replace(clip, faults=()), size))
+        spoilt = {fault: sample_clip(FIRST_SEED + number, "fault", fault=fault, seconds=3, fps=12) for fault in FAULTS}
+        (twin,) = {dataclasses.replace(clip, faults=()) for clip in spoilt.values()}
+        clean.append(values_of(twin, size))
+        for fault, clip in spoilt.items():
             shifts[fault].append(values_of(clip, size) - clean[-1])
     return FaultTable(np.array(clean), {fault: np.array(rows) for fault, rows in shifts.items()})
 

@@ -1,6 +1,6 @@
-"""Encodes and decodes a clip of N GOPs through files, as the nodes do, and prints the peak memory in MiB.
+"""Encodes and decodes clips of so many GOPs through files, as the nodes do; prints the peak memory after each in MiB.
 
-python tests/support/gvc_memory_worker.py FOLDER VARIANT N
+python tests/support/gvc_memory_worker.py FOLDER VARIANT GOPS...
 """
 
 import resource
@@ -24,8 +24,15 @@ SIDE, GOP_FRAMES = 256, 9
 
 
 def main() -> None:
-    folder, variant, gops = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     torch.set_num_threads(1)
+    for gops in sys.argv[3:]:
+        folder = Path(sys.argv[1]) / gops
+        folder.mkdir()
+        through_files(folder, sys.argv[2], int(gops))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def through_files(folder: Path, variant: str, gops: int) -> None:
     frames = GOP_FRAMES * gops if variant == "T2V" else (GOP_FRAMES - 1) * gops + 1
     settings = Settings(variant, 3000.0, 2, tail_fraction=0.0)
     spans = plan_gops(frames, GOP_FRAMES, 4, variant != "T2V")
@@ -41,7 +48,6 @@ def main() -> None:
     with LosslessWriter(folder / "decoded.mp4", (SIDE, SIDE), Fraction(24)) as file:
         for pictures, _, _ in decode_video(PixelFlow(), Stream(header, tuple(coded)), latents=latents):
             at = write(file, pictures, at)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 def write(file: LosslessWriter, pictures, first: int) -> int:

@@ -12,6 +12,7 @@ from codeclens.models.gvc.rate import SHIFTS, best_shift
 from codeclens.models.gvc.stream import write_header
 from codeclens.models.gvc.video import Settings, encode_video, latent_size, make_header
 from support.pixel_flow import PixelFlow, moving_square
+from support.tiers import every_value_once
 
 MODEL = PixelFlow()
 VIDEO = moving_square(33)
@@ -35,9 +36,9 @@ def encoded_size(target: Target, variant: str, codec: str, tail_fraction: float 
     return budget, len(write_header(header)) + sum(len(gop.record) for gop in coded), coded
 
 
-@pytest.mark.parametrize("codec", ["WEBP", "AVIF"])
-@pytest.mark.parametrize("variant", ["T2V", "I2V", "FLF2V"])
-@pytest.mark.parametrize("kilobytes", [3.0, 8.0])
+@pytest.mark.parametrize(
+    "variant, codec, kilobytes", every_value_once(["T2V", "I2V", "FLF2V"], ["WEBP", "AVIF"], [3.0, 8.0])
+)
 def test_the_file_takes_what_was_asked(variant, codec, kilobytes):
     budget, size, _ = encoded_size(Target("kilobytes", kilobytes), variant, codec)
     assert budget.total == pytest.approx(1000 * kilobytes, rel=0.01)

@@ -16,6 +16,7 @@ from codeclens.models.gvc.video import Settings, decode_video, encode_video, mak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.pixel_flow import PixelFlow, moving_square
+from support.tiers import every_value_once
 
 QUICK = Settings(steps=6, frame_bits=2808.0, image_codec="PNG")
 
@@ -35,9 +36,9 @@ def encode(video, variant, model=None, gop_frames=9, cuts=(), store=None, **chan
     return write_header(header) + b"".join(gop.record for gop in coded), coded
 
 
-@pytest.mark.parametrize("guides", [False, True], ids=["concatenated", "guide frame"])
-@pytest.mark.parametrize("variant", ["T2V", "I2V", "FLF2V"])
-@pytest.mark.parametrize("frames", [1, 9, 17, 23])
+@pytest.mark.parametrize(
+    "variant, frames, guides", every_value_once(["T2V", "I2V", "FLF2V"], [1, 9, 17, 23], [False, True])
+)
 def test_decoder_shows_what_the_encoder_showed(variant, frames, guides):
     video = moving_square(frames)
     data, coded = encode(video, variant, PixelFlow(guides))
@@ -117,7 +118,9 @@ class Stop(BaseException):
     pass
 
 
-@pytest.mark.parametrize("variant", ["T2V", "I2V", "FLF2V"])
+@pytest.mark.parametrize(
+    "variant", [pytest.param("T2V", marks=pytest.mark.slow), "I2V", pytest.param("FLF2V", marks=pytest.mark.slow)]
+)
 def test_a_stopped_encoding_goes_on_at_the_next_gop(tmp_path, variant):
     video, chosen = moving_square(33), replace(QUICK, variant=variant)
     whole, coded = encode(video, variant)

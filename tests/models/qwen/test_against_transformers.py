@@ -228,7 +228,14 @@ def test_scaled_rotary_embeddings_equal_transformers(tmp_path, reference_classes
     assert (unscaled - expected).abs().max() > 0.1 * expected.abs().max()
 
 
-@pytest.mark.parametrize("shape", [TINY_HYBRID, EQUAL_HEADS, TINY_EXPERTS], ids=["tiny", "equal heads", "experts"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(TINY_HYBRID, id="tiny"),
+        pytest.param(EQUAL_HEADS, id="equal heads", marks=pytest.mark.slow),
+        pytest.param(TINY_EXPERTS, id="experts", marks=pytest.mark.slow),
+    ],
+)
 def test_200_greedy_tokens_equal_transformers(tmp_path, reference_classes, shape):
     text, tower = write_text(tmp_path / "model.gguf", shape), write_mmproj(tmp_path / "mmproj.gguf", shape)
     model = load_qwen3vl(text, tower)

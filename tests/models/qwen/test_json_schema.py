@@ -87,9 +87,8 @@ VALUES = [
 def test_a_value_of_every_kind_is_closed_in_time(tokenizer_json, value, required):
     """exclusiveMinimum, pattern and format once hung for ever: the shortest next character never ends them."""
     schema = {"type": "object", "properties": {"x": value}, "required": ["x"] if required else []}
-    for seed in range(2):
-        tokens = answer(tokenizer_json, schema, 80, seed)
-        jsonschema.validate(read(tokenizer_json, tokens), schema, format_checker=CHECKED)
+    tokens = answer(tokenizer_json, schema, 80, seed=int(required))
+    jsonschema.validate(read(tokenizer_json, tokens), schema, format_checker=CHECKED)
 
 
 NODE = {"type": "object", "properties": {"c": {"$ref": "#/$defs/n"}, "v": {"type": "string"}}, "required": ["v"]}

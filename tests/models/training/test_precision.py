@@ -12,6 +12,7 @@ from codeclens.models.training.precision import bfloat16_is_faster
 CHOOSE = "from codeclens.models.training.precision import bfloat16_is_faster as faster; print(faster('cpu'))"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN can be held back on x86 alone")
 def test_float32_on_a_cpu_without_bfloat16():
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}

@@ -244,7 +244,7 @@ def test_a_minute_of_training_reduces_the_loss_and_names_colours():
         figures=(1, 1), frames=(1, 2), questions=3,
     )  # fmt: skip
     config = replace(
-        CONFIG, lr=3e-3, warmup=20, vocabulary_clips=60, whitening_clips=10, vocabulary=360, steps=150,
+        CONFIG, lr=4e-3, warmup=20, vocabulary_clips=60, whitening_clips=10, vocabulary=360, steps=90,
         stages=(Stage("both", 1, 32, mixture, vision=1),),
     )  # fmt: skip
     training = Training.begin(config)

