@@ -5,6 +5,7 @@ import json
 from comfy_api.latest import io
 
 from ..models.code.layout import prompt_tokens, question_tokens
+from ..models.code.visual_code import VisualCode
 from ..models.errors import InputError
 from ..models.judge.calibration import calibration_file, read_calibration
 from ..models.judge.comparison import compare
@@ -24,7 +25,7 @@ from .visual_code import code_input
 CATEGORY = "CodecLens/judge"
 
 SHOWN_VIDEOS = 4
-"""Videos of which Best of N shows a picture."""
+"""Videos of which Best of N and Rank Videos show a picture."""
 
 GENERATED = 512
 """Tokens in which the model splits a prompt into statements at most."""
@@ -277,17 +278,15 @@ class RankVideos(io.ComfyNode):
                 io.String.Output("table", tooltip="Rank, strength with its interval, and name of each video."),
                 io.String.Output("json", tooltip="The table as JSON, with the mean disagreement of both orders."),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, code, by, model=None, prompt=("",)) -> io.NodeOutput:
         codes, prompt = [one.code for one in code], prompt[0]
-        names = [one.name for one in codes]
         if by[0] == "metrics":
             progress = host.node_progress()
             measured = [measure(one.plan.video.source, progress=progress).clip for one in codes]
-            return cls.output(rank_by_metrics(measured), names, by[0])
+            return cls.output(rank_by_metrics(measured), codes, by[0])
         model = model_or_embedded(model)
         longest = sorted(codes, key=lambda one: -one.token_count)[:2]
         segments = [segment for one in longest for segment in one]
@@ -303,17 +302,30 @@ class RankVideos(io.ComfyNode):
             progress(done, total)
             return found
 
-        return cls.output(rank(len(codes), against), names, by[0])
+        return cls.output(rank(len(codes), against), codes, by[0])
 
     @classmethod
-    def output(cls, ranking: Ranking, names: list[str], by: str) -> io.NodeOutput:
-        rows = ranking.to_json(names)
+    def output(cls, ranking: Ranking, codes: list[VisualCode], by: str) -> io.NodeOutput:
+        rows = ranking.to_json([code.name for code in codes])
         table = "\n".join(
             f"{row['rank']}. {row['video']}   {row['strength']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
             for row in rows
         )
         report = json.dumps({"by": by, "inconsistency": ranking.inconsistency, "ranking": rows}, indent=1)
-        return io.NodeOutput(list(ranking.order), table, report, ui=host.shown(table, cls.hidden.unique_id))
+        shown = {
+            "kind": "strengths",
+            "title": f"by {by}",
+            "unit": "fraction of the others beaten" if by == "metrics" else "log-odds, with 95 % intervals",
+            "rows": [
+                {
+                    **row,
+                    "name": f"video {at + 1}: {row['video']}",
+                    "picture": middle_picture(codes[at].plan.video.source) if row["rank"] <= SHOWN_VIDEOS else "",
+                }
+                for row, at in zip(rows, ranking.order, strict=True)
+            ],
+        }
+        return io.NodeOutput(list(ranking.order), table, report, ui=verdict_ui(table, shown))
 
 
 class BestOfN(io.ComfyNode):

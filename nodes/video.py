@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..models.drawing.interactive import ContactSheets, motion_bytes, plan_data, replan_data
+from ..models.drawing.interactive import ContactSheets, marks_data, motion_bytes, plan_data, replan_data
 from ..models.drawing.views import PICTURES, most_moving, motion_view, timeline_view
 from ..models.errors import InputError
 from ..models.source.reading import FrameSampling, VideoSource, fit_size
 from ..models.source.sampled import SampledVideo
 from ..models.video import planning
 from ..models.video.clearness import unclear_frames
-from ..models.video.cuts import cuts_of
+from ..models.video.cuts import cuts_of, known_cuts
 from ..models.video.extraction import CHUNK, VECTORS, extract
 from ..models.video.gop import GopPlan
 from ..models.video.planning import CAP
@@ -408,6 +408,8 @@ def timeline_data(plan: GopPlan, cuts=(), cap: int | None = None) -> dict:
     small = plan.primitives.small if plan.primitives else None
     unclear = () if small is None else unclear_frames(small)
     shown = {"name": plan.video.name, **plan_data(plan), **PAGE_FILES.get(plan.video, {})}
+    known = known_cuts(plan.video.source)
+    shown["marks"] = [] if known is None else marks_data(plan.video.source, known)
     return shown | replan_data(plan, cuts, unclear, cap)
 
 
@@ -436,8 +438,9 @@ class DrawPlan(io.ComfyNode):
                 io.Boolean.Input(
                     "cuts",
                     default=True,
-                    tooltip="Also mark cuts, fades, dissolves and wipes. They are found at the video's own frame rate,"
-                    " so this decodes all of it once more; switch it off for very long videos.",
+                    tooltip="Also mark cuts, fades, dissolves and wipes, here and on the plan's timelines. They are"
+                    " found at the video's own frame rate, so this decodes all of it once more; switch it off for very"
+                    " long videos.",
                 ),
             ],
             outputs=[io.Image.Output("image", tooltip="The picture, shown on the node as well.")],
@@ -449,7 +452,11 @@ class DrawPlan(io.ComfyNode):
         source = with_frames(plan, frames).video.source
         found = cuts_of(source, host.node_progress()) if cuts else None
         picture = host.image(timeline_view(plan, source, found, width, host.node_progress()))
-        return io.NodeOutput(picture, ui=host.shown_pictures(picture, cls))
+        shown = host.shown_pictures(picture, cls)
+        if found is not None and plan.video in PAGE_FILES:
+            strip = PAGE_FILES[plan.video]["strip"]["files"][0]
+            shown["codeclens_marks"] = [{"strip": strip, "marks": marks_data(source, found)}]
+        return io.NodeOutput(picture, ui=shown)
 
 
 class DrawMotion(io.ComfyNode):

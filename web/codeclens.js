@@ -3,7 +3,7 @@ import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
 import { ANSWERS_HEIGHT, Answers } from "./answers.js"
 import { addPanel, growNode } from "./element.js"
-import { COMPACT_HEIGHT, TIMELINE_HEIGHT, Timeline } from "./timeline.js"
+import { COMPACT_HEIGHT, TIMELINE_HEIGHT, Timeline, addMarks } from "./timeline.js"
 import { VERDICT_HEIGHT, Verdict } from "./verdict.js"
 
 const TIMELINES = { CodecLensPlanGOP: true, CodecLensEncodeVideo: false }
@@ -12,7 +12,9 @@ const WRITERS = [
   "CodecLensCaptionVideo", "CodecLensAskVideo", "CodecLensAskImages", "CodecLensDescribeImage", "CodecLensGenerateText",
   "CodecLensCaptionAVideo",
 ]
-const JUDGES = ["CodecLensJudgeVideo", "CodecLensJudgeAVideo", "CodecLensCompareVideos", "CodecLensBestOfN"]
+const JUDGES = [
+  "CodecLensJudgeVideo", "CodecLensJudgeAVideo", "CodecLensCompareVideos", "CodecLensRankVideos", "CodecLensBestOfN",
+]
 
 /** Panels by the key under which a node sends what they show. */
 const PANELS = {
@@ -65,10 +67,18 @@ function executedNode(id) {
   return node
 }
 
+/** Cuts and fades that a node found in a video, on every timeline of it. */
+function mark(output) {
+  if (!output?.codeclens_marks) return
+  output.codeclens_marks.forEach(addMarks)
+  for (const panel of panels()) if (panel.key === "codeclens_plan") panel.view.redraw()
+}
+
 function showOutputs(outputs) {
   for (const [locator, output] of Object.entries(outputs ?? {})) {
     const panel = panelOf(nodeOf(locator))
     if (panel && output?.[panel.key]) panel.view.show(output[panel.key])
+    mark(output)
   }
 }
 
@@ -85,7 +95,10 @@ api.addEventListener("codeclens_answers", ({ detail }) => panelOf(executedNode(d
 const arrived = new Set()
 api.addEventListener("execution_start", () => arrived.clear())
 api.addEventListener("execution_cached", ({ detail }) => detail.nodes.forEach((id) => arrived.add(executedNode(id))))
-api.addEventListener("executed", ({ detail }) => arrived.add(executedNode(detail.node)))
+api.addEventListener("executed", ({ detail }) => {
+  arrived.add(executedNode(detail.node))
+  mark(detail.output)
+})
 api.addEventListener("execution_error", ({ detail }) => {
   // A run of another tab's workflow is none of this one's business.
   if (executedNode(detail.node_id)?.comfyClass !== detail.node_type) return

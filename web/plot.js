@@ -91,18 +91,18 @@ export function penOf(canvas, width, height) {
   return pen
 }
 
-/** Draw everything that a moving cursor leaves as it is. `made` is what rule.js or the run decided. */
-export function drawPlan(pen, root, layout, scale, data, made, store, budget) {
+/**
+ * Draw everything that a moving cursor leaves as it is. `made` is what rule.js or the run decided, `marks` are the
+ * changes of shot as [kind, first second, last second].
+ */
+export function drawPlan(pen, root, layout, scale, data, made, store, budget, marks) {
   const text = themeColour(root, "--descrip-text", "#999")
   pen.font = "10px sans-serif"
   drawPictures(pen, layout, made, store)
   drawMarks(pen, layout, made)
   drawBars(pen, layout, scale, data, made)
   drawTokens(pen, layout, data, made, budget, text)
-  for (const position of data.cuts ?? []) {
-    pen.strokeStyle = COLOURS.cut
-    dashed(pen, layout.x(data.pts[position]), layout.marks.top, layout.x(data.pts[position]), layout.height - AXIS)
-  }
+  drawChanges(pen, layout, marks)
   pen.fillStyle = text
   pen.textBaseline = "alphabetic"
   const places = Math.max(2, Math.floor(layout.width / 110))
@@ -112,6 +112,21 @@ export function drawPlan(pen, root, layout, scale, data, made, store, budget) {
     pen.fillText(clock(start + ((end - start) * i) / places, 1), (layout.width * i) / places, layout.height - 3)
   }
   pen.textAlign = "left"
+}
+
+/** Cuts as lines at their own time, between two samples mostly; fades, dissolves and wipes as bands. */
+function drawChanges(pen, layout, marks) {
+  pen.strokeStyle = pen.fillStyle = COLOURS.cut
+  const [top, bottom] = [layout.marks.top, layout.height - AXIS]
+  for (const [kind, first, last] of marks) {
+    const [left, right] = [layout.x(first), layout.x(last)]
+    if (kind === "cut") dashed(pen, left, top, left, bottom)
+    else {
+      pen.globalAlpha = 0.25
+      pen.fillRect(left, top, Math.max(right - left, 2), bottom - top)
+      pen.globalAlpha = 1
+    }
+  }
 }
 
 function drawPictures(pen, layout, made, store) {

@@ -35,6 +35,14 @@ const STYLE = `
 .codeclens-timeline .legend i { display: inline-block; width: 9px; height: 9px; border-radius: 2px; margin-right: 4px; }
 `
 
+/** Cuts and fades that other nodes found, by the first contact sheet of the video. */
+const KNOWN = new Map()
+
+/** What Draw Plan found in a video, for the timelines of all its plans: {strip, marks}. */
+export function addMarks({ strip, marks }) {
+  KNOWN.set(strip, marks)
+}
+
 export class Timeline {
   /** `editable`: the node is a Plan GOP, so that its widgets can be changed here; others have a smaller one to read. */
   constructor(node, editable) {
@@ -146,6 +154,12 @@ export class Timeline {
     }
     this.changed = this.made !== ran && !same(this.made, ran)
     this.redraw()
+  }
+
+  /** Cuts and fades as [kind, first second, last second], where some node has looked for them. */
+  get marks() {
+    const found = this.data.marks ?? []
+    return found.length ? found : KNOWN.get(this.data.strip?.files[0]) ?? []
   }
 
   keyOfRun() {
@@ -319,7 +333,7 @@ export class Timeline {
     if (this.drag?.part === "gamma") this.scale.highest = this.heldHighest ?? this.scale.highest
     this.heldHighest = this.scale.highest
     const budget = this.chosen?.policy === "budget" ? this.chosen.budget : null
-    drawPlan(pen, this.root, this.layout, this.scale, this.data, this.made, this.store, budget)
+    drawPlan(pen, this.root, this.layout, this.scale, this.data, this.made, this.store, budget, this.marks)
     if (this.made.gamma !== null) {
       const words = `gamma ${short(this.made.gamma)}`
       drawLevel(pen, this.layout, this.scale.y(this.made.gamma), COLOURS.gamma, words, this.drag?.part === "gamma")
@@ -390,11 +404,13 @@ export class Timeline {
       if (this.chosen.cuts && !data.settings.start_at_cuts) words.push("Cuts are found then.")
       notes.push(["quiet", words.join(" ")])
     }
+    if (!this.settings) notes.push(["quiet", "To read: frames are pinned and gamma is set on Plan GOP."])
     const entries = [[COLOURS.I, "I, whole"], [COLOURS.P, "P, predicted"]]
     if (made.kind.includes(".")) entries.push([COLOURS["."], "not shown"])
     if (made.gamma !== null) entries.push([COLOURS.gamma, this.canEditGamma() ? "gamma: drag" : "gamma"])
     if (this.chosen?.policy === "budget") entries.push([COLOURS.budget, "budget: drag"])
-    if (data.cuts?.length) entries.push([COLOURS.cut, "cut"])
+    const kinds = new Set(this.marks.map(([kind]) => kind))
+    if (kinds.size) entries.push([COLOURS.cut, [...kinds].join(", ")])
     if (this.settings) entries.push(["", "click a frame: whole, predicted, automatic"])
     const written = JSON.stringify([notes, entries])
     if (this.written === written) return

@@ -14,6 +14,7 @@ const STYLE = `
 .codeclens-verdict .row.low .label { color: ${COLOURS.gamma}; font-weight: 600; }
 .codeclens-verdict .bar { position: relative; height: 11px; border-radius: 3px; background: #8883; overflow: hidden; }
 .codeclens-verdict .bar i { position: absolute; top: 0; bottom: 0; }
+.codeclens-verdict .bar .interval { top: 4px; bottom: 4px; background: currentColor; opacity: 0.55; }
 .codeclens-verdict .words { grid-column: 2 / 4; margin-top: -2px; font-size: 10px; }
 .codeclens-verdict .pictures { display: flex; gap: 8px; margin-top: 6px; }
 .codeclens-verdict figure { margin: 0; flex: 1; min-width: 0; }
@@ -38,7 +39,7 @@ export class Verdict {
   show(verdicts) {
     this.verdicts = verdicts
     this.root.dataset.state = verdicts.length ? "done" : "empty"
-    const kinds = { judged: (one) => this.judged(one), compared: compared, ranked: ranked }
+    const kinds = { judged: (one) => this.judged(one), compared, ranked, strengths }
     const children = verdicts.flatMap((one) => kinds[one.kind](one))
     if (!verdicts.length) children.push(make("div", { class: "quiet", textContent: "Run the workflow to see the scores." }))
     this.list.replaceChildren(...children)
@@ -98,15 +99,46 @@ function ranked(one) {
   for (const row of one.rows) {
     parts.push(bar(`${row.rank}. ${row.name}`, row.score, row.words, { low: !row.kept }))
   }
-  const pictures = one.rows.filter((row) => row.picture).slice(0, 4)
-  if (pictures.length) {
-    parts.push(make("div", { class: "pictures" }, ...pictures.map((row) => {
-      const shown = figure(row.picture, `${row.rank}. ${row.name}`)
-      if (row.kept) shown.classList.add("won")
-      return shown
-    })))
+  return [...parts, ...picturesOf(one.rows, (row) => row.kept)]
+}
+
+/** Strengths on one axis from the least to the most, with their intervals where they have any. */
+function strengths(one) {
+  const least = Math.min(0, ...one.rows.map((row) => row.low))
+  const most = Math.max(0, ...one.rows.map((row) => row.high))
+  const at = (value) => `${((100 * (value - least)) / (most - least || 1)).toFixed(1)}%`
+  const parts = [
+    make("div", { class: "title", textContent: `${one.title}: best ${one.rows[0].name}` }),
+    make("div", { class: "quiet", textContent: one.unit }),
+  ]
+  for (const { rank, name, strength, low, high } of one.rows) {
+    const [from, to] = [Math.min(0, strength), Math.max(0, strength)]
+    const filled = make("i", { style: `left:${at(from)};width:calc(${at(to)} - ${at(from)});background:${COLOURS.P}` })
+    const interval = make("i", {
+      class: "interval",
+      style: `left:${at(low)};width:calc(${at(high)} - ${at(low)})`,
+      title: `${low.toFixed(2)} to ${high.toFixed(2)}`,
+    })
+    parts.push(make(
+      "div",
+      { class: "row", title: name, data: { value: strength.toFixed(4) } },
+      make("span", { class: "label", textContent: `${rank}. ${name}` }),
+      make("span", { class: "bar" }, filled, ...(high > low ? [interval] : [])),
+      make("span", { textContent: strength.toFixed(2) }),
+    ))
   }
-  return parts
+  return [...parts, ...picturesOf(one.rows, (row) => row.rank === 1)]
+}
+
+/** The pictures of the first rows that have one; those that `won` says yes to are framed. */
+function picturesOf(rows, won) {
+  const shown = rows.filter((row) => row.picture).slice(0, 4)
+  if (!shown.length) return []
+  return [make("div", { class: "pictures" }, ...shown.map((row) => {
+    const picture = figure(row.picture, `${row.rank}. ${row.name}`)
+    if (won(row)) picture.classList.add("won")
+    return picture
+  }))]
 }
 
 /** A bar from 0 to 1; the mass of other replies is grey at its right. */

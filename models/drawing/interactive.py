@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from PIL import Image
 
-from ..source.reading import Frames
+from ..source.reading import Frames, VideoSource
+from ..video.cuts import Cuts
 from ..video.gop import GopPlan
 from ..video.planning import auto_gamma, first_samples, scaled_gamma
 from ..video.primitives import Primitives
+from ..video.shots import cut_times
 from ..video.tokens import MODES, image_tokens
 
 COLUMNS, ROWS = 10, 10
@@ -56,6 +58,12 @@ def replan_data(plan: GopPlan, cuts: Iterable[int] = (), unclear: Iterable[int] 
             for name, mode in MODES.items()
         },
     }
+
+
+def marks_data(source: VideoSource, cuts: Cuts) -> list[list]:
+    """Each cut, fade, dissolve and wipe as [kind, first second, last second]."""
+    times, spans = cut_times(source, cuts)
+    return [["cut", second, second] for second in times] + [list(span) for span in spans]
 
 
 def plan_data(plan: GopPlan) -> dict:

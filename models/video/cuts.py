@@ -98,6 +98,11 @@ def cuts_of(source: VideoSource, progress: Progress = no_progress) -> Cuts:
     return _FOUND[source]
 
 
+def known_cuts(source: VideoSource) -> Cuts | None:
+    """What :func:`cuts_of` has found in ``source``; None where nobody has asked."""
+    return _FOUND.get(source)
+
+
 def find_cuts(source: VideoSource, progress: Progress = no_progress) -> Cuts:
     """Cuts, fades, dissolves and wipes in the trim window of ``source``. Raises InputError as reading does."""
     cuts, spans = [], []

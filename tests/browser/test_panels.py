@@ -57,27 +57,43 @@ def test_judged_and_ranked_videos_are_bars_with_pictures(page):
 
 TIMES = """() => {
     const place = kind => { const node = LiteGraph.createNode(kind); app.graph.add(node); return node.codeclens.view }
-    const [timeline, answers, compared] =
-        ["CodecLensPlanGOP", "CodecLensAskVideo", "CodecLensCompareVideos"].map(place)
+    const kinds = ["PlanGOP", "EncodeVideo", "AskVideo", "CompareVideos", "RankVideos"]
+    const [timeline, encoded, answers, compared, ranked] = kinds.map(kind => place(`CodecLens${kind}`))
     const pts = [0, 1, 2, 3, 4, 5]
-    timeline.show([{ name: "a.mp4", pts, index: pts, pcost: [null, 1, 2, 3, 4, 5], kind: "IPPPPP", i_frames: [0],
+    const plan = { name: "a.mp4", pts, index: pts, pcost: [null, 1, 2, 3, 4, 5], kind: "IPPPPP", i_frames: [0],
         why: ["first"], gamma: null, tokens_per_frame: [4, 1, 1, 1, 1, 1], tokens: 9, prompt_tokens: 20, warnings: [],
-        rgb_per_frame: 24, rgb_paired: 12, cuts: [], unclear: [], modes: {}, gammas: {} }])
+        rgb_per_frame: 24, rgb_paired: 12, cuts: [], unclear: [], modes: {}, gammas: {},
+        marks: [["cut", 2.4, 2.4], ["fade", 3, 4.2]] }
+    timeline.show([plan])
+    encoded.show([plan])
     answers.show([{ clip: "a.mp4", seen: "6 frames", turns: [{ question: "When?", text: "At 4.0 seconds <b>.",
         tokens: 3, seconds: 1.5, mentions: [{ text: "4.0 seconds", seconds: [4.0] }] }] }])
     answers.root.querySelector("a").click()
     compared.show([{ kind: "compared", a: { name: "x", picture: "" }, b: { name: "y", picture: "" }, winner: "b",
         probability: 0.25, equal: 0.1, inconsistency: 0.02, off_list: 0.3 }])
-    return { cursor: timeline.cursor, text: answers.root.querySelector(".text").textContent,
+    const row = (rank, strength, low, high) => ({ rank, name: `video ${rank}`, strength, low, high, picture: "" })
+    const rows = [row(1, 1, 0.5, 1.5), row(2, -1, -2, 0)]
+    ranked.show([{ kind: "strengths", title: "by pairs", unit: "log-odds", rows }])
+    for (const view of [timeline, encoded]) view.draw()
+    return { cursor: timeline.cursor, legend: timeline.legend.textContent, notes: encoded.notes.textContent,
+        bars: [...ranked.root.querySelectorAll(".bar i")].map(bar => bar.style.left),
+        strengths: [...ranked.root.querySelectorAll(".row")].map(row => row.dataset.value),
+        text: answers.root.querySelector(".text").textContent,
         foot: answers.root.querySelector(".foot").textContent, title: compared.root.querySelector(".title").textContent,
         figures: compared.root.querySelectorAll("figure").length, won: compared.root.querySelector(".won").textContent }
 }"""
 
 
-def test_a_time_in_an_answer_moves_the_timeline_and_two_videos_stand_side_by_side(page):
+def test_a_time_in_an_answer_moves_the_timeline_and_videos_stand_side_by_side_or_in_order(page):
     page.load(load_workflow("plan_video.json"))
     found = page.page.evaluate(TIMES)
     assert found["cursor"] == 4 and found["text"] == "At 4.0 seconds <b>."
     assert "3 tokens, 1.5 s, 2.0 tokens/s" in found["foot"]
+    assert found["legend"].endswith("cut, fadeclick a frame: whole, predicted, automatic")
+    assert "pinned and gamma is set on Plan GOP" in found["notes"]
+    assert found["strengths"] == ["1.0000", "-1.0000"]
+    assert found["bars"] == ["57.1%", "71.4%", "28.6%", "0%"], (
+        "both bars start from 0 or end there, with their intervals"
+    )
     assert found["title"] == "better: B (y)" and found["figures"] == 2 and found["won"] == "B: y"
     assert not page.complaints

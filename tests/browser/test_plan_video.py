@@ -37,6 +37,8 @@ def test_workflow_opens_runs_and_shows_the_plan(page, demo):
     page.page.wait_for_function(FILLED, timeout=120_000)
     kind = page.page.eval_on_selector(TIMELINE, "element => element.dataset.kind")
     assert kind[0] == kind[10] == "I", "the first frame and the cut at 5 s"
+    cut_named = f"document.querySelector('{TIMELINE} .legend').innerText.includes('cut')"
+    page.page.wait_for_function(cut_named, timeout=60_000)
     page.page.wait_for_timeout(500)
     assert amber(timeline_pixels(page)) > 100, "whole pictures are drawn"
     assert not page.complaints

@@ -11,6 +11,15 @@ READY = sorted(file.name for file in (ROOT / "workflows").glob("*.json") if not 
 SHOWS_ITSELF = ("CaptionVideo", "CaptionAVideo", "AskVideo", "DescribeImage", "DrawPlan", "DrawMotion", "SplitAtCuts")
 SHOWS_ITSELF += ("PlanGOP", "CaptionFolder", "EvaluateModes", "JudgeAVideo", "MeasureVideo")
 
+STAR = "A large green star waits and starts to move. A small blue circle appears. The background is striped."
+SAYS = {
+    "caption_a_video.json": [STAR],
+    "caption_video.json": [STAR],
+    "ask_video.json": ["shots are there?\n2\n", "the cut?\n1.8 seconds\n", "the purple star?\nit bounces back"],
+    "judge_video.json": ["71% of 7 passed", "nothing wrong  lowest"],
+}
+"""What is true of the clips that these draw: in judge_video's all but that it flickers, and that something is wrong."""
+
 
 @pytest.mark.parametrize("name", READY)
 def test_a_template_runs_green_with_nothing_chosen(comfyui, name):
@@ -20,6 +29,8 @@ def test_a_template_runs_green_with_nothing_chosen(comfyui, name):
     showing = [f"CodecLens{kind}" for kind in SHOWS_ITSELF] + ["PreviewAny", "PreviewImage"]
     shown = [number for kind in showing for number in nodes_of(prompt, kind)]
     assert shown and all(number in result.outputs for number in shown)
+    texts = "\n".join(text for number in shown for text in result.outputs[number].get("text", ()))
+    assert [words for words in SAYS.get(name, ()) if words not in texts] == []
 
 
 def test_the_embedded_model_sees_pictures_as_it_was_trained(comfyui):
