@@ -12,7 +12,7 @@ const STYLE = `
 .codeclens-answers .question { font-weight: 600; overflow-wrap: anywhere; }
 .codeclens-answers .text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .codeclens-answers .foot { display: flex; gap: 8px; align-items: center; }
-.codeclens-answers a { color: #4f97c7; text-decoration: underline; cursor: pointer; }
+.codeclens-answers a { color: inherit; text-decoration: underline 2px #4f97c7; cursor: pointer; }
 .codeclens-answers button { font: inherit; color: inherit; background: var(--comfy-menu-bg, #333); cursor: pointer;
   border: 1px solid var(--border-color, #555); border-radius: 4px; padding: 0 6px; }
 `

@@ -27,7 +27,8 @@ const PANELS = {
   codeclens_answers: {
     has: (type) => WRITERS.includes(type),
     create: () => new Answers(seek),
-    height: () => ANSWERS_HEIGHT,
+    // The host makes a node with a list of options as low as it can be when a workflow is opened.
+    height: (node) => (node.comfyClass === "CodecLensAskVideo" ? 2 * ANSWERS_HEIGHT : ANSWERS_HEIGHT),
     width: 360,
   },
   codeclens_verdict: {

@@ -99,7 +99,7 @@ export function drawPlan(pen, root, layout, scale, data, made, store, budget, ma
   const text = themeColour(root, "--descrip-text", "#999")
   pen.font = "10px sans-serif"
   drawPictures(pen, layout, made, store)
-  drawMarks(pen, layout, made)
+  drawMarks(pen, layout, made, text)
   drawBars(pen, layout, scale, data, made)
   drawTokens(pen, layout, data, made, budget, text)
   drawChanges(pen, layout, marks)
@@ -157,7 +157,7 @@ function drawPictures(pen, layout, made, store) {
   pen.lineWidth = 1
 }
 
-function drawMarks(pen, layout, made) {
+function drawMarks(pen, layout, made, text) {
   const { top, height } = layout.marks
   for (const [first, last] of layout.columns) {
     const left = layout.x(layout.edges[first])
@@ -182,7 +182,7 @@ function drawMarks(pen, layout, made) {
     const x = layout.x(layout.edges[i])
     const words = REASONS[made.why[i]] ?? ""
     if (x < free || x + 6 * words.length > layout.width) continue
-    pen.fillStyle = COLOURS.I
+    pen.fillStyle = text
     pen.fillText(words, x, top + height + 1)
     free = x + pen.measureText(words).width + 5
   }

@@ -16,6 +16,7 @@ SAYS = {
     "caption_a_video.json": [STAR],
     "caption_video.json": [STAR],
     "ask_video.json": ["shots are there?\n2\n", "the cut?\n1.8 seconds\n", "the purple star?\nit bounces back"],
+    "describe_image.json": ["green"],
     "judge_video.json": ["71% of 7 passed", "nothing wrong  lowest"],
 }
 """What is true of the clips that these draw: in judge_video's all but that it flickers, and that something is wrong."""
