@@ -156,7 +156,7 @@ export class Timeline {
     this.redraw()
   }
 
-  /** Cuts and fades as [kind, first second, last second], where some node has looked for them. */
+  /** Cuts and fades as [kind, first second, last second], where some node has found them. */
   get marks() {
     const found = this.data.marks ?? []
     return found.length ? found : KNOWN.get(this.data.strip?.files[0]) ?? []
