@@ -74,7 +74,7 @@ TIMES = """() => {
     const row = (rank, strength, low, high) => ({ rank, name: `video ${rank}`, strength, low, high, picture: "" })
     const rows = [row(1, 1, 0.5, 1.5), row(2, -1, -2, 0)]
     ranked.show([{ kind: "strengths", title: "by pairs", unit: "log-odds", rows }])
-    for (const view of [timeline, encoded]) view.draw()
+    for (const view of [timeline, encoded]) view.write()
     return { cursor: timeline.cursor, legend: timeline.legend.textContent, notes: encoded.notes.textContent,
         bars: [...ranked.root.querySelectorAll(".bar i")].map(bar => bar.style.left),
         strengths: [...ranked.root.querySelectorAll(".row")].map(row => row.dataset.value),
