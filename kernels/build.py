@@ -33,7 +33,6 @@ ZIG_VERSION = "0.17.1"
 C_OPTIONS = (
     "-std=gnu11",
     "-O3",
-    "-shared",
     "-s",
     "-fvisibility=hidden",
     "-ffp-contract=off",
@@ -126,19 +125,26 @@ def zig() -> list[str]:
 def compile_library(target: Target, folder: Path = libraries.FOLDER) -> bytes:
     """Compile all C sources of `folder` into the library of `target`.
 
+    They are linked for the first processor of the system, so that the compiler's own library is built once for all.
+
     Raises ValueError with the compiler's log when they do not compile.
     """
-    sources = sorted(path.name for path in folder.glob("*.c"))
+    first = next(other for other in libraries.TARGETS if other.triple == target.triple)
+    # A dylib holds a name of its own, by default the path it was linked to.
+    named = ["-install_name", f"@rpath/{target.name}"] if target.system == "macos" else []
     with tempfile.TemporaryDirectory() as scratch:
-        library = Path(scratch) / target.name
-        command = [*zig(), "-target", target.triple, f"-mcpu={target.processor}", *C_OPTIONS, *sources]
-        if target.system == "macos":
-            # A dylib holds a name of its own, by default the path it was linked to.
-            command += ["-install_name", f"@rpath/{target.name}"]
-        made = subprocess.run([*command, "-o", str(library)], cwd=folder, capture_output=True, text=True)
-        if made.returncode:
-            raise ValueError(f"the C sources do not compile for {target.name}:\n{made.stderr.rstrip()}")
-        return library.read_bytes()
+
+        def compiled(processor: str, output: str, *options: str) -> str:
+            command = [*zig(), "-target", target.triple, f"-mcpu={processor}", *C_OPTIONS, *options]
+            path = os.path.join(scratch, output)
+            made = subprocess.run([*command, "-o", path], cwd=folder, capture_output=True, text=True)
+            if made.returncode:
+                raise ValueError(f"the C sources do not compile for {target.name}:\n{made.stderr.rstrip()}")
+            return path
+
+        sources = sorted(path.name for path in folder.glob("*.c"))
+        objects = [compiled(target.processor, f"{source}.o", "-c", source) for source in sources]
+        return Path(compiled(first.processor, target.name, "-shared", *named, *objects)).read_bytes()
 
 
 def build_libraries() -> dict[str, bytes]:
