@@ -4,7 +4,7 @@
 
 For each clip and window: blocks whose cost differs from a plain exhaustive search over ``--pairs`` frame pairs in the
 middle of the clip (0 for none; it takes seconds a pair), and processor milliseconds for a pair of 512 x 512 pixels, the
-least of three runs in turns of the instruction sets. Run on the project's shared clips, it gives the milliseconds of
+least of three runs in turns of the instruction sets. Over real clips it gives the milliseconds of
 "Motion search" in web/docs/details.md.
 """
 

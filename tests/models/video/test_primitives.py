@@ -1,5 +1,6 @@
 """Primitives that stream: the chunks a clip arrives in, and the memory they cost, leave no trace in the result."""
 
+import threading
 import tracemalloc
 
 import numpy as np
@@ -70,6 +71,18 @@ def test_progress_counts_frames_and_can_cancel():
 
 
 @pytest.mark.slow
+def test_no_thread_is_left_when_the_search_is_given_up():
+    """Also while somebody holds the error, and with it the frames of the stack that it came from."""
+
+    def cancel(*_):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError) as held:
+        primitives(cut_up(clip(30), [2] * 15), progress=cancel)
+    assert held.tb is not None
+    assert not [thread for thread in threading.enumerate() if thread.name == "read ahead"]
+
+
 def test_peak_memory_follows_the_chunk_not_the_clip():
     def peak(chunks):
         one = clip(4, 128, 128)
