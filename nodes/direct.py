@@ -16,7 +16,6 @@ from ..models.code.presets import list_presets, read_preset
 from ..models.code.visual_code import VisualCode
 from ..models.judge.judging import judge_code, rubric_reserve
 from ..models.judge.page import judgement_view, worst_frames
-from ..models.judge.rubric import list_rubrics, listed_rubric
 from ..models.judge.scoring import expand
 from ..models.qwen.branches import ROWS
 from ..models.qwen.generate import GREEDY
@@ -24,7 +23,7 @@ from ..models.source.reading import FrameSampling
 from ..models.video.tokens import DEFAULT_MODE
 from ..models.weights import MODE, is_embedded
 from . import host
-from .judge import judged_data, verdict_ui
+from .judge import GENERATED, judged_data, prompt_text, rubric_file, rubric_input, rubric_of, verdict_ui
 from .model_placement import HostedQwen3VL
 from .qwen import model_input, model_or_embedded, preferred_sampling, remark, require_vision
 from .readings import Readings
@@ -182,19 +181,10 @@ class JudgeAVideo(io.ComfyNode):
             inputs=[
                 io.Video.Input("video", tooltip="The video to judge. A trim set before is honoured."),
                 model_input(),
-                io.Combo.Input(
-                    "rubric",
-                    options=list(list_rubrics(host.user_folder("rubrics"))),
-                    default="checklist",
-                    tooltip="What is asked; see Judge Video. Your own are files in the user folder codeclens/rubrics.",
+                rubric_input(
+                    "What is asked; see Judge Video. Your own are files in the user folder codeclens/rubrics."
                 ),
-                io.String.Input(
-                    "prompt",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    tooltip="What the video was made from, for vqascore, unifiedreward and prompt_adherence.",
-                ),
+                prompt_text("What the video was made from, for vqascore, unifiedreward and prompt_adherence."),
             ],
             outputs=[
                 io.Float.Output("score", tooltip="0 to 1, the weighted mean of the questions."),
@@ -207,12 +197,12 @@ class JudgeAVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, rubric, **others):
-        return list_rubrics(host.user_folder("rubrics"))[rubric].read_text(encoding="utf-8")
+        return rubric_file(rubric).read_text(encoding="utf-8")
 
     @classmethod
     def execute(cls, video, rubric, model=None, prompt="") -> io.NodeOutput:
         model = model_or_embedded(model)
-        asked = expand(model.for_reading(512), listed_rubric(rubric, host.user_folder("rubrics")), prompt)
+        asked = expand(model.for_reading(GENERATED), rubric_of(rubric), prompt)
         reserve, progress = rubric_reserve(model.model.tokenizer, asked), host.node_progress()
         kept = seen(video, model, reserve)
         code, readings = kept.code, kept.readings

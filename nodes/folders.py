@@ -19,13 +19,14 @@ from ..models.dataset.wording import Wording
 from ..models.errors import InputError
 from ..models.files import write_text
 from ..models.judge.page import judge_page, rows_csv
-from ..models.judge.rubric import list_rubrics, listed_rubric
 from ..models.judge.scoring import expand
 from ..models.qwen.generate import GREEDY
 from ..models.source.reading import FrameSampling
 from ..models.video.measurement import values_csv
 from . import host
 from .direct import config_for
+from .judge import GENERATED, prompt_text, rubric_input, rubric_of
+from .measure import measured_fps
 from .qwen import model_input, model_or_embedded, require_vision
 
 CATEGORY = "CodecLens/folders"
@@ -233,15 +234,8 @@ class JudgeFolder(FolderNode):
             [
                 model_input(),
                 folder_input(),
-                io.Combo.Input(
-                    "rubric",
-                    options=list(list_rubrics(host.user_folder("rubrics"))),
-                    default="checklist",
-                    tooltip="What is asked; see Judge Video.",
-                ),
-                io.String.Input(
-                    "prompt", default="", multiline=True, optional=True, tooltip="What all clips were made from."
-                ),
+                rubric_input("What is asked; see Judge Video."),
+                prompt_text("What all clips were made from."),
             ],
             [
                 io.String.Output("table", tooltip="Score and name of each clip, the best first."),
@@ -271,7 +265,7 @@ class JudgeFolder(FolderNode):
     def execute(cls, folder, rubric, model=None, prompt="", metrics=False, reason=False, exclude="") -> io.NodeOutput:
         model = model_or_embedded(model)
         require_vision(model)
-        asked = expand(model.for_reading(512), listed_rubric(rubric, host.user_folder("rubrics")), prompt)
+        asked = expand(model.for_reading(GENERATED), rubric_of(rubric), prompt)
 
         def work() -> Work:
             ready = model.for_both(BATCH_PATCHES, TOKENS)
@@ -297,14 +291,7 @@ class MeasureFolder(FolderNode):
             ["metrics", "quality", "dataset filter", "motion score"],
             [
                 folder_input(),
-                io.Float.Input(
-                    "fps",
-                    default=0.0,
-                    min=0.0,
-                    max=240.0,
-                    step=0.01,
-                    tooltip="Frames measured in each second; 0 measures every frame.",
-                ),
+                measured_fps("Frames measured in each second; 0 measures every frame."),
             ],
             [
                 io.String.Output("csv", tooltip="One line for each clip, a column for each metric with its unit."),

@@ -1,6 +1,7 @@
 """Nodes that judge videos with the model: score by a rubric, compare, rank, keep the best, let through."""
 
 import json
+from pathlib import Path
 
 from comfy_api.latest import io
 
@@ -35,7 +36,17 @@ def prompt_text(tooltip: str):
     return io.String.Input("prompt", default="", multiline=True, optional=True, tooltip=tooltip)
 
 
-def rubric_of(name: str, custom: str) -> Rubric:
+def rubric_input(tooltip: str):
+    return io.Combo.Input(
+        "rubric", options=list(list_rubrics(host.user_folder("rubrics"))), default="checklist", tooltip=tooltip
+    )
+
+
+def rubric_file(name: str) -> Path:
+    return list_rubrics(host.user_folder("rubrics"))[name]
+
+
+def rubric_of(name: str, custom: str = "") -> Rubric:
     """The rubric that a node was given: the custom one where there is one."""
     if custom.strip():
         return parse_rubric(custom, "the custom rubric", "custom", yaml=not custom.lstrip().startswith("{"))
@@ -99,12 +110,9 @@ class JudgeVideo(io.ComfyNode):
             inputs=[
                 model_input(),
                 code_input(),
-                io.Combo.Input(
-                    "rubric",
-                    options=list(list_rubrics(host.user_folder("rubrics"))),
-                    default="checklist",
-                    tooltip="What is asked. vqascore, unifiedreward and prompt_adherence need the prompt. Your own"
-                    " rubrics are .json or .yaml files in the user folder codeclens/rubrics.",
+                rubric_input(
+                    "What is asked. vqascore, unifiedreward and prompt_adherence need the prompt. Your own"
+                    " rubrics are .json or .yaml files in the user folder codeclens/rubrics."
                 ),
                 prompt_text("What the video was made from, for rubrics that ask whether it shows that."),
                 io.Boolean.Input(
@@ -149,7 +157,7 @@ class JudgeVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, rubric, custom_rubric="", **others):
-        return custom_rubric or list_rubrics(host.user_folder("rubrics"))[rubric].read_text(encoding="utf-8")
+        return custom_rubric or rubric_file(rubric).read_text(encoding="utf-8")
 
     @classmethod
     def execute(
@@ -160,7 +168,7 @@ class JudgeVideo(io.ComfyNode):
         asked = expand(model.for_reading(GENERATED), rubric_of(rubric, custom_rubric), prompt, progress)
         reserve = rubric_reserve(model.model.tokenizer, asked) + ROWS
         reading = code.readings.reading(model, video, reserve, progress)
-        path = list_rubrics(host.user_folder("rubrics"))[rubric]
+        path = rubric_file(rubric)
         fits = {} if custom_rubric.strip() else read_calibration(calibration_file(path), model.name)
         found = judge_code(
             video, model.model, asked, fits=fits, with_moments=moments, with_metrics=metrics, with_reason=reason,

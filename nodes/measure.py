@@ -10,6 +10,10 @@ from ..models.video.measurement import measure, measurement_in_words
 from . import host
 
 
+def measured_fps(tooltip: str):
+    return io.Float.Input("fps", default=0.0, min=0.0, max=240.0, step=0.01, tooltip=tooltip)
+
+
 class MeasureVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -31,14 +35,9 @@ class MeasureVideo(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Video.Input("video", tooltip="The video to measure. A trim set before (Trim Video) is honoured."),
-                io.Float.Input(
-                    "fps",
-                    default=0.0,
-                    min=0.0,
-                    max=240.0,
-                    step=0.01,
-                    tooltip="Frames measured in each second; 0 measures every frame. Values that compare a frame with"
-                    " the one before it, such as flicker and jitter, mean most when every frame is measured.",
+                measured_fps(
+                    "Frames measured in each second; 0 measures every frame. Values that compare a frame with"
+                    " the one before it, such as flicker and jitter, mean most when every frame is measured."
                 ),
             ],
             outputs=[

@@ -64,6 +64,11 @@ def frames_input(what: str):
     )
 
 
+def width_input(tooltip: str):
+    """The width of a picture that a node draws."""
+    return io.Int.Input("width", default=1600, min=900, max=8192, step=4, advanced=True, tooltip=tooltip)
+
+
 def with_frames(plan: GopPlan, frames: SampledImages | None) -> GopPlan:
     """``plan`` with the video that a node was given, where it was given one."""
     if frames is not None:
@@ -426,15 +431,7 @@ class DrawPlan(io.ComfyNode):
             inputs=[
                 frames_input("the plan"),
                 PlanSocket.Input("plan", tooltip="From Plan GOP."),
-                io.Int.Input(
-                    "width",
-                    default=1600,
-                    min=900,
-                    max=8192,
-                    step=4,
-                    advanced=True,
-                    tooltip="Width of the picture in pixels.",
-                ),
+                width_input("Width of the picture in pixels."),
                 io.Boolean.Input(
                     "cuts",
                     default=True,

@@ -38,7 +38,7 @@ from .qwen import (
     writing_inputs,
 )
 from .readings import Readings
-from .video import PlanSocket, frames_input, timeline_data, with_frames
+from .video import PlanSocket, frames_input, timeline_data, width_input, with_frames
 
 VisualCodeSocket = io.Custom("CODECLENS_VISUAL_CODE")
 
@@ -453,15 +453,9 @@ class DrawCode(io.ComfyNode):
             inputs=[
                 code_input(),
                 frames_input("the code"),
-                io.Int.Input(
-                    "width",
-                    default=1600,
-                    min=900,
-                    max=8192,
-                    step=4,
-                    advanced=True,
-                    tooltip="Width of the picture in pixels; it becomes as high as the code needs. Long videos show"
-                    " more in a wider one.",
+                width_input(
+                    "Width of the picture in pixels; it becomes as high as the code needs. Long videos show"
+                    " more in a wider one."
                 ),
             ],
             outputs=[io.Image.Output("image", tooltip="The picture, shown on the node as well.")],

@@ -46,22 +46,23 @@ def faults() -> Path:
     return folder
 
 
+def shared_data(family: str) -> Path:
+    folder = SHARED / "data" / family
+    if not folder.is_dir():
+        pytest.skip(f"fixtures of {family} are not at {folder}; set CODECLENS_SHARED to the folder that holds data/")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def qwen3vl_fixtures() -> Path:
     """The folder of GGUF fixtures made by the reference implementations; skips where it is absent."""
-    folder = SHARED / "data" / "qwen3vl"
-    if not folder.is_dir():
-        pytest.skip(f"Qwen3-VL fixtures are not at {folder}; set CODECLENS_SHARED to the folder that holds data/")
-    return folder
+    return shared_data("qwen3vl")
 
 
 @pytest.fixture(scope="session")
 def qwen35_fixtures() -> Path:
     """The same of Qwen3.5."""
-    folder = SHARED / "data" / "qwen35"
-    if not folder.is_dir():
-        pytest.skip(f"Qwen3.5 fixtures are not at {folder}; set CODECLENS_SHARED to the folder that holds data/")
-    return folder
+    return shared_data("qwen35")
 
 
 @pytest.fixture(scope="session")
