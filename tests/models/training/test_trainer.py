@@ -218,7 +218,7 @@ def test_a_vision_tower_names_colours_of_figures_it_has_not_seen():
         sizes={(64, 64): 1}, modes={"keyframes": 1}, contents={"static": 1}, figures=(1, 1), frames=(2, 3), questions=0
     )
     config = replace(
-        CONFIG, lr=3e-3, warmup=10, whitening_clips=10, steps=160,
+        CONFIG, lr=3e-3, warmup=10, whitening_clips=10, steps=120,
         stages=(Stage("vision", 1, 24, mixture, vision=1, text=0, cooldown=0.25),),
     )  # fmt: skip
     training = Training.begin(config)
