@@ -24,9 +24,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from codeclens.models.code.learned.learned_code import read_code
+from codeclens.models.code.learned.learned_code import read_code, read_header
 from codeclens.models.code.pipeline import CodeConfig
-from codeclens.models.evaluation.controls import CONTROLS
+from codeclens.models.evaluation.controls import ABLATIONS, CONTROLS
 from codeclens.models.evaluation.paired import (
     BUDGETS,
     LEARNED,
@@ -52,6 +52,9 @@ from support.machine import describe_machine
 RESULTS = Path(__file__).parent / "results"
 LEFT_OUT = ("paired", "stamps", "fixed")
 """Variants of thumbnails that are not in the table."""
+
+FALSIFIED = (*CONTROLS, *ABLATIONS)
+"""What is done to predicted frames."""
 
 CHUNK = 4
 """Clips rendered at once: each is the control of the one after it."""
@@ -83,9 +86,11 @@ def main() -> None:
         write_results(summary, arguments)
 
 
-def shown() -> tuple[str, ...]:
-    """Modes of the table, those of learned codes where the embedded model has them."""
-    return tuple(mode for mode in MODES if mode not in LEFT_OUT) + tuple(filter(embedded_code, LEARNED))
+def shown(side: int) -> tuple[str, ...]:
+    """Modes of the table, those of learned codes where the embedded model has one for pictures of this size."""
+    codes = {mode: embedded_code(mode) for mode in LEARNED}
+    learned = tuple(mode for mode, path in codes.items() if path and read_header(path).side == side)
+    return tuple(mode for mode in MODES if mode not in LEFT_OUT) + learned
 
 
 def journal_of(arguments) -> Path:
@@ -93,7 +98,7 @@ def journal_of(arguments) -> Path:
     digest = hashlib.blake2b(digest_size=6)
     for path in embedded_pair():
         digest.update(Path(path).read_bytes())
-    digest.update(" ".join(map(str, ways_of(shown(), BUDGETS, tuple(CONTROLS)))).encode())
+    digest.update(" ".join(map(str, ways_of(shown(arguments.side), BUDGETS, FALSIFIED))).encode())
     folder = Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{arguments.side}-{arguments.seed}-{arguments.questions}-{digest.hexdigest()}.jsonl"
@@ -103,7 +108,8 @@ def run(arguments, journal: Path) -> None:
     """Evaluate what the journal lacks, until the time is up."""
     began, size = time.monotonic(), (arguments.side, arguments.side)
     model = load_placed(*embedded_pair(), "cpu")
-    codes = {mode: read_code(embedded_code(mode), model) for mode in shown() if mode in LEARNED}
+    modes = shown(arguments.side)
+    codes = {mode: read_code(embedded_code(mode), model) for mode in modes if mode in LEARNED}
     config = CodeConfig(sampling=FrameSampling.by_fps(FPS), area=arguments.side**2)
     done = {json.loads(line)["clip"] for line in journal.open(encoding="utf-8")} if journal.exists() else set()
     progress = TerminalProgress("clips")
@@ -113,7 +119,7 @@ def run(arguments, journal: Path) -> None:
         index = write_clips(journal.parent / f"{arguments.side}-{seeds[0]}", seeds, size, sample_fps=FPS)
         tasks = list(drawn(read_tasks(index), arguments.questions))
         for clip, plan, outcomes in evaluate_clips(
-            tasks, model, shown(), config, controls=tuple(CONTROLS), codes=codes, done=done
+            tasks, model, modes, config, controls=FALSIFIED, codes=codes, done=done
         ):
             row = {"clip": clip, "plan": plan.to_json(), "outcomes": [asdict(outcome) for outcome in outcomes]}
             with journal.open("a", encoding="utf-8") as file:

@@ -4,7 +4,12 @@ import json
 
 import gguf
 import pytest
-from codeclens.models.weights import FOLDER, NAME, embedded_pair
+from codeclens.models.code.learned.learned_code import read_code
+from codeclens.models.code.pipeline import CodeConfig
+from codeclens.models.evaluation.paired import evaluate, read_tasks
+from codeclens.models.source.reading import FrameSampling
+from codeclens.models.synthetic.clip_files import seeds_of, write_clips
+from codeclens.models.weights import FOLDER, FPS, NAME, embedded_code, embedded_pair
 from support.embedded import CLIPS, RECORDED, load, said_and_true
 
 
@@ -54,3 +59,21 @@ def test_answers_on_fixed_clips_have_not_changed(answered, recorded):
 def test_more_answers_are_true_than_a_guesser_has(answered):
     asked = [row for row in answered if not row["question"].startswith("Describe")]
     assert sum(row["answer"] == row["truth"] for row in asked) >= 0.7 * len(asked)
+
+
+def test_the_learned_code_is_small_and_fits_the_pair(model):
+    path = embedded_code("ptoken")
+    assert path.stat().st_size < 3e6
+    assert read_code(path, model).header.side == 256
+
+
+@pytest.mark.slow
+def test_the_learned_code_answers_from_its_tokens(model, tmp_path):
+    """Six clips at 256 x 256: right well above a guesser's 37 %, and more often than with another clip's tokens."""
+    index = write_clips(tmp_path, seeds_of("test", 0, 6), (256, 256), sample_fps=FPS)
+    config = CodeConfig(sampling=FrameSampling.by_fps(FPS), area=256**2)
+    codes = {"ptoken": read_code(embedded_code("ptoken"), model)}
+    found = evaluate(read_tasks(index), model, ("ptoken",), config, controls=("foreign",), codes=codes).outcomes
+    true, foreign = ([one for one in found if one.mode == mode] for mode in ("ptoken", "ptoken foreign"))
+    assert sum(one.right for one in true) > 0.7 * len(true)
+    assert sum(one.right for one in true) > sum(one.right for one in foreign)
