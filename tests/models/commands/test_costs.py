@@ -28,7 +28,7 @@ def timed(monkeypatch, tmp_path):
 
     def calibrate(model, progress):
         made.append(model)
-        return Calibration((0.5, 0, 0), (0.25, 0, 0), (0.01, 0), (0.125, 0), (1.0, 0, 0))
+        return Calibration((0.5, 0, 0), (0.25, 0, 0), (0.01, 0), (0.125, 0, 0), (1.0, 0, 0))
 
     monkeypatch.setattr(costs, "calibrate", calibrate)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -193,7 +193,7 @@ def test_edited_captions_are_written_and_kept(captioned, tmp_path, capsys):
 
 
 def test_a_dry_run_says_tokens_and_minutes_and_writes_nothing(captioned, tmp_path, capsys, monkeypatch):
-    calibration = Calibration((0.1, 0, 0), (1.0, 0, 0), (0.5, 0), (0.0, 0), (0.0, 0, 0))
+    calibration = Calibration((0.1, 0, 0), (1.0, 0, 0), (0.5, 0), (0.0, 0, 0), (0.0, 0, 0))
     monkeypatch.setattr(costs, "calibration_of", lambda *_: calibration)
     folder = tmp_path / "set"
     (folder / "5_dog").mkdir(parents=True)
@@ -215,7 +215,7 @@ def test_a_dry_run_says_tokens_and_minutes_and_writes_nothing(captioned, tmp_pat
 
 def test_a_dry_run_predicts_the_tokens_that_captioning_reads(captioned, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
-        costs, "calibration_of", lambda *_: Calibration((0,) * 3, (0,) * 3, (0,) * 2, (0,) * 2, (0,) * 3)
+        costs, "calibration_of", lambda *_: Calibration((0,) * 3, (0,) * 3, (0,) * 2, (0,) * 3, (0,) * 3)
     )
     clip = captioned / "train_000000.mp4"
     (tmp_path / "set").mkdir()
