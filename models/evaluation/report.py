@@ -10,7 +10,7 @@ from ..drawing.views import timeline_view
 from ..progress import Progress, no_progress
 from ..source.reading import VideoSource
 from ..video.gop import GopPlan
-from .controls import CONTROLS
+from .controls import ABLATIONS, CONTROLS
 from .paired import BASELINE
 from .statistics import clip_names
 
@@ -75,14 +75,14 @@ def evaluation_page(summary: dict, title: str, pictures: Mapping[str, bytes] | N
 
 
 def curve_of(summary: dict) -> str:
-    """SVG of right answers against prompt tokens, of every mode but the controls.
+    """SVG of right answers against prompt tokens, of every mode but the controls and ablations.
 
     The interval of a mode is that of its difference to native pairs, about its own accuracy.
     """
     curves: dict[str, list[CurvePoint]] = {}
     for way, row in summary["modes"].items():
         name, *details = way.split(" ")
-        if not CONTROLS.keys() & set(details):
+        if not {*CONTROLS, *ABLATIONS}.intersection(details):
             right, pair = row["accuracy"], row.get("against_rgb", {"difference": 0.0, "interval": (0.0, 0.0)})
             span = tuple(right + bound - pair["difference"] for bound in pair["interval"])
             curves.setdefault(name, []).append(CurvePoint(row["prompt_tokens"]["mean"], right, span))

@@ -1,5 +1,7 @@
 """Controls: what they take from a code, and what they leave."""
 
+import xml.etree.ElementTree as ET
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from codeclens.models.errors import InputError
 from codeclens.models.evaluation.controls import ABLATIONS, CONTROLS, falsify
 from codeclens.models.evaluation.paired import LEARNED, MODES, evaluate, evaluate_clips, read_tasks, ways_of
 from codeclens.models.evaluation.remembered import with_memory
+from codeclens.models.evaluation.report import curve_of
 from codeclens.models.evaluation.statistics import summarise
 from codeclens.models.qwen.placement import load_placed
 from codeclens.models.source.reading import FrameSampling, VideoSource
@@ -107,6 +110,8 @@ def test_learned_codes_are_compared_with_what_they_are_not_shown(tasks, model):
     assert list(summary) == ["keyframes", "delta", *(f"delta {control}" for control in controls)]
     assert summary["delta"]["what"] == LEARNED["delta"]
     assert summary["delta blind"]["what"] == f"{LEARNED['delta']}; nothing of the change is shown"
+    marks = [mark for mark in ET.fromstring(curve_of({"modes": summary})).iter() if mark.tag.endswith("circle")]
+    assert len(marks) == 2 * 2  # one in the plot and one in the legend for each mode, and none for the controls
     with pytest.raises(InputError, match="'ptoken' needs a learned code"):
         evaluate(tasks, model, ["ptoken"], CONFIG, codes=codes)
 
