@@ -124,7 +124,7 @@ async function copied(text) {
 
 function rate(turn) {
   if (!turn.tokens) return turn.writing ? "reading" : ""
-  const words = [`${turn.tokens} tokens`, `${turn.seconds.toFixed(1)} s`, `${(turn.tokens / Math.max(turn.seconds, 1e-3)).toFixed(1)} tokens/s`]
+  const words = [`${turn.tokens} ${turn.tokens === 1 ? "token" : "tokens"}`, `${turn.seconds.toFixed(1)} s`, `${(turn.tokens / Math.max(turn.seconds, 1e-3)).toFixed(1)} tokens/s`]
   if (turn.prefill > 0.05) words.push(`${turn.prefill.toFixed(1)} s of reading before`)
   if (turn.truncated) words.push("cut off at max_tokens")
   return words.join(", ")
