@@ -53,7 +53,8 @@ def rounded_to_int8(x: torch.Tensor) -> torch.Tensor:
 
 def check_linear(qtype: str, device="cpu", shapes=((5, 512), (2, 256), (3, 4608))) -> None:
     """One to eight rows, odd numbers of outputs, every dtype, with and without bias, exact and with int8."""
-    limits = {torch.float32: 1e-6, torch.float16: 6e-4, torch.bfloat16: 5e-3}
+    # In float32 a sum of 4,608 products, some of which cancel, is off by a few times the last bit of the sum.
+    limits = {torch.float32: 3e-6, torch.float16: 6e-4, torch.bfloat16: 5e-3}
     generator = torch.Generator().manual_seed(7)
     for rows, dtype, int8, (outputs, columns) in (
         (1, torch.float32, False, shapes[0]),
