@@ -27,6 +27,7 @@ from .judge import GENERATED, judged_data, prompt_text, rubric_file, rubric_inpu
 from .model_placement import HostedQwen3VL
 from .qwen import model_input, model_or_embedded, preferred_sampling, remark, require_vision
 from .readings import Readings
+from .visual_code import budget_input
 
 
 class Seen(NamedTuple):
@@ -127,15 +128,9 @@ class CaptionAVideo(io.ComfyNode):
                     advanced=True,
                     tooltip="Added to the preset's text: a style, a language, words to use or to avoid.",
                 ),
-                io.Int.Input(
-                    "budget",
-                    default=0,
-                    min=0,
-                    max=1000000,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Prompt tokens of the video at most, stamps and markers included: a smaller number answers"
-                    " sooner and shows less. Its first pictures are always whole. 0 leaves it to the plan.",
+                budget_input(
+                    "Prompt tokens of the video at most, stamps and markers included: a smaller number answers"
+                    " sooner and shows less. Its first pictures are always whole. 0 leaves it to the plan."
                 ),
             ],
             outputs=[

@@ -53,6 +53,11 @@ class EncodedVideo(NamedTuple):
     readings: Readings
 
 
+def budget_input(tooltip: str):
+    """Prompt tokens of a video at most; 0 leaves them to the node."""
+    return io.Int.Input("budget", default=0, min=0, max=1000000, optional=True, advanced=True, tooltip=tooltip)
+
+
 def code_input(name: str = "code"):
     return VisualCodeSocket.Input(name, tooltip="From Encode Video. It is encoded once, however often it is asked.")
 
@@ -121,15 +126,9 @@ class EncodeVideo(io.ComfyNode):
                     tooltip="Drop this fraction of the tokens of whole pictures that changed least since the one before"
                     " (Efficient Video Sampling). Saves reading time, not encoding time.",
                 ),
-                io.Int.Input(
-                    "budget",
-                    default=0,
-                    min=0,
-                    max=1000000,
-                    optional=True,
-                    advanced=True,
-                    tooltip="For cells: prompt tokens of the video at most, stamps and markers included; the cells that"
-                    " changed most are sent. 0: about a sixth of the cells of native pairs.",
+                budget_input(
+                    "For cells: prompt tokens of the video at most, stamps and markers included; the cells that"
+                    " changed most are sent. 0: about a sixth of the cells of native pairs."
                 ),
                 LearnedCodeSocket.Input(
                     "learned",
