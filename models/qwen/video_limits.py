@@ -75,6 +75,7 @@ def read_video_limits(folder: Path) -> VideoLimits:
     limits = VideoLimits(*found.values())
     if limits.least_pixels > limits.most_pixels:
         raise InputError(
-            f"{path} limits a video to {limits.least_pixels} pixels at least and {limits.most_pixels} at most"
+            f"{path} limits a video to {limits.least_pixels} pixels at least and {limits.most_pixels} at most; the "
+            "first must not be above the second"
         )
     return limits
