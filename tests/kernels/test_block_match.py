@@ -82,7 +82,7 @@ def test_window_beyond_a_block_and_beyond_the_frame():
 @pytest.mark.parametrize(("levels", "penalty"), [(2, 0.7), (256, 1e6)])
 def test_the_widest_window_of_frames_with_opposite_colours(levels, penalty):
     """Costs up to the largest SAD there is, 195840: sums of 16 bits saturate on the way."""
-    current = noise(2, 32, 96, 3, seed=4, levels=levels) * (255 // (levels - 1))
+    current = noise(2, 32, 160, 3, seed=4, levels=levels) * (255 // (levels - 1))
     reference = torch.stack([255 - current[0], torch.roll(current[1], (7, -61), (0, 1))])
     *found, wanted = on_every_processor(current, reference, 128, penalty, energy=True)
     for fields in found:

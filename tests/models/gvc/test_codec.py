@@ -105,11 +105,11 @@ def test_more_atoms_and_longer_indices_leave_less_error():
         (encode_gop(FLOW.denoise, header_for(), 0, other, 5)[1] - target).square().mean()
         for target, other in zip(TARGETS, TARGETS[1:] + TARGETS[:1], strict=True)
     ]))  # fmt: skip
-    by_atoms = [mean_error(header_for(atoms=atoms)) for atoms in (1, 8, 64)]
-    by_bits = [mean_error(header_for(bits=bits)) for bits in (1, 10)]
+    by_atoms = [mean_error(header_for(atoms=atoms)) for atoms in (1, 4, 16, 64)]
+    by_bits = [mean_error(header_for(bits=bits)) for bits in (1, 4, 10)]
     for errors in ([uncoded, *by_atoms], [uncoded, *by_bits]):
         assert all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False))
-    for atoms, error in zip((1, 8, 64), by_atoms, strict=True):
+    for atoms, error in zip((1, 4, 16, 64), by_atoms, strict=True):
         assert error > FLOW.distortion_bound(payload_bits(header_for(atoms=atoms), [16, 16]))
 
 

@@ -11,9 +11,9 @@ TESTS = Path(__file__).resolve().parents[2]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["T2V", "I2V"])
-def test_six_times_the_gops_take_hardly_more(tmp_path, variant):
-    """Of 9 frames of 256x256: 20 more GOPs are 142 MB as one IMAGE. What grows is the allocator's slack."""
+def test_ten_times_the_gops_take_hardly_more(tmp_path, variant):
+    """Of 9 frames of 256x256: 36 more GOPs are 255 MB as one IMAGE. What grows is the allocator's slack."""
     worker = TESTS / "support" / "gvc_memory_worker.py"
-    command = [sys.executable, str(worker), str(tmp_path), variant, "4", "24"]
+    command = [sys.executable, str(worker), str(tmp_path), variant, "4", "40"]
     few, many = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-    assert many - few < 60
+    assert many - few < 80

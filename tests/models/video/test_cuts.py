@@ -155,7 +155,10 @@ def test_cut_where_frames_are_doubled():
     assert found_in(footage).cuts == (24,)
 
 
-@pytest.mark.parametrize("frames, speed", every_value_once([8, 15, 25, 50], [0, 0.4]))
+MOVING_FASTER = [pytest.param(frames, 0.8, marks=pytest.mark.slow) for frames in (8, 15, 30)]
+
+
+@pytest.mark.parametrize("frames, speed", [*every_value_once([8, 15, 25, 50], [0, 0.4]), *MOVING_FASTER])
 def test_dissolve_is_one_span(frames, speed):
     footage, (first, last) = dissolve(shot(80, 17, speed=speed), shot(80, 18, speed=speed), frames)
     found = found_in(footage)

@@ -70,7 +70,6 @@ def test_progress_counts_frames_and_can_cancel():
         primitives([clip(2)], progress=cancel)
 
 
-@pytest.mark.slow
 def test_no_thread_is_left_when_the_search_is_given_up():
     """Also while somebody holds the error, and with it the frames of the stack that it came from."""
 
@@ -83,6 +82,7 @@ def test_no_thread_is_left_when_the_search_is_given_up():
     assert not [thread for thread in threading.enumerate() if thread.name == "read ahead"]
 
 
+@pytest.mark.slow
 def test_peak_memory_follows_the_chunk_not_the_clip():
     def peak(chunks):
         one = clip(4, 128, 128)
