@@ -5,9 +5,9 @@
 
 Renders the clips into CACHE (as ``codeclens synth`` does), asks as many questions about each, of as many kinds as it
 has, in every mode at three budgets and under every control (as ``codeclens evaluate --fps 4 --side SIDE`` does), and
-prints the table, accuracy by content and by kind. Each clip is written to a journal in CACHE when it is done: another
-run of the same command goes on there, and ``--minutes`` bounds a run. With --write the clips that are done go beside
-this script's other results, as JSON and SVG.
+prints the table, accuracy by content and by kind, and differences between modes. Each clip is written to a journal in
+CACHE when it is done: another run of the same command goes on there, and ``--minutes`` bounds a run. With --write the
+clips that are done go beside this script's other results, as JSON and SVG.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from codeclens.models.evaluation.paired import (
 )
 from codeclens.models.evaluation.report import curve_of, evaluation_page
 from codeclens.models.evaluation.router import route
-from codeclens.models.evaluation.statistics import summarise, table
+from codeclens.models.evaluation.statistics import compare, summarise, table
 from codeclens.models.progress import TerminalProgress
 from codeclens.models.qwen.placement import load_placed
 from codeclens.models.source.reading import FrameSampling
@@ -79,6 +79,7 @@ def main() -> None:
     print(table(summary))
     for key in ("by_content", "by_kind"):
         print_groups(summary, key)
+    print_pairs(found.outcomes)
     page = journal.with_suffix(".html")
     page.write_text(evaluation_page(summary, f"{NAME} on the test split"), encoding="utf-8")
     print(page)
@@ -163,6 +164,27 @@ def print_groups(summary: dict, key: str) -> None:
             f"{group:<14}{found['questions']:>6} "
             + " ".join(f"{100 * value:>{max(8, len(mode))}.1f}" for mode, value in zip(modes, values, strict=True))
         )
+
+
+PAIRS = (
+    *((f"cells {part}%", f"{other} {part}%") for other in ("sparse", "evs") for part in (20, 30, 40)),
+    *(("ptoken", other) for other in ("keyframes", "sparse 40%", "cells 40%")),
+    *(("ptoken", f"ptoken {control}") for control in FALSIFIED),
+)
+"""Modes of which one is set beside the other."""
+
+
+def print_pairs(outcomes: list[Outcome]) -> None:
+    """Differences in points between modes other than native pairs, where both were evaluated."""
+    by_mode: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_mode.setdefault(outcome.mode, []).append(outcome)
+    print()
+    for one, other in PAIRS:
+        if {one, other} <= by_mode.keys():
+            found = compare(by_mode[other], by_mode[one])
+            low, high = (100 * bound for bound in found["interval"])
+            print(f"{one} against {other}: {100 * found['difference']:+.1f} ({low:+.1f} to {high:+.1f})")
 
 
 def write_results(summary: dict, arguments) -> None:
