@@ -50,6 +50,13 @@ def add_commands(commands) -> None:
     parser.add_argument("--most-questions", type=whole(1, 64), default=1, metavar="N", help="of a stretch (default 1)")
     parser.add_argument("--lr", type=number(0, 1, above=True), default=default.lr, help="of the first stage")
     parser.add_argument("--answer-lr", type=number(0, 1, above=True), default=default.answer_lr, help="of the second")
+    parser.add_argument(
+        "--motion-lr-scale",
+        type=number(0, 4096, above=True),
+        default=default.motion_lr_scale,
+        metavar="X",
+        help=f"times the rate, for ptoken's motion kernels, which begin at zero (default {default.motion_lr_scale:g})",
+    )
     parser.add_argument("--rank", type=whole(0, 256), default=default.rank, help="of the language model's adapter")
     parser.add_argument("--tune", action="store_true", help="train the network in the second stage, too")
     parser.add_argument("--start", default="", metavar="F", help="start from this learned code")
@@ -84,6 +91,7 @@ def run_train_code(arguments: argparse.Namespace) -> int:
         questions=arguments.most_questions,
         lr=arguments.lr,
         answer_lr=arguments.answer_lr,
+        motion_lr_scale=arguments.motion_lr_scale,
         rank=arguments.rank,
         tune=arguments.tune,
         start=arguments.start,

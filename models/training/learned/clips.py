@@ -91,8 +91,9 @@ class RenderedClips:
         self.warnings: list[str] = []
 
     def draw(self, draw: random.Random, count: int) -> Sample:
-        """A clip of ``count`` frames."""
+        """A clip of ``count`` frames or fewer, a third of them at least: clips to be read have many lengths."""
         first, last = SPLITS[self.split]
+        count = draw.randint(max(2, count // 3), count)
         clip = sample_clip(
             draw.randrange(first, min(last, first + (1 << 31))), seconds=count / self.fps, fps=self.fps, aspect=(1, 1)
         )

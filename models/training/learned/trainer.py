@@ -26,8 +26,10 @@ from ...code.learned.learned_code import (
     make_adapter,
     make_network,
     read_code,
+    read_header,
     write_code,
 )
+from ...code.learned.p_tokenizer import PTokenizer
 from ...code.modes.pictures import encode_pictures
 from ...drawing.losses import draw_losses
 from ...errors import InputError
@@ -74,9 +76,12 @@ class LearnedConfig:
         align_steps, answer_steps: of the two stages.
         rows: stretches of a step; questions: most of each in the second stage.
         lr: of the first stage; answer_lr: of the second.
+        motion_lr_scale: times the stage's, the learning rate of a P-tokenizer's motion kernels. They begin at zero and
+            are one number for 512 weights each, so steps of an ordinary size leave them too small to matter.
         rank: of the language model's adapter; 0 for none.
         tune: train the network in the second stage as well. The papers freeze it there.
-        start: a learned code whose network to start from; none where empty.
+        start: a learned code to start from, none where empty: its network, and its adapter where ``rank`` and the
+            language model are those that it was trained with.
     """
 
     mode: str = "ptoken"
@@ -93,6 +98,7 @@ class LearnedConfig:
     questions: int = 1
     lr: float = 1e-4
     answer_lr: float = 1e-4
+    motion_lr_scale: float = 64.0
     rank: int = 8
     tune: bool = False
     start: str = ""
@@ -109,6 +115,8 @@ class LearnedConfig:
             raise InputError(
                 f"stretches have {self.frames} frames and windows {self.window}; give twice as many frames"
             )
+        if not 0 < self.motion_lr_scale <= 4096:
+            raise InputError(f"the scale of the motion kernels' rate is {self.motion_lr_scale:g}; give above 0 to 4096")
         if self.answer_steps and not self.rank and not self.tune:
             raise InputError("the second stage has nothing to train: the rank is 0 and the network is frozen")
 
@@ -134,6 +142,15 @@ class LearnedConfig:
         """The config as JSON text, which a checkpoint carries."""
         return json.dumps(asdict(self), sort_keys=True)
 
+    def fits(self, fingerprint: str) -> bool:
+        """Whether a :meth:`fingerprint` may be this config's; settings that it lacks, as old ones do, may be any."""
+        mine = json.loads(self.fingerprint())
+        try:
+            theirs = json.loads(fingerprint)
+            return bool(theirs) and {**mine, **theirs} == mine
+        except (ValueError, TypeError):
+            return False
+
 
 class LearnedTraining:
     """A code in training for ``model``, whose own weights stay frozen as they are stored."""
@@ -156,14 +173,18 @@ class LearnedTraining:
         )  # fmt: skip
         code = LearnedCode(header, make_network(header, model.config.vision), name=f"the {config.mode} in training")
         if config.start:
-            started = read_code(config.start, model, adapter=False)
-            if (started.header.mode, started.header.network) != (config.mode, header.network):
+            theirs = read_header(config.start)
+            continued = rank > 0 and (theirs.rank, theirs.base) == (rank, base)
+            started = read_code(config.start, model, adapter=continued)
+            if (theirs.mode, theirs.network) != (config.mode, header.network):
                 raise InputError(f"{config.start} has another mode or network; give the options that it was made with")
             code.network.load_state_dict(started.network.state_dict())
         code.network.requires_grad_(True)
         code.network.checkpointed = model.device.type != "cpu"
         if rank:
             code.adapter = make_adapter(model.text, rank, config.seed).to(model.device)
+            if config.start and continued:
+                code.adapter.load_state_dict(started.adapter.state_dict())
         code.network.to(model.device)
         training = cls(config, model, code)
         if not config.start:
@@ -222,7 +243,7 @@ class LearnedTraining:
                 "with another seed or a lower learning rate"
             )
         for group in self.optimizer.param_groups:
-            group["lr"] = config.rate(self.step)
+            group["lr"] = config.rate(self.step) * group["scale"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -258,7 +279,11 @@ class LearnedTraining:
             parameter.requires_grad_(False)
         for parameter in self.trained(stage):
             parameter.requires_grad_(True)
-        self.optimizer = torch.optim.AdamW(self.trained(stage), lr=self.config.lr, betas=betas, weight_decay=decay)
+        kernels = {id(self.code.network.motion)} if isinstance(self.code.network, PTokenizer) else set()
+        groups = [{"params": [], "scale": 1.0}, {"params": [], "scale": self.config.motion_lr_scale}]
+        for parameter in self.trained(stage):
+            groups[id(parameter) in kernels]["params"].append(parameter)
+        self.optimizer = torch.optim.AdamW(groups, lr=self.config.lr, betas=betas, weight_decay=decay)
         self.optimized = stage
 
     def save(self, path: Path) -> None:
@@ -285,7 +310,7 @@ class LearnedTraining:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path} is no checkpoint that can be read: {error}") from None
-        if state.get("config") != config.fingerprint():
+        if not config.fits(state.get("config", "")):
             raise InputError(f"{path} has another config; give the options it was begun with, or another folder")
         training = cls.begin(config, model)
         if state.get("base") != json.dumps(asdict(training.base)):

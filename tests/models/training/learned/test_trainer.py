@@ -26,6 +26,8 @@ from codeclens.models.training.learned.trainer import (
 )
 from codeclens.models.weights import embedded_pair
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 NETWORKS = {
     "ptoken": {"side": 2, "rank": 4},
@@ -116,6 +118,47 @@ def test_each_stage_trains_its_own(whole, model):
     assert moved == {"network"} and tuned.code.adapter is None
 
 
+def test_motion_kernels_begin_at_zero_and_move_at_their_own_rate(model):
+    """The first step of Adam is as long as the learning rate, in whatever direction."""
+    config = config_of("ptoken", frames=9, rows=2, align_steps=0, tune=True, motion_lr_scale=50.0)
+    training = LearnedTraining.begin(config, model)
+    network = training.code.network
+    assert not network.motion.any()
+    latents = network.latents.detach().clone()
+    training.advance(CLIPS)
+    rate = config.rate(0)
+    assert network.motion.abs().max().item() == pytest.approx(50 * rate, rel=1e-2)
+    assert (network.latents - latents).abs().max().item() == pytest.approx(rate, rel=1e-2)
+
+
+def test_a_checkpoint_from_before_a_setting_resumes(whole, model, tmp_path):
+    folder, config, trained = whole
+    with safe_open(folder / CHECKPOINT, "pt") as file:
+        state = file.metadata()
+    old = {name: value for name, value in json.loads(state["config"]).items() if name != "motion_lr_scale"}
+    path = tmp_path / CHECKPOINT
+    save_file(load_file(folder / CHECKPOINT), path, metadata=state | {"config": json.dumps(old)})
+    assert_same(weights(LearnedTraining.resume(path, config, model)), trained)
+    for wrong in ("", "3", "{}", json.dumps(old | {"rows": 9})):
+        save_file(load_file(folder / CHECKPOINT), path, metadata=state | {"config": wrong})
+        with pytest.raises(InputError, match="another config"):
+            LearnedTraining.resume(path, config, model)
+
+
+def test_a_code_goes_on_from_another(whole, model):
+    """With its adapter where the rank is the same, else with its network alone."""
+    folder, config, _ = whole
+    path = folder / f"Tiny-{config.mode}.safetensors"
+    given = read_code(path, model)
+    for rank in (2, 3):
+        code = LearnedTraining.begin(replace(config, start=str(path), rank=rank), model).code
+        assert_same(code.network.state_dict(), given.network.state_dict())
+        if rank == 2:
+            assert_same(code.adapter.state_dict(), given.adapter.state_dict())
+        else:
+            assert not any(one.up.any() for one in code.adapter.values())
+
+
 def test_another_seed_gives_other_weights(whole, model):
     training = LearnedTraining.begin(replace(whole[1], seed=1), model)
     training.advance(CLIPS)
@@ -152,6 +195,7 @@ def test_wrong_folders_and_checkpoints_are_refused(whole, model, tmp_path):
         ({"align_steps": 0, "answer_steps": 0}, "0 and 0 steps"),
         ({"frames": 3, "window": 2}, "twice as many"),
         ({"rank": 0}, "nothing to train"),
+        ({"motion_lr_scale": 0.0}, "motion kernels' rate is 0"),
     ],
 )
 def test_wrong_configs_are_one_sentence(options, message):
