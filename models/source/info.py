@@ -52,6 +52,7 @@ class Timeline:
         frame_duration: seconds that a frame lasts on average.
         end: seconds at which the last frame leaves the screen.
         holes: (second, frames) for each gap where the container lost frames between others; they have no number.
+        mistimed: seconds of the first frame whose time stamps were damaged and were mended, None where none were.
     """
 
     pts: np.ndarray
@@ -60,11 +61,12 @@ class Timeline:
     frame_duration: float
     end: float
     holes: tuple[tuple[float, int], ...] = ()
+    mistimed: float | None = None
 
 
 @dataclass(slots=True)
 class Losses:
-    """Frames that should have come and did not, gathered while reading.
+    """Frames that should have come and did not, or not at their times, gathered while reading.
 
     Attributes:
         count: how many.
@@ -72,6 +74,7 @@ class Losses:
         damaged: True when one of them lies before the last frame of the file.
         truncated: True when one of them is after it.
         exact: False where ``count`` is the least that it can be.
+        mistimed: seconds of the first frame whose time is made from those around it, None where all are the file's.
     """
 
     count: int = 0
@@ -79,6 +82,7 @@ class Losses:
     damaged: bool = False
     truncated: bool = False
     exact: bool = True
+    mistimed: float | None = None
 
     def add(self, time: float, count: int = 1):
         """``count`` frames from ``time`` on, with others that decode after them or not."""
@@ -92,11 +96,20 @@ class Losses:
         self.first = min(self.first, time)
         self.truncated, self.exact = True, exact
 
+    @property
+    def extent(self) -> tuple[int, bool]:
+        """Grows with all that there is to report."""
+        return self.count, self.mistimed is not None
+
     def sentence(self, name: str) -> str:
         """The one warning a user reads about all of this."""
-        cause = " and ".join(["damaged"] * self.damaged + ["truncated"] * self.truncated)
-        number = f"{self.count} frame{'s' * (self.count != 1)}"
-        if not self.exact:
-            number = f"at least {number}"
+        damaged = self.damaged or self.mistimed is not None
+        cause = " and ".join(["damaged"] * damaged + ["truncated"] * self.truncated)
+        facts = []
+        if self.count:
+            number = f"{self.count} frame{'s' * (self.count != 1)}"
+            facts.append(f"{'' if self.exact else 'at least '}{number} lost, the first at {self.first:.3f} s")
+        if self.mistimed is not None:
+            facts.append(f"its time stamps are wrong at {self.mistimed:.3f} s and are made from those around them")
         rest = "the frames that decode are used, and some may show the damage"
-        return f"{name} is {cause}: {number} lost, the first at {self.first:.3f} s; {rest}"
+        return f"{name} is {cause}: {'; '.join([*facts, rest])}"

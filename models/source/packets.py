@@ -8,10 +8,11 @@ import numpy as np
 
 from ..progress import Progress
 from .clocks import Clock, Stamps, read_clock
+from .damaged_times import mend_times
 from .frame_headers import FrameHeader, header_reader
 from .info import Timeline
 from .structure import is_continuous
-from .truncation import holes, missing_frames
+from .truncation import FROM_ZERO, holes, missing_frames
 
 MAX_READ_FAILURES = 16
 """Failed reads in a row after which a damaged container is taken to be at its end."""
@@ -141,12 +142,20 @@ def scan(container, stream, file, progress: Progress) -> tuple[PacketTable, Time
         dts_only=kind in DTS_ONLY,
     )
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    clock = read_clock(stamps, stream.time_base, rate, lambda: not is_continuous(kind, file, stream.id))
+    stated = container.duration / av.time_base if kind in FROM_ZERO and container.duration else None
+
+    def breaks_off() -> bool:
+        return not is_continuous(kind, file, stream.id)
+
+    clean, mended = mend_times(stamps, stream.time_base, stated, breaks_off)
+    clock = read_clock(clean, stream.time_base, rate, breaks_off)
     table = _table(headers, stamps, clock, np.array(size), torn)
     seconds = clock.seconds
     end = float(seconds[-1]) + (float(duration[int(np.argmax(clock.number))] * stream.time_base) or 1 / rate)
-    missing, exactly = missing_frames(container, stream, stamps, max(last_end, end), file)
-    return table, Timeline(seconds, missing, exactly, 1 / rate, end, tuple(holes(container, stream, clock, file)))
+    missing, exactly = missing_frames(container, stream, clean, max(last_end, end), file)
+    lost = tuple(holes(container, stream, clean, clock, file))
+    mistimed = None if mended is None else float(seconds[max(0, clock.number[mended])])
+    return table, Timeline(seconds, missing, exactly, 1 / rate, end, lost, mistimed)
 
 
 def _stamp(ticks: int | None) -> float:

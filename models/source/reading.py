@@ -202,8 +202,10 @@ class VideoSource:
         for time, count in timeline.holes:
             if (first == 0 or timeline.pts[first] < time) and time < timeline.pts[last]:
                 losses.add(time, count)
+        if timeline.mistimed is not None and timeline.pts[first] <= timeline.mistimed <= timeline.pts[last]:
+            losses.mistimed = timeline.mistimed
         # A reading that decodes more may find more; the fullest account is kept.
-        if losses.count > self._losses.count:
+        if losses.extent > self._losses.extent:
             self.warnings[:] = [w for w in self.warnings if w != self._losses.sentence(self.info.name)]
             self.warnings.append(losses.sentence(self.info.name))
             self._losses = losses

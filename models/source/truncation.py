@@ -14,6 +14,12 @@ LOSSY = ("matroska,webm", "mpegts", "mpeg", "flv")
 FROM_ZERO = ("matroska,webm", "flv")
 """Those of them whose clock begins at zero."""
 
+LONGEST_DURATION = 86400.0
+"""Seconds by which a file may fall short of its header's duration; if by more, that number is damaged."""
+
+CHUNK_HEADER = 8
+"""Bytes in front of each frame in an AVI."""
+
 
 def missing_frames(container, stream, stamps: Stamps, end: float, file) -> tuple[int, bool]:
     """Frames that should follow the last one, and whether that is their number (True) or the least it can be.
@@ -22,7 +28,7 @@ def missing_frames(container, stream, stamps: Stamps, end: float, file) -> tuple
     least one when a fragment is not whole. AVI: the header's count against the slot of the last frame. Matroska and
     FLV: the duration in the header against ``end``, the second at which the last packet of any stream ends; Matroska
     only if the file ends early, is broken or does not say where it ends. MPEG: at least one when the last packet is
-    not whole.
+    not whole. A promise that the rest of the header contradicts, or of more than a day, counts for nothing.
     """
     kind = container.format.name
     file.seek(0)
@@ -38,6 +44,8 @@ def missing_frames(container, stream, stamps: Stamps, end: float, file) -> tuple
         return max(int(cut_short), missing), missing > 0
     if kind == "avi":
         slots = np.nanmax(stamps.dts, initial=-1) + 1
+        if 0 < promised < stream.frames * CHUNK_HEADER:
+            return int(cut_short), False
         empty = sum(entry.size == 0 and entry.timestamp >= slots for entry in entries)
         return max(0, stream.frames - int(slots) - empty), True
     if kind in ("mpegts", "mpeg"):
@@ -46,20 +54,22 @@ def missing_frames(container, stream, stamps: Stamps, end: float, file) -> tuple
     if kind in ("flv", "matroska,webm"):
         short_by = container.duration / av.time_base - end if container.duration else 0.0
         frames = short_by * float(stream.average_rate or stream.guessed_rate or 25)
+        believed = frames > 1.5 and short_by < LONGEST_DURATION
         # The last picture may be shown for long: a Matroska file that is whole lacks nothing.
-        lacks = frames > 1.5 and (kind == "flv" or cut_short or not promised or not is_continuous(kind, file))
+        lacks = believed and (kind == "flv" or cut_short or not promised or not is_continuous(kind, file))
         return max(int(cut_short), round(frames) if lacks else 0), False
     return 0, True
 
 
-def holes(container, stream, clock: Clock, file) -> list[tuple[float, int]]:
+def holes(container, stream, stamps: Stamps, clock: Clock, file) -> list[tuple[float, int]]:
     """(second, frames) for each gap where frames are missing between others, or before the first.
 
     A longer step alone says nothing: recordings pause. It counts where the structure of the file is broken.
     """
     kind = container.format.name
-    begin = min(0.0, clock.seconds[0]) if kind in FROM_ZERO else clock.seconds[0]
-    steps = np.diff(clock.seconds, prepend=begin)
+    # Decoding begins before the first frame is shown where frames wait for others.
+    late = float(np.nan_to_num(stamps.dts[0]) * stream.time_base) if kind in FROM_ZERO else 0.0
+    steps = np.diff(clock.seconds, prepend=clock.seconds[0] - max(0.0, late))
     if len(steps) < 4 or kind not in LOSSY:
         return []
     step = float(np.median(steps[1:]))

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 from codeclens.models.source.clocks import Stamps, read_clock
+from codeclens.models.source.damaged_times import mend_times
 from codeclens.models.source.reading import FrameSampling, VideoSource
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -152,6 +153,65 @@ def test_a_leap_is_closed_only_where_the_data_breaks_off():
     joined = read_clock(given_times, Fraction(1, 1000), 25, lambda: True)
     assert np.allclose(whole.seconds, np.array(dts) / 1000) and not len(whole.seams)
     assert np.allclose(joined.seconds, [0, 0.04, 0.08, 0.12, 0.16]) and list(joined.seams) == [3]
+
+
+def flv_with_times(data: bytes, change, breaks_off: bool) -> bytes:
+    """An FLV in which ``change`` (frame in the order of storing, milliseconds) set the times of the video's tags.
+
+    ``breaks_off`` spoils the size of a tag that follows the header's, which costs no frame.
+    """
+    data, at, number = bytearray(data), 13, 0
+    while at < len(data):
+        length, is_video = int.from_bytes(data[at + 1 : at + 4], "big"), data[at] == 9 and data[at + 12] == 1
+        if is_video:
+            old = data[at + 7] << 24 | int.from_bytes(data[at + 4 : at + 7], "big")
+            new = change(number, old).to_bytes(4, "big")
+            data[at + 4 : at + 7], data[at + 7] = new[1:], new[0]
+            number += 1
+        at += 15 + length
+        if breaks_off and number == 1 and is_video:
+            data[at - 1] ^= 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize("breaks_off", [False, True])
+@pytest.mark.parametrize("bit", [9, 16, 30, 31])
+@pytest.mark.parametrize("damaged", [{5}, {12}, {13}, {16, 17, 18, 19}, {28}])
+def test_damaged_times_are_no_frames_lost(bit, damaged, breaks_off):
+    video = encode(numbered(30), container="flv", options={"bf": "2", "g": "12"})
+    data = flv_with_times(video, lambda number, time: time ^ (1 << bit if number in damaged else 0), breaks_off)
+    source = VideoSource.open(data, name="clip.flv")
+    frames = source.read(FrameSampling.all())
+    assert numbers(frames) == list(range(30)) and np.allclose(np.diff(frames.pts), 0.04, atol=0.021)
+    (warning,) = source.warnings
+    assert "its time stamps are wrong at" in warning and "lost" not in warning
+    assert numbers(source.read(FrameSampling.every(7))) == list(range(0, 30, 7)) and source.warnings == [warning]
+
+
+def test_a_leap_to_the_end_past_the_stated_duration_is_no_loss():
+    video = encode(numbered(30), container="flv", options={"bf": "0", "g": "12"})
+    data = flv_with_times(video, lambda number, time: time + (1 << 30 if number >= 17 else 0), True)
+    source = VideoSource.open(data, name="clip")
+    frames = source.read(FrameSampling.all())
+    assert numbers(frames) == list(range(30)) and np.allclose(np.diff(frames.pts), 0.04, atol=0.002)
+    assert len(source.warnings) == 1 and "wrong at 0.680 s" in source.warnings[0] and "lost" not in source.warnings[0]
+
+
+@pytest.mark.parametrize("leap, duration, closed", [(3000, None, False), (4000, None, True), (4000, 5000.0, False)])
+def test_a_leap_is_believed_as_a_loss_up_to_the_duration_or_an_hour(leap, duration, closed):
+    times = np.arange(20) * 40.0 + np.where(np.arange(20) < 9, 0, leap * 1000)
+    mended, first = mend_times(stamps(times, times), Fraction(1, 1000), duration, lambda: True)
+    assert first == (9 if closed else None)
+    assert np.array_equal(mended.dts, np.arange(20) * 40.0 if closed else times)
+    assert mend_times(stamps(times, times), Fraction(1, 1000), duration, lambda: False)[1] is None, "recordings pause"
+
+
+def test_a_presentation_time_that_is_never_reached_is_unknown():
+    dts = np.arange(40) * 40.0
+    pts = dts + 80
+    pts[23] += 1e6
+    mended, first = mend_times(stamps(pts, dts), Fraction(1, 1000), None, lambda: True)
+    assert first == 23 and list(np.flatnonzero(np.isnan(mended.pts))) == [23] and np.array_equal(mended.dts, dts)
 
 
 def test_times_from_the_shared_faults(faults):

@@ -1,5 +1,6 @@
 """Truncated and damaged files: what decodes plus one warning, or one clear error, and nothing else."""
 
+import struct
 from functools import cache
 
 import numpy as np
@@ -151,6 +152,18 @@ def test_what_a_container_promises_is_held_against_what_came(faults, name, words
     source = VideoSource.open(faults / "robust/video_silent" / name)
     source.read(FrameSampling.all(), size=(32, 48))
     assert len(source.warnings) == 1 and words in source.warnings[0]
+
+
+def test_absurd_promises_of_headers_are_not_counted():
+    avi, flv = bytearray(healthy("avi")), bytearray(healthy("flv"))
+    at = avi.index(b"strh") + 8 + 32  # dwLength, Microsoft's AVISTREAMHEADER
+    assert int.from_bytes(avi[at : at + 4], "little") == COUNT
+    avi[at + 3] = 0x40
+    at = flv.index(b"duration") + 9
+    flv[at : at + 8] = struct.pack(">d", 1e9)
+    for data in (avi, flv):
+        frames, warnings = read(bytes(data))
+        assert len(frames) == COUNT and warnings == []
 
 
 def test_frames_dropped_at_the_end_of_an_avi_are_none_lost():
