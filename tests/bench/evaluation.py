@@ -97,7 +97,8 @@ def shown(side: int) -> tuple[str, ...]:
 def journal_of(arguments) -> Path:
     """The journal of these options, weights and modes; others have another."""
     digest = hashlib.blake2b(digest_size=6)
-    for path in embedded_pair():
+    codes = (embedded_code(mode) for mode in LEARNED)
+    for path in (*embedded_pair(), *filter(None, codes)):
         digest.update(Path(path).read_bytes())
     digest.update(" ".join(map(str, ways_of(shown(arguments.side), BUDGETS, FALSIFIED))).encode())
     folder = Path(arguments.folder)
