@@ -12,8 +12,14 @@ from torch import Tensor
 from .processor import NUMBERS
 from .registry import BLOCK_ALIGNMENT, TYPE_NUMBERS, current
 
-ATTENTION, FEED_FORWARD = 10, 4
-"""Numbers of a half of a layer in Layer (cpu/decoder.c), without its types."""
+ATTENTION, DELTA_NET, FEED_FORWARD = range(3)
+"""Kinds of halves of a layer (cpu/decoder.c)."""
+
+HALF = 25
+"""Numbers of a Half there: its kind, its norm, and those of the longest kind."""
+
+Matrix = tuple[Tensor, str]
+"""The weights of a linear layer, uint8 [out, row_bytes] or floats [out, in], and their ggml type."""
 
 
 def served(states: Tensor) -> bool:
@@ -27,65 +33,97 @@ def served(states: Tensor) -> bool:
     )
 
 
-def type_numbers(matrices: Sequence[tuple[Tensor, str]]) -> list[int] | None:
-    """ggml's numbers of the matrices' types, or None unless all are blocks with native code, on the processor."""
-    if all(qtype in BLOCK_ALIGNMENT and blocks.is_cpu for blocks, qtype in matrices):
-        return [TYPE_NUMBERS[qtype] for _, qtype in matrices]
-    return None
-
-
 def attention_half(
-    norms: Sequence[Tensor], matrices: Sequence[tuple[Tensor, str]], rows: Tensor
-) -> tuple[list[int], list[int]] | None:
+    norms: Sequence[Tensor], matrices: Sequence[Matrix], rows: Tensor, gated: bool = False
+) -> list[int] | None:
     """The numbers of ``x + output(attention(norm(x)))``, for :func:`decoder_row`, or None where it is not served.
 
     Args:
         norms: float32 weights of the RMS norms of the states [D], of queries and of keys [size].
-        matrices: weights uint8 [out, row_bytes] of query, key, value and output, and their block types.
+        matrices: blocks of query, key, value and output.
         rows: [2, key_heads, capacity, size] in the dtype of the states; the row after those read is written.
+        gated: each head's query is followed by as many channels whose sigmoids gate what the head attends to.
     """
-    types = type_numbers(matrices)
-    if types is None or rows.shape[3] % 32:
+    _, key_heads, capacity, size = rows.shape
+    if not all_blocks(matrices) or size % 32:
         return None
-    tensors = (*norms, *(blocks for blocks, _ in matrices), rows[0], rows[1])
-    return [*(tensor.data_ptr() for tensor in tensors), rows.shape[2]], types
+    heads = len(matrices[0][0]) // (size * (1 + gated))
+    tensors = [*norms[1:], rows[0], rows[1]]
+    return half(ATTENTION, norms[0], matrices, tensors, (heads, key_heads, size, capacity, int(gated)))
 
 
-def feed_forward_half(norm: Tensor, matrices: Sequence[tuple[Tensor, str]]) -> tuple[list[int], list[int]] | None:
-    """The same of ``x + down(silu(gate(norm(x))) * up(norm(x)))``; ``matrices`` are gate, up and down."""
-    types = type_numbers(matrices)
-    if types is None:
+def delta_net_half(
+    norm: Tensor,
+    matrices: Sequence[Matrix],
+    vectors: Sequence[Tensor],
+    before: tuple[Tensor, Tensor],
+    after: tuple[Tensor, Tensor],
+    grouped: bool,
+) -> list[int] | None:
+    """The same of a gated delta net.
+
+    Args:
+        norm: float32 weight [D] of the RMS norm of the states.
+        matrices: blocks of the channels, the gate and the output [D, values], of which the channels are queries and
+            keys, ``key_heads * size`` each, and values, ``heads * size``; blocks or floats of decay and strength.
+        vectors: float32 taps [channels, kernel], weight and bias [heads] of the decay, weight [size] of the norm.
+        before: the state float32 [heads, size, size] and the convolution's inputs [kernel - 1, channels], these in the
+            dtype of the model's states.
+        after: the same after the row, to be written.
+        grouped: value heads of one key head are side by side, else ``key_heads`` apart.
+    """
+    state, inputs = before
+    heads, size, _ = state.shape
+    channels, gate, decay, strength, output = matrices
+    floats = all(tensor.dtype == torch.float32 and tensor.is_cpu for tensor in (*vectors, state))
+    contiguous = all(tensor.is_contiguous() for tensor in (*vectors, *before))
+    small = all(qtype in TYPE_NUMBERS and weight.is_cpu for weight, qtype in (decay, strength))
+    if not (all_blocks((channels, gate, output)) and small and floats and contiguous) or size % 8:
         return None
-    return [norm.data_ptr(), *(blocks.data_ptr() for blocks, _ in matrices)], types
+    sizes = ((inputs.shape[1] - heads * size) // (2 * size), heads, size, len(inputs) + 1, int(grouped))
+    return half(DELTA_NET, norm, matrices, (*vectors, state, after[0], inputs, after[1]), sizes)
+
+
+def feed_forward_half(norm: Tensor, matrices: Sequence[Matrix], inner: int) -> list[int] | None:
+    """The same of ``x + down(silu(gate(norm(x))) * up(norm(x)))``, ``inner`` wide; the matrices are gate, up, down."""
+    return half(FEED_FORWARD, norm, matrices, (), (inner,)) if all_blocks(matrices) else None
+
+
+def all_blocks(matrices: Sequence[Matrix]) -> bool:
+    """Whether all matrices are blocks with native code, on the processor."""
+    return all(qtype in BLOCK_ALIGNMENT and weight.is_cpu for weight, qtype in matrices)
+
+
+def half(
+    kind: int, norm: Tensor, matrices: Sequence[Matrix], tensors: Sequence[Tensor], sizes: Sequence[int]
+) -> list[int]:
+    """The numbers of a Half (cpu/decoder.c)."""
+    numbers = [kind, norm.data_ptr()]
+    for weight, qtype in matrices:
+        numbers += weight.data_ptr(), TYPE_NUMBERS[qtype]
+    numbers += [*(tensor.data_ptr() for tensor in tensors), *sizes]
+    return numbers + [0] * (HALF - len(numbers))
 
 
 def decoder_row(
     states: Tensor,
-    layers: Sequence[tuple],
-    inner: int,
+    halves: Sequence[list[int]],
     epsilon: float,
-    heads: tuple[int, int, int] = (1, 1, 32),
     angles: tuple[Tensor, Tensor] | None = None,
     length: int = 0,
 ) -> Tensor:
-    """One row after ``layers``, each a pair of the halves above, either of which may be None.
+    """One row after ``halves`` of layers, in order.
 
     Args:
         states: [1, D] in float32, float16 or bfloat16, served.
-        inner: width between gate and down.
-        heads: heads of queries, of keys, and their channels.
+        epsilon: of the RMS norms.
         angles: cosines and sines float32 [1, turned / 2] of the channels that turn.
         length: rows read before this one.
     """
-    numbers = []
-    for attention, feed_forward in layers:
-        first, first_types = attention or ([0] * ATTENTION, [0] * 4)
-        second, second_types = feed_forward or ([0] * FEED_FORWARD, [0] * 3)
-        numbers += [*first, *second, *first_types, *second_types]
-    table, result = torch.tensor(numbers), torch.empty_like(states)
+    table, result = torch.tensor(halves), torch.empty_like(states)
     cosine, sine = angles or (None, None)
     turned = 0 if cosine is None else 2 * cosine.shape[-1]
-    sizes = (len(layers), states.shape[1], inner, *heads, turned, length + 1)
+    sizes = (len(halves), states.shape[1], turned, length + 1)
     arguments = (states, result, table, cosine, sine, *sizes, NUMBERS[states.dtype], epsilon)
     current().processor.run("decoder_row", arguments)
     return result

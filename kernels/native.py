@@ -30,7 +30,7 @@ DONE, CANCELLED, NO_MEMORY = range(3)
 
 FUNCTIONS = {
     "block_match": "ppppppqiiif",
-    "decoder_row": "pppppqqqqqqqqif",
+    "decoder_row": "pppppqqqqif",
     "delta_step": "ppppppppqqq",
     "dequantize": "ppiiq",
     "float_row": "ppppqqii",

@@ -482,30 +482,6 @@ INLINE void many_rows(Type type, const Product *p, int64_t first, int64_t last, 
 #define WORKS(TYPE) WORK(TYPE, round_rows) WORK(TYPE, one_row) WORK(TYPE, many_rows)
 EACH_BLOCK_TYPE(WORKS)
 
-int64_t rounded_bytes(Type type, int64_t columns) { return layout_of(type, columns).bytes; }
-
-void round_floats(Type type, const float *x, int64_t columns, uint8_t *rounded) {
-    switch (type) {
-#define ROUND(TYPE) \
-    case TYPE: round_row(TYPE, F32, (const uint8_t *)x, columns, rounded); break;
-        EACH_BLOCK_TYPE(ROUND)
-        default: break;
-    }
-}
-
-void multiply_rows(Type type, const uint8_t *weight, const uint8_t *rounded, int64_t columns, int64_t first,
-                   int64_t last, float *y) {
-    Product p = {.dtype = F32, .weight = weight, .y = (uint8_t *)y, .count = 1, .columns = columns};
-    p.rounded = (uint8_t *)rounded, p.layout = layout_of(type, columns);
-    p.row_bytes = columns / block_weights(type) * block_bytes(type);
-    switch (type) {
-#define MULTIPLY(TYPE) \
-    case TYPE: one_row_##TYPE(&p, first, last, 0); break;
-        EACH_BLOCK_TYPE(MULTIPLY)
-        default: break;
-    }
-}
-
 // y [count, outputs] = x [count, columns] W^T + bias, W `outputs` rows of blocks of `type`. x, y and bias (or NULL) are
 // of `dtype` F32, F16 or BF16; columns are a multiple of 32 and of the type's block.
 EXPORT int quantized_linear(const void *x, const void *weight, const void *bias, void *y, int64_t count,
@@ -560,6 +536,7 @@ INLINE void float_rows(Type type, const Product *p, int64_t first, int64_t last,
 WORK(F32, float_rows)
 WORK(F16, float_rows)
 WORK(BF16, float_rows)
+INLINE Work float_work(Type type) { return type == F32 ? float_rows_F32 : type == F16 ? float_rows_F16 : float_rows_BF16; }
 
 // y [outputs] = x [columns] W^T + bias, W `outputs` rows of floats of `type`, multiplied in float32. x, y and bias (or
 // NULL) are of `dtype`.
@@ -570,8 +547,38 @@ EXPORT int float_row(const void *x, const void *weight, const void *bias, void *
     p.rounded = allocate((size_t)columns * 4);
     if (!p.rounded) return NO_MEMORY;
     for (int64_t i = 0; i < columns; ++i) store_float(F32, p.rounded, i, float_at(p.dtype, p.x, i));
-    const Work work = type == F32 ? float_rows_F32 : type == F16 ? float_rows_F16 : float_rows_BF16;
-    const int result = parallel(work, &p, outputs, outputs / (8 * threads) + 1, threads);
+    const int result = parallel(float_work((Type)type), &p, outputs, outputs / (8 * threads) + 1, threads);
     release(p.rounded);
     return result;
+}
+
+int64_t rounded_bytes(Type type, int64_t columns) {
+    return block_bytes(type) ? layout_of(type, columns).bytes : 4 * columns;
+}
+
+void round_floats(Type type, const float *x, int64_t columns, uint8_t *rounded) {
+    switch (type) {
+#define ROUND(TYPE) \
+    case TYPE: round_row(TYPE, F32, (const uint8_t *)x, columns, rounded); break;
+        EACH_BLOCK_TYPE(ROUND)
+        default: memcpy(rounded, x, (size_t)columns * 4);
+    }
+}
+
+void multiply_rows(Type type, const uint8_t *weight, const uint8_t *rounded, int64_t columns, int64_t first,
+                   int64_t last, float *y) {
+    Product p = {.dtype = F32, .weight = weight, .y = (uint8_t *)y, .count = 1, .columns = columns};
+    p.rounded = (uint8_t *)rounded;
+    switch (type) {
+#define MULTIPLY(TYPE)                                                   \
+    case TYPE:                                                           \
+        p.layout = layout_of(TYPE, columns);                             \
+        p.row_bytes = columns / block_weights(TYPE) * block_bytes(TYPE); \
+        one_row_##TYPE(&p, first, last, 0);                              \
+        break;
+        EACH_BLOCK_TYPE(MULTIPLY)
+        default:
+            p.row_bytes = columns * float_bytes(type);
+            float_work(type)(&p, first, last, 0);
+    }
 }

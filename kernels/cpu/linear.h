@@ -2,7 +2,8 @@
 #pragma once
 #include "blocks.h"
 
-// Bytes of a row of `columns` activations in 8 bits, and the rounding itself. The form depends on the type of W.
+// Bytes of a row of `columns` activations as products with W take it, and the rounding itself: to 8 bits in a form that
+// depends on the type of W, or to float32 where W is floats.
 int64_t rounded_bytes(Type type, int64_t columns);
 void round_floats(Type type, const float *x, int64_t columns, uint8_t *rounded);
 

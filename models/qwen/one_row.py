@@ -10,6 +10,7 @@ from ...kernels import decoder
 from .cache import Cache
 from .operations import GGUFOperations
 from .qwen3vl.layers import SelfAttention
+from .qwen35.layers import GatedAttention, GatedDeltaNet
 
 
 def layers_row(layers, states: torch.Tensor, cos, sin, cache) -> torch.Tensor | None:
@@ -21,11 +22,8 @@ def layers_row(layers, states: torch.Tensor, cos, sin, cache) -> torch.Tensor | 
         attention, feed_forward = attention_half(layer, states, cache), feed_forward_half(layer)
         if attention is None or feed_forward is None or not undisturbed(layer):
             return None
-        halves.append((attention, feed_forward))
-    first = layers[0]
-    return decoder.decoder_row(
-        states, halves, inner(first), first.attention_norm.eps, heads(first), (cos, sin), cache.length
-    )
+        halves += attention, feed_forward
+    return decoder.decoder_row(states, halves, layers[0].attention_norm.eps, (cos, sin), cache.length)
 
 
 def attention_row(layer, states: torch.Tensor, cos, sin, cache) -> torch.Tensor | None:
@@ -35,8 +33,7 @@ def attention_row(layer, states: torch.Tensor, cos, sin, cache) -> torch.Tensor 
     half = attention_half(layer, states, cache)
     if half is None:
         return None
-    epsilon = layer.attention_norm.eps
-    return decoder.decoder_row(states, [(half, None)], 0, epsilon, heads(layer), (cos, sin), cache.length)
+    return decoder.decoder_row(states, [half], layer.attention_norm.eps, (cos, sin), cache.length)
 
 
 def feed_forward_row(layer, states: torch.Tensor) -> torch.Tensor | None:
@@ -44,16 +41,23 @@ def feed_forward_row(layer, states: torch.Tensor) -> torch.Tensor | None:
     if torch.is_grad_enabled() or not decoder.served(states):
         return None
     half = feed_forward_half(layer)
-    if half is None:
-        return None
-    return decoder.decoder_row(states, [(None, half)], inner(layer), layer.feed_forward_norm.eps)
+    return None if half is None else decoder.decoder_row(states, [half], layer.feed_forward_norm.eps)
 
 
-def attention_half(layer, states: torch.Tensor, cache) -> tuple | None:
+def attention_half(layer, states: torch.Tensor, cache) -> list[int] | None:
     """The attention of ``layer`` for native code, with room in the cache; None where it cannot serve."""
-    attention = layer.attention
-    if not isinstance(attention, SelfAttention) or not isinstance(cache, Cache) or cache.int8:
+    if not isinstance(cache, Cache):
         return None
+    if isinstance(layer.attention, GatedDeltaNet):
+        return delta_net_half(layer, states, cache)
+    if isinstance(layer.attention, SelfAttention | GatedAttention) and not cache.int8:
+        return softmax_attention_half(layer, states, cache)
+    return None
+
+
+def softmax_attention_half(layer, states: torch.Tensor, cache: Cache) -> list[int] | None:
+    """The same where ``layer`` keeps keys and values."""
+    attention = layer.attention
     norms = (layer.attention_norm, attention.query_norm, attention.key_norm)
     matrices = native(attention.query, attention.key, attention.value, attention.output)
     if matrices is None or not undisturbed(attention, *norms):
@@ -62,28 +66,36 @@ def attention_half(layer, states: torch.Tensor, cache) -> tuple | None:
     rows = cache.reserve(attention.index, states.new_empty((len(matrices[1][0]) // size, 1, size)))
     if rows.dtype != states.dtype:
         return None
-    return decoder.attention_half([norm.weight for norm in norms], matrices, rows)
+    gated = isinstance(attention, GatedAttention)
+    return decoder.attention_half([norm.weight for norm in norms], matrices, rows, gated)
 
 
-def feed_forward_half(layer) -> tuple | None:
+def delta_net_half(layer, states: torch.Tensor, cache: Cache) -> list[int] | None:
+    """The same where ``layer`` keeps a state. The cache gets that after the row before it is computed.
+
+    It counts from the cache's next :meth:`advance` on, so that a pass may still be left.
+    """
+    net = layer.attention
+    before = cache.state(net.index)
+    matrices = native(net.query_key_value, net.gate, net.decay, net.strength, net.read_out)
+    parts = (layer.attention_norm, net, net.convolution, net.rate, net.norm)
+    if before is None or before[1].dtype != states.dtype or matrices is None or not undisturbed(*parts):
+        return None
+    after = (torch.empty_like(before[0]), torch.empty_like(before[1]))
+    vectors = (net.convolution.weight, net.rate.weight, net.rate.bias, net.norm.weight)
+    half = decoder.delta_net_half(layer.attention_norm.weight, matrices, vectors, before, after, net.config.grouped)
+    if half is not None:
+        cache.keep(net.index, after)
+    return half
+
+
+def feed_forward_half(layer) -> list[int] | None:
     """The feed-forward part of ``layer`` for native code; None where it cannot serve."""
     parts, norm = layer.feed_forward, layer.feed_forward_norm
     matrices = native(parts.gate, parts.up, parts.down)
     if matrices is None or not undisturbed(parts, norm):
         return None
-    return decoder.feed_forward_half(norm.weight, matrices)
-
-
-def heads(layer) -> tuple[int, int, int]:
-    """Heads of queries, of keys, and their channels."""
-    attention = layer.attention
-    size = attention.head_dim
-    return attention.query.out_features // size, attention.key.out_features // size, size
-
-
-def inner(layer) -> int:
-    """Width between gate and down."""
-    return layer.feed_forward.down.in_features
+    return decoder.feed_forward_half(norm.weight, matrices, parts.down.in_features)
 
 
 def native(*layers) -> list[tuple[torch.Tensor, str]] | None:
