@@ -47,12 +47,12 @@ def test_an_error_of_ours_is_said_in_a_toast(planned):
             api.dispatchEvent(new CustomEvent("execution_error", { detail }))
         }"""
     )
-    planned.page.get_by_text("clip.mp4 holds no video", exact=True).first.wait_for(timeout=10_000)
+    planned.page.get_by_text("clip.mp4 holds no video", exact=True).first.wait_for()
 
 
 def test_the_preview_of_load_video_is_no_input(planned, comfyui, demo_clip):
     planned.choose_video(comfyui.put_input(demo_clip))
-    planned.page.wait_for_timeout(2000)
+    planned.settle()
     sent = planned.page.evaluate(
         """async () => {
             for (const node of app.graph.nodes) for (const widget of node.widgets ?? []) widget.beforeQueued?.({})

@@ -24,7 +24,7 @@ def test_a_caption_is_written_live_with_its_rate(page):
         seed.value += Number(LiteGraph.vueNodesMode) }}"""
     )
     page.run()
-    page.page.wait_for_selector(f"{ANSWERS}[data-state=done]", state="attached", timeout=180_000)
+    page.page.wait_for_selector(f"{ANSWERS}[data-state=done]", state="attached")
     shown = page.page.locator(ANSWERS).first.inner_text()
     assert "visual tokens" in shown and "tokens/s" in shown and "plain" in shown and "copy" in shown
     text = page.page.locator(f"{ANSWERS} .text").first.inner_text()
@@ -38,7 +38,7 @@ def test_judged_and_ranked_videos_are_bars_with_pictures(page):
     page.load(load_workflow("best_of_n.json"))
     page.run()
     for kind in ("CodecLensJudgeAVideo", "CodecLensBestOfN"):
-        page.page.wait_for_function(f"{node_of(kind)}.codeclens.view.root.dataset.state === 'done'", timeout=300_000)
+        page.wait_for(f"{node_of(kind)}.codeclens.view.root.dataset.state === 'done'")
     found = page.page.evaluate(
         f"""() => {{ const {{ verdicts, root }} = {node_of("CodecLensJudgeAVideo")}.codeclens.view
         return [verdicts.map(one => one.questions.length), root.querySelectorAll('.row').length, root.innerText] }}"""
@@ -48,10 +48,7 @@ def test_judged_and_ranked_videos_are_bars_with_pictures(page):
         f"[...{root_of('CodecLensBestOfN')}.querySelectorAll('.row')].map(row => Number(row.dataset.value))"
     )
     assert len(scores) == 4 and scores == sorted(scores, reverse=True)
-    page.page.wait_for_function(
-        f"[...{root_of('CodecLensBestOfN')}.querySelectorAll('img')].every(one => one.naturalWidth > 0)",
-        timeout=20_000,
-    )
+    page.wait_for(f"[...{root_of('CodecLensBestOfN')}.querySelectorAll('img')].every(one => one.naturalWidth > 0)")
     assert not page.complaints
 
 

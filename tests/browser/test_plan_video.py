@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from support.browser import eventually
 from support.workflow import load_workflow
 
 TIMELINE = ".codeclens-timeline"
@@ -34,13 +35,12 @@ def test_workflow_opens_runs_and_shows_the_plan(page, demo):
     assert amber(timeline_pixels(page)) == 0, "nothing is shown before the first run"
     page.choose_video(demo)
     page.run()
-    page.page.wait_for_function(FILLED, timeout=120_000)
+    page.wait_for(FILLED)
     kind = page.page.eval_on_selector(TIMELINE, "element => element.dataset.kind")
     assert kind[0] == kind[10] == "I", "the first frame and the cut at 5 s"
     cut_named = f"document.querySelector('{TIMELINE} .legend').innerText.includes('cut')"
-    page.page.wait_for_function(cut_named, timeout=60_000)
-    page.page.wait_for_timeout(500)
-    assert amber(timeline_pixels(page)) > 100, "whole pictures are drawn"
+    page.wait_for(cut_named)
+    eventually(lambda: amber(timeline_pixels(page)), lambda drawn: drawn > 100)
     assert not page.complaints
 
 
@@ -48,11 +48,11 @@ def test_pointing_at_the_timeline_tells_about_the_frame(page, demo):
     page.load(load_workflow("plan_video.json"))
     page.choose_video(demo)
     page.run()
-    page.page.wait_for_function(FILLED, timeout=120_000)
+    page.wait_for(FILLED)
+    page.settle()
     box = page.page.locator(f"{TIMELINE} .plot").first.bounding_box()
     page.page.mouse.move(box["x"] + box["width"] * 5.1 / 13, box["y"] + box["height"] * 0.5)
-    page.page.wait_for_timeout(500)
-    assert "5.00 s, frame 120: whole picture" in page.page.locator(TIMELINE).first.inner_text()
+    page.page.locator(TIMELINE).first.get_by_text("5.00 s, frame 120: whole picture").wait_for()
     assert not page.complaints
 
 
@@ -72,7 +72,7 @@ def test_cached_plan_is_shown_again_on_a_fresh_page(page, demo):
         page.load(load_workflow("plan_video.json"))
         page.choose_video(demo)
         page.run()
-        page.page.wait_for_function(FILLED, timeout=120_000)
+        page.wait_for(FILLED)
         page.page.reload()
         page.wait_until_ready()
     assert not page.complaints

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support.comfyui import ROOT, find_comfyui, host_environment, why_not
+from support.comfyui import PATIENCE, ROOT, find_comfyui, host_environment, why_not
 
 TASK = {"question": "What?", "answer": "this"}
 
@@ -33,7 +33,7 @@ def test_hostile_paths_open_nothing_outside(tmp_path, demo_clip):
         env=host_environment(tmp_path / "site"),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     found = json.loads(ran.stdout.splitlines()[-1])

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,8 +79,9 @@ def test_a_seed_repeats_its_text_and_a_file_is_loaded_once(comfyui, models):
     first = comfyui.run(describing(seed=5))
     assert first.error is None
     comfyui.post("/free", {"free_memory": True, "unload_models": True})
-    time.sleep(1)
     again = comfyui.run(describing(seed=5))
+    if "load" not in again.executed:  # the host frees after the prompt that it has begun
+        again = comfyui.run(describing(seed=5))
     assert "load" in again.executed and again.outputs["show"] == first.outputs["show"]
     other = comfyui.run(describing(seed=6))
     assert "load" in other.cached and other.outputs["show"] != first.outputs["show"]
@@ -89,9 +89,9 @@ def test_a_seed_repeats_its_text_and_a_file_is_loaded_once(comfyui, models):
 
 def test_cancelling_over_the_api_stops_the_writing(comfyui, models):
     run = comfyui.queue(describing(max_tokens=20000, seed=7))
-    assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("describe", [])), 60)
+    assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("describe", [])))
     comfyui.post("/interrupt", {})
-    result = run.finish(20)
+    result = run.finish()
     assert result.interrupted
     assert max(done for done, high in result.progress["describe"] if high == 20000) < 10000
 
@@ -115,9 +115,9 @@ def test_auto_is_what_the_makers_publish_for_the_kind_of_model(comfyui, models):
     for thinking, length in ((True, 4096), (False, 512)):
         prompt["describe"]["inputs"] |= {"max_tokens": 0, "thinking": thinking}
         run = comfyui.queue(prompt)
-        assert run.wait(lambda r, n=length: any(high == n for _, high in r.progress.get("describe", [])), 60)
+        assert run.wait(lambda r, n=length: any(high == n for _, high in r.progress.get("describe", [])))
         comfyui.post("/interrupt", {})
-        run.finish(20)
+        run.finish()
 
 
 def writing_of(inputs: dict) -> dict:

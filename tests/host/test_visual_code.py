@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -135,8 +134,9 @@ def test_another_question_does_not_read_the_video_again(comfyui, prompt_of, outs
     caption = node("CaptionVideo", model=["load", 0], code=["encode", 0], preset="tags", instructions="", **writing(5))
     assert rows_read(run(caption=caption, text=show("caption")), "caption") < code.token_count
     comfyui.post("/free", {"unload_models": True})
-    time.sleep(3)
     third = ask("Who is it?")
+    if rows_read(third) < code.token_count:  # the host frees after the prompt that it has begun
+        third = ask("When is it?")
     assert rows_read(third) >= code.token_count and "encode" in third.cached, "unloading models frees the reading"
 
 
@@ -153,9 +153,9 @@ def test_cancelling_over_the_api_stops_the_writing(comfyui, prompt_of):
         "sampling.repetition_penalty": 1.0, "sampling.presence_penalty": 0.0,
     }  # fmt: skip
     run = comfyui.queue(prompt_of(ask=asking("Tell me all.", **options), answers=show("ask")))
-    assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("ask", [])), 60)
+    assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("ask", [])))
     comfyui.post("/interrupt", {})
-    assert run.finish(20).interrupted
+    assert run.finish().interrupted
 
 
 def test_the_code_is_drawn(comfyui, prompt_of, outside):

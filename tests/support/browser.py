@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import shutil
+import time
+from collections.abc import Callable
 from contextlib import contextmanager
 
 from .comfyui import ComfyServer
@@ -15,6 +17,23 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+
+PATIENCE = 300
+"""Seconds to wait for what must come: a slow machine only takes longer."""
+
+STEADY = """async () => {
+    const boxes = () => JSON.stringify([app.canvas.ds.scale, ...app.canvas.ds.offset,
+        ...[...document.querySelectorAll("canvas, [data-node-id], [class^=codeclens-], [class^=codeclens-] .plot")]
+            .map(element => element.getBoundingClientRect())])
+    await new Promise(done => setTimeout(done, 600))
+    for (let left = 600, same = 0, last = ""; left && same < 8; left--) {
+        await new Promise(requestAnimationFrame)
+        const now = boxes()
+        same = now === last ? same + 1 : 0
+        last = now
+    }
+}"""
+"""What is due within 600 ms (timers of the pack and of the host), then eight frames in a row of the same layout."""
 
 
 def find_chromium() -> str | None:
@@ -40,6 +59,7 @@ class ComfyPage:
     def __init__(self, page, server: ComfyServer, vue: bool):
         self.page, self.server = page, server
         self.complaints: list[str] = []
+        page.set_default_timeout(1000 * PATIENCE)
         page.on("console", lambda message: message.type == "error" and self.hear(message.text, message.location["url"]))
         page.on("pageerror", lambda error: self.hear(str(error), error.stack or ""))
         page.route("**/releases**", lambda route: route.fulfill(json=[]))
@@ -54,9 +74,17 @@ class ComfyPage:
         assert page.evaluate("LiteGraph.vueNodesMode") is vue, "the renderer asked for is the one that runs"
 
     def wait_until_ready(self) -> None:
-        self.page.wait_for_function("window.app && window.app.extensionManager", timeout=120_000)
-        self.page.wait_for_selector(".p-blockui-mask", state="hidden", timeout=60_000)
-        self.page.wait_for_function("window.app.vueAppReady && document.querySelector('canvas')", timeout=60_000)
+        """Wait until the host has restored what it opens with: a workflow loaded before that would be replaced."""
+        self.wait_for("window.app?.vueAppReady && app.extensionManager?.spinner === false && app.graph")
+        self.page.wait_for_selector(".p-blockui-mask", state="hidden")
+
+    def wait_for(self, condition: str, argument=None) -> None:
+        """Wait until a JavaScript expression or function of ``argument`` is true."""
+        self.page.wait_for_function(condition, arg=argument)
+
+    def settle(self) -> None:
+        """Wait until timers have run and the layout stands still."""
+        self.page.evaluate(STEADY)
 
     def hear(self, words: str, where: str) -> None:
         if "codeclens" in (words + where).lower():
@@ -65,9 +93,7 @@ class ComfyPage:
     def load(self, workflow: dict) -> None:
         """Open a workflow as the Open menu does."""
         self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
-        self.page.wait_for_function(
-            "count => app.graph.nodes.length === count", arg=len(workflow["nodes"]), timeout=30_000
-        )
+        self.wait_for("count => app.graph.nodes.length === count", len(workflow["nodes"]))
 
     def choose_video(self, name: str) -> None:
         """Choose a clip on Load Video, which comes in the place of Test Videos where there is none yet."""
@@ -94,6 +120,14 @@ class ComfyPage:
 
     def run(self) -> None:
         self.page.evaluate("app.queuePrompt(0)")
+
+
+def eventually(read: Callable[[], object], holds: Callable[[object], bool]) -> None:
+    """Read until ``holds`` is true of what was read; fail with the last of it."""
+    end = time.monotonic() + PATIENCE
+    while not holds(found := read()):
+        assert time.monotonic() < end, f"still {found!r} after {PATIENCE} s"
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -18,6 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+PATIENCE = 600
+"""Seconds to wait for what must come: a slow machine only takes longer."""
+
 TEXT_MESSAGE = 3
 """The host's BinaryEventTypes.TEXT."""
 
@@ -102,7 +105,7 @@ class ComfyServer:
         (base / "custom_nodes" / "codeclens").symlink_to(ROOT, target_is_directory=True)
         self.address = f"127.0.0.1:{free_port()}"
 
-    def start(self, timeout: float = 240) -> None:
+    def start(self, timeout: float = PATIENCE) -> None:
         command = [sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", self.address.split(":")[1]]
         command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:"]
         command += ["--disable-auto-launch", "--disable-api-nodes"]
@@ -140,14 +143,14 @@ class ComfyServer:
 
     def get(self, path: str):
         """The JSON that a GET of ``path`` answers with."""
-        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def post(self, path: str, value: dict) -> dict:
         """The JSON that a POST of ``value`` answers with, also where the answer is a refusal."""
         request = urllib.request.Request(f"http://{self.address}{path}", json.dumps(value).encode())
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return json.loads(answer.read() or b"{}")
         except urllib.error.HTTPError as refusal:
             return json.load(refusal)
@@ -155,7 +158,7 @@ class ComfyServer:
     def view(self, image: dict) -> bytes:
         """The file that an entry of a node's ``images`` names."""
         query = urllib.parse.urlencode({key: image[key] for key in ("filename", "subfolder", "type")})
-        with urllib.request.urlopen(f"http://{self.address}/view?{query}", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://{self.address}/view?{query}", timeout=PATIENCE) as answer:
             return answer.read()
 
     def put_input(self, clip: Path) -> str:
@@ -166,7 +169,7 @@ class ComfyServer:
     def queue(self, prompt: dict) -> "QueuedPrompt":
         return QueuedPrompt(self, prompt)
 
-    def run(self, prompt: dict, timeout: float = 180) -> "Result":
+    def run(self, prompt: dict, timeout: float = PATIENCE) -> "Result":
         """Queue ``prompt``, wait for its end and return what happened."""
         return self.queue(prompt).finish(timeout)
 
@@ -212,7 +215,7 @@ class QueuedPrompt:
         if self.id is None or answer.get("node_errors"):
             self.result.error = json.dumps([answer.get("error"), answer.get("node_errors")])
 
-    def wait(self, until, timeout: float) -> bool:
+    def wait(self, until, timeout: float = PATIENCE) -> bool:
         """Listen until ``until(result)`` holds (True) or the run ends (False)."""
         deadline = time.monotonic() + timeout
         while not until(self.result):
@@ -252,7 +255,7 @@ class QueuedPrompt:
             result.interrupted = True
         return kind in ("execution_success", "execution_error", "execution_interrupted")
 
-    def finish(self, timeout: float = 180) -> Result:
+    def finish(self, timeout: float = PATIENCE) -> Result:
         if self.id is not None:
             self.wait(lambda result: False, timeout)
         self.socket.close()
