@@ -18,12 +18,22 @@ INLINE Floats some_floats(const float *p, int64_t count) {
     return x;
 }
 
+// A state is next read when all weights have passed the caches, so it need not displace them.
+INLINE void store_past_caches(float *p, Floats x, int64_t count) {
+#if __has_builtin(__builtin_nontemporal_store)
+    if (count == 8 && (uintptr_t)p % sizeof x == 0) {
+        __builtin_nontemporal_store(x, (Floats *)p);
+        return;
+    }
+#endif
+    memcpy(p, &x, (size_t)count * 4);
+}
+
 // Columns of the state, which are independent of each other: `vectors` times 8, the last `count` of 8.
 INLINE void delta_columns(const Head *h, int64_t first, int vectors, int64_t count) {
     const float *state = h->state + first;
     float *after = h->after + first;
-    const size_t bytes = (size_t)count * 4;
-    Floats error[4] = {0}, read[4] = {0};
+    Floats error[16] = {0}, read[16] = {0};
     for (int64_t k = 0; k < h->keys; ++k) {
         for (int j = 0; j < vectors; ++j) error[j] += h->key[k] * some_floats(state + k * h->values + 8 * j, count);
     }
@@ -34,15 +44,16 @@ INLINE void delta_columns(const Head *h, int64_t first, int vectors, int64_t cou
         for (int j = 0; j < vectors; ++j) {
             const Floats before = some_floats(state + k * h->values + 8 * j, count);
             const Floats now = h->fade * before + h->key[k] * error[j];
-            memcpy(after + k * h->values + 8 * j, &now, bytes);
+            store_past_caches(after + k * h->values + 8 * j, now, count);
             read[j] += h->query[k] * now;
         }
     }
-    for (int j = 0; j < vectors; ++j) memcpy(h->output + first + 8 * j, &read[j], bytes);
+    for (int j = 0; j < vectors; ++j) memcpy(h->output + first + 8 * j, &read[j], (size_t)count * 4);
 }
 
 static void delta_head(const Head *h) {
     int64_t column = 0;
+    for (; column + 128 <= h->values; column += 128) delta_columns(h, column, 16, 8);
     for (; column + 32 <= h->values; column += 32) delta_columns(h, column, 4, 8);
     for (; column + 8 <= h->values; column += 8) delta_columns(h, column, 1, 8);
     if (column < h->values) delta_columns(h, column, 1, h->values - column);
@@ -94,21 +105,25 @@ typedef struct {
 } Mixed;
 
 // The causal convolution and SiLU of the channels first..last - 1, eight at a time; their inputs move up by a row.
-INLINE void convolve(Type dtype, const Mixed *m, int64_t first, int64_t last) {
+INLINE void convolve(Type dtype, int64_t kernel, const Mixed *m, int64_t first, int64_t last) {
     const DeltaNet *net = m->net;
-    const int64_t before = net->kernel - 1;
     for (int64_t i = first; i < last; i += 8) {
-        const float *taps = net->taps + i * net->kernel;
-        const Floats now = LOAD(Floats, m->mixed + i);
         Floats sum = {0};
-        for (int64_t t = 0; t <= before; ++t) {
+        for (int64_t t = 0; t < kernel; ++t) {
             const int64_t at = t * m->channels + i, above = at - m->channels;
-            const Floats input = t < before ? floats_at(dtype, net->inputs, at) : now;
-            for (int j = 0; j < 8; ++j) sum[j] += taps[j * net->kernel + t] * input[j];
+            const Floats input = t < kernel - 1 ? floats_at(dtype, net->inputs, at) : LOAD(Floats, m->mixed + i);
+            Floats taps;
+            for (int j = 0; j < 8; ++j) taps[j] = net->taps[(i + j) * kernel + t];
+            sum += taps * input;
             for (int j = 0; t && j < 8; ++j) store_float(dtype, net->inputs_after, above + j, input[j]);
         }
         STORE(m->mixed + i, silu(sum));
     }
+}
+
+INLINE void convolve_any(Type dtype, const Mixed *m, int64_t first, int64_t last) {
+    if (m->net->kernel == 4) convolve(dtype, 4, m, first, last);  // that of all published models
+    else convolve(dtype, m->net->kernel, m, first, last);
 }
 
 static void mix_rows(void *context, int64_t first, int64_t last, int thread) {
@@ -116,9 +131,9 @@ static void mix_rows(void *context, int64_t first, int64_t last, int thread) {
     const Mixed *m = context;
     multiply(&m->products, first, last);
     last = smaller(last, m->channels);
-    if (m->row->dtype == F32) convolve(F32, m, first, last);
-    else if (m->row->dtype == F16) convolve(F16, m, first, last);
-    else convolve(BF16, m, first, last);
+    if (m->row->dtype == F32) convolve_any(F32, m, first, last);
+    else if (m->row->dtype == F16) convolve_any(F16, m, first, last);
+    else convolve_any(BF16, m, first, last);
 }
 
 // x of unit length, times `scale`.

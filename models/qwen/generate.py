@@ -146,7 +146,7 @@ class Context:
 def finite(logits: torch.Tensor) -> torch.Tensor:
     """``logits`` in float32; raises InputError where they are not numbers."""
     logits = logits.float()
-    if not bool(logits.isfinite().all()):
+    if not bool(logits.abs().amax().isfinite()):  # quicker than all of them one by one
         raise InputError("the model computes no numbers (NaN): its files are damaged; take another copy of them")
     return logits
 
