@@ -55,21 +55,24 @@ def cache_folder() -> Path:
 def unpacked(content: bytes, name: str, folder: Path) -> Path:
     """The file of `folder` that holds exactly `content`, named for its hash; written whole or not at all.
 
-    Raises OSError where the folder cannot be written.
+    Raises OSError, which names the folder, where it cannot be written.
     """
     path = folder / f"{hashlib.sha256(content).hexdigest()[:16]}-{name}"
     if path.is_file() and path.read_bytes() == content:
         return path
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=folder, suffix=".partial")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(partial, 0o700)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=folder, suffix=".partial")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(partial, 0o700)
+            os.replace(partial, path)
+        except BaseException:
+            os.unlink(partial)
+            raise
+    except OSError as error:
+        raise OSError(f"the cache folder {folder} cannot be written: {error.strerror or error}") from error
     return path
 
 

@@ -1,5 +1,6 @@
 """The native library: built from its sources, chosen by the processor, unpacked whole, called on parked threads."""
 
+import errno
 import gc
 import os
 import shutil
@@ -142,9 +143,19 @@ def test_a_cache_that_cannot_be_written_leaves_the_eager_twin(tmp_path):
     processor = native.Processor("", cache=tmp_path / "file" / "folder")
     if not libraries.targets_here():
         pytest.skip("no native library is built for this system")
-    assert "file" in processor.unavailable()
+    assert processor.unavailable().startswith(f"the cache folder {tmp_path / 'file' / 'folder'} cannot be written: ")
     with on_processor(processor):
         assert not block_match(frames(3), frames(3), 3, 1.0)[0].any()
+
+
+def test_of_a_read_only_cache_the_folder_is_named_and_no_temporary_file(tmp_path, monkeypatch):
+    def read_only(dir, suffix):
+        raise OSError(errno.EROFS, "Read-only file system", f"{dir}/tmp1234{suffix}")
+
+    monkeypatch.setattr(native.tempfile, "mkstemp", read_only)
+    with pytest.raises(OSError) as raised:
+        native.unpacked(b"library", "name.so", tmp_path)
+    assert str(raised.value) == f"the cache folder {tmp_path} cannot be written: Read-only file system"
 
 
 REFUSING = """if True:
@@ -187,7 +198,7 @@ def test_where_the_cache_may_not_run_or_mend_a_library_the_eager_twin_serves_and
     assert run.returncode == 0, run.stderr
     lines = [line for line in run.stdout.splitlines() if line.startswith("on the processor: ")]
     assert len(lines) == 2 and all("no native code: " in line for line in lines), lines
-    assert f"noexec/{damaged.name}: failed to map" in lines[0] and "Read-only file system: " in lines[1]
+    assert f"noexec/{damaged.name}: failed to map" in lines[0] and "damaged cannot be written: Read-only" in lines[1]
     assert not list((tmp_path / "noexec").iterdir()) and [damaged] == list((tmp_path / "damaged").iterdir())
 
 
