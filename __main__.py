@@ -4,6 +4,22 @@ import contextlib
 import os
 import signal
 import sys
+from importlib import import_module
+
+FAMILIES = {
+    "demo": ("demo",),
+    "video": ("plan", "motion", "cuts"),
+    "measure": ("measure",),
+    "talk": ("caption", "ask"),
+    "judge": ("judge", "compare", "rank"),
+    "folders": ("apply",),
+    "qwen": ("info", "trace", "describe"),
+    "kernels": ("kernels",),
+    "gvc": ("gvc-info", "gvc-plan", "gvc-compare"),
+    "training": ("synth", "train-tiny", "evaluate"),
+    "learned": ("train-code",),
+}
+"""Modules of models/commands and the commands that each adds: what one command needs is imported for it alone."""
 
 
 def run() -> None:
@@ -41,16 +57,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     with _interruptions_after():
         from .models.allocator import keep_freed_memory
-        from .models.commands import demo, folders, gvc, judge, kernels, learned, measure, qwen, talk, training, video
         from .models.commands.arguments import Parser
         from .models.errors import InputError, one_line
 
+        asked = [family for family, names in FAMILIES.items() if arguments and arguments[0] in names]
+        families = [import_module(f".models.commands.{family}", __package__) for family in asked or FAMILIES]
     keep_freed_memory()
     parser = Parser(prog="codeclens", description="Read a video the way a codec does.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for family in (demo, video, measure, talk, judge, folders, qwen, kernels, gvc, training, learned):
+    for family in families:
         family.add_commands(commands)
     try:
         parsed = parser.parse_args(arguments)

@@ -3,7 +3,8 @@
 Source of the format: ggml ``docs/gguf.md`` (versions 2 and 3, little endian). The types and their block sizes come from
 the ``gguf`` library. The container is read here and not by ``gguf.GGUFReader`` for two measured reasons: the library
 keeps an array object per token (10 s and 525 MB for Qwen's 151,936 tokens and their merges; 0.2 s and 34 MB here), and
-it trusts every count in the file, so that a damaged one allocates or loops without bound.
+it trusts every count in the file, so that a damaged one allocates or loops without bound. It is imported
+only where a file is read, since it brings a YAML parser and more.
 """
 
 import functools
@@ -14,7 +15,6 @@ import re
 import struct
 from pathlib import Path
 
-import gguf
 import numpy as np
 import torch
 
@@ -23,6 +23,7 @@ from .model_file import FLOATS, ModelFile, StoredTensor
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+DEFAULT_ALIGNMENT = 32
 MAX_KEYS = 1 << 16
 MAX_TENSORS = 1 << 16
 MAX_STRINGS = 1 << 22
@@ -77,6 +78,8 @@ def readable_type(name: str) -> bool:
     if name in FLOATS:
         return True
     try:
+        import gguf
+
         qtype = gguf.GGMLQuantizationType[name]
         gguf.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[qtype][1]), np.uint8), qtype)
     except (KeyError, NotImplementedError):
@@ -109,7 +112,7 @@ def _read_part(path: Path) -> ModelFile:
     tensor_count, key_count = _read_counts(cursor)
     metadata = _read_metadata(cursor, key_count)
     infos = [_read_tensor_info(cursor) for _ in range(tensor_count)]
-    alignment = metadata.get("general.alignment", gguf.GGUF_DEFAULT_ALIGNMENT)
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(alignment) is not int or alignment < 8 or alignment & (alignment - 1):
         raise InputError(f"{path} is damaged: general.alignment is {str(alignment)[:40]}, not a power of two from 8 on")
     start = -(-cursor.offset // alignment) * alignment
@@ -170,6 +173,8 @@ def _read_tensor_info(cursor: "_Cursor") -> tuple[str, int, tuple[int, ...], int
 
 
 def _map_tensor(path: Path, mapped: np.ndarray, name: str, type_id: int, shape: tuple[int, ...], start: int):
+    import gguf
+
     try:
         qtype = gguf.GGMLQuantizationType(type_id)
     except ValueError:
