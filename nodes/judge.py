@@ -409,7 +409,7 @@ class Gate(io.ComfyNode):
             description="Lets something through only if metrics and scores meet your conditions. Where they do not,"
             " what comes after does not run, and what only the gate needs is not computed.",
             search_aliases=["gate", "score", "filter", "threshold", "reject", "if", "stop bad videos", "codec lens"],
-            has_intermediate_output=True,
+            is_output_node=True,
             inputs=[
                 io.MatchType.Input(
                     "value", template=passed, lazy=True, tooltip="What is let through, a video or any other."
