@@ -239,10 +239,10 @@ def test_a_saved_stream_is_loaded_and_decoded_with_its_own_prompt(server):
 
 
 def test_a_cancelled_encoding_goes_on_where_it_stopped(server):
-    prompt = tiny_prompt(server, "gvc_t2v.json", steps=40, seed=7)
+    prompt = tiny_prompt(server, "gvc_t2v.json", steps=100, seed=7)
     (encode,) = nodes_of(prompt, "CodecLensEncodeVideoGVC")
     run = server.queue(prompt)
-    assert run.wait(lambda result: any(done > 45 for done, _ in result.progress.get(encode, [])))
+    assert run.wait(lambda result: any(done > 105 for done, _ in result.progress.get(encode, [])))
     server.post("/interrupt", {})
     result = run.finish()
     assert result.interrupted
@@ -250,8 +250,8 @@ def test_a_cancelled_encoding_goes_on_where_it_stopped(server):
     assert [gop.frames for gop in read_stream(left.read_bytes(), partial=True).gops] == [5]
     again = server.run(prompt)
     assert again.error is None
-    steps = [done for done, total in again.progress[encode] if total == 80 and done]
-    assert min(steps) >= 40 and not list((server.output / "gvc_unfinished").iterdir())
+    steps = [done for done, total in again.progress[encode] if total == 200 and done]
+    assert min(steps) >= 100 and not list((server.output / "gvc_unfinished").iterdir())
 
 
 def test_a_model_for_text_is_not_fed_pictures(server):
