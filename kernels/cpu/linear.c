@@ -1,12 +1,10 @@
 // y = x W^T + bias with W in GGUF's blocks as they lie in the file, and x rounded to 8 bits in groups of 32 columns
-// that share a scale. It is the largest magnitude / 127; for a K type, the next whole multiple of a small fraction (a
-// 255th for most) of the largest such step in the span.
+// that share a scale (the largest magnitude / 127). Products of codes are summed as integers within a group; scales
+// are applied in float32.
 //
-// One row of x: each row of W is decoded in registers and summed along its columns. The scales of a K type's block are
-// whole numbers too, so its products are summed as integers and the sum becomes a float once. Other types: once for
-// each group. Several rows of x: a few rows of W at a time become a panel, in which ROWS rows lie beside each other so
-// that a lane of a vector is a row, and COLUMNS rows of x are multiplied with it at once. A panel serves all of x and
-// is forgotten.
+// One row of x: each row of W is decoded in registers and summed along its columns. Several: a few rows of W at a time
+// become a panel, in which ROWS rows lie beside each other so that a lane of a vector is a row, and COLUMNS rows of x
+// are multiplied with it at once. A panel serves all of x and is forgotten.
 #include "linear.h"
 
 #pragma STDC FP_CONTRACT ON
@@ -37,92 +35,70 @@ INLINE Bytes stored_codes(Type type, const uint8_t *span, int g) {
     return RAISED != 0 && is_signed(type) ? codes ^ 128 : codes;
 }
 INLINE int parts(Type type) { return is_fine(type) ? 2 : 1; }
-INLINE int is_k(Type type) { return block_weights(type) == SPAN; }
 
-// A row of x: its codes, for a K type its spans, the scale of each group, and for each group (fine: half group) the sum
-// of its numbers where the type of W has minimums, else the sum of its codes times minus the offset. Padded to whole
-// spans.
-typedef struct {
-    int64_t spans;  // of 256 columns, the last perhaps of fewer
-    int64_t span, scales, sums, bytes;  // offsets, and the size of a row
-} Layout;
-
-// The finest fraction of a span's largest step that keeps the sums of a block within 32 bits.
-INLINE int most_multiple(Type type) { return type == Q6_K ? 63 : type == IQ4_XS ? 127 : 255; }
-
-typedef struct {
-    int16_t multiple[16];  // of the span's step in each group's, each twice
-    int16_t sum[16];       // of the codes of each half group
-    float step;
-    uint8_t padding[28];
-} Span;
-
-static Layout layout_of(Type type, int64_t columns) {
-    const int64_t spans = (columns + SPAN - 1) / SPAN, span = spans * SPAN;
-    const int64_t scales = span + (is_k(type) ? spans * (int64_t)sizeof(Span) : 0), sums = scales + spans * 8 * 4;
-    return (Layout){spans, span, scales, sums, sums + spans * 8 * 4 * parts(type)};
+// Groups of a span whose codes lie side by side in a row of x: `apart` is the difference of their numbers, 1, 2 or 4.
+#if defined(__AVX512VNNI__)
+INLINE int apart(Type type) {
+    return type == Q4_K || type == Q5_K ? 2 : type == Q2_K || type == Q3_K ? 4 : 1;
+}
+#else
+INLINE int apart(Type type) {
+    (void)type;
+    return 1;
+}
+#endif
+INLINE int64_t place(Type type, int64_t g) {
+    const int64_t bit = apart(type);
+    return (g & ~(2 * bit - 1)) | (g & (bit - 1)) << 1 | (g & bit ? 1 : 0);
 }
 
-// The largest magnitude of a group / 127, infinite or NaN where a number is.
-INLINE float finest_step(const float *x) {
+// A row of x: its codes, the scale of each group, and for each group (fine: half group) the sum of its numbers where
+// the type of W has minimums, else the sum of its codes times minus the offset. Padded to whole spans.
+typedef struct {
+    int64_t spans;  // of 256 columns, the last perhaps of fewer
+    int64_t scales, sums, bytes;  // offsets, and the size of a row
+} Layout;
+
+static Layout layout_of(Type type, int64_t columns) {
+    const int64_t spans = (columns + SPAN - 1) / SPAN, scales = spans * SPAN, sums = scales + spans * 8 * 4;
+    return (Layout){spans, scales, sums, sums + spans * 8 * 4 * (is_fine(type) ? 2 : 1)};
+}
+
+INLINE void round_group(Type type, const float *x, uint8_t *codes, float *scale, uint8_t *sums) {
     int32_t largest = 0;  // the bits of magnitudes order like the magnitudes, NaN above all
     for (int i = 0; i < GROUP; ++i) {
         const int32_t magnitude = LOAD(int32_t, x + i) & 0x7fffffff;
         largest = magnitude > largest ? magnitude : largest;
     }
-    return LOAD(float, &largest) / 127;
-}
-
-INLINE int is_step(float step) { return step > 0 && step <= 3e38f; }
-
-INLINE void round_group(Type type, const float *x, float step, uint8_t *codes, uint8_t *sums) {
-    int8_t rounded[GROUP] = {0};
-    if (is_step(step)) {
+    const float step = LOAD(float, &largest) / 127;
+    *scale = step;
+    int8_t rounded[GROUP];
+    if (step > 0 && step <= 3e38f) {
         for (int i = 0; i < GROUP; ++i) rounded[i] = (int8_t)(int32_t)__builtin_rintf(x[i] / step);
+    } else {
+        memset(rounded, 0, GROUP);
+        if (step != 0) *scale = __builtin_nanf("");
     }
     memcpy(codes, rounded, GROUP);
     for (int part = 0; part < parts(type); ++part) {
         const int count = GROUP / parts(type);
         int32_t sum = 0;
         for (int i = 0; i < count; ++i) sum += rounded[part * count + i];
-        if (has_minimum(type)) STORE(sums + 4 * part, (float)sum * step);
+        if (has_minimum(type)) STORE(sums + 4 * part, (float)sum * *scale);
         else STORE(sums + 4 * part, -stored_offset(type) * sum);
-    }
-}
-
-// Makes the steps of a span's groups multiples of one.
-INLINE void join_steps(Type type, float steps[8], Span *span) {
-    int32_t largest = 0;
-    for (int g = 0; g < 8; ++g) largest = LOAD(int32_t, &steps[g]) > largest ? LOAD(int32_t, &steps[g]) : largest;
-    const float step = LOAD(float, &largest) / (float)most_multiple(type);
-    span->step = step == 0 || is_step(step) ? step : __builtin_nanf("");
-    for (int g = 0; g < 8; ++g) {
-        // Rounding must not make the largest a multiple more; codes of 127.0001 are 127 all the same.
-        const float multiple = is_step(step) ? __builtin_ceilf(steps[g] / step * 0.999999f) : 0;
-        span->multiple[2 * g] = span->multiple[2 * g + 1] = (int16_t)multiple;
-        steps[g] = span->step * multiple;
     }
 }
 
 INLINE void round_row(Type type, Type dtype, const uint8_t *x, int64_t columns, uint8_t *row) {
     const Layout layout = layout_of(type, columns);
-    memset(row, 0, (size_t)layout.bytes);
-    for (int64_t s = 0; s < layout.spans; ++s) {
-        const int groups = columns - s * SPAN < SPAN ? (int)(columns - s * SPAN) / GROUP : 8;
-        uint8_t *codes = row + s * SPAN, *sums = row + layout.sums + 32 * parts(type) * s;
-        Span *span = (Span *)(row + layout.span) + s;
-        float values[SPAN], steps[8] = {0};
-        for (int i = 0; i < groups * GROUP; ++i) values[i] = float_at(dtype, x, s * SPAN + i);
-        for (int g = 0; g < groups; ++g) {
-            steps[g] = finest_step(values + g * GROUP);
-            if (!(steps[g] <= 3e38f)) steps[g] = __builtin_nanf("");
-        }
-        if (is_k(type)) join_steps(type, steps, span);
-        memcpy(row + layout.scales + 32 * s, steps, sizeof steps);
-        for (int g = 0; g < groups; ++g) {
-            round_group(type, values + g * GROUP, steps[g], codes + g * GROUP, sums + 4 * parts(type) * g);
-        }
-        for (int i = 0; is_k(type) && i < SPAN; ++i) span->sum[i / 16] += (int8_t)codes[i];
+    const int64_t groups = columns / GROUP;
+    memset(row + groups / 8 * SPAN, 0, (size_t)(layout.scales - groups / 8 * SPAN));
+    memset(row + layout.scales + 4 * groups, 0, (size_t)(layout.bytes - layout.scales - 4 * groups));
+    for (int64_t g = 0; g < groups; ++g) {
+        float values[GROUP];
+        for (int i = 0; i < GROUP; ++i) values[i] = float_at(dtype, x, g * GROUP + i);
+        round_group(type, values, row + place(type, g) * GROUP, (float *)(row + layout.scales) + g,
+                    row + layout.sums + 4 * parts(type) * g);
     }
 }
 
@@ -159,152 +135,141 @@ INLINE Words dot(Type type, Bytes codes, Bytes x) {
 #endif
 }
 
+INLINE Floats pair(float first, float last) { return (Floats){first, first, first, first, last, last, last, last}; }
 // For code in which the number of a group has to be a constant.
 #define EACH_GROUP(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 
-INLINE void add_group(Type type, const uint8_t *weight, const uint8_t *codes, float factor, int g, Floats total[2]) {
-    const Words products = dot(type, stored_codes(type, weight, g), LOAD(Bytes, codes + GROUP * g));
-    total[g & 1] += __builtin_convertvector(products, Floats) * factor;
+INLINE Floats16 twice_each(Floats x) {
+    return __builtin_shufflevector(x, x, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
 }
 
-// Adds the products of `groups` blocks of 32 of a row of W with those of a row of x to `total`.
+INLINE void add_group(Type type, const uint8_t *weight, const uint8_t *codes, Floats16 factor, int g,
+                      Floats total[2]) {
+    const Words products = dot(type, stored_codes(type, weight, g), LOAD(Bytes, codes + GROUP * place(type, g)));
+    const Floats each = is_fine(type) ? pair(factor[2 * g], factor[2 * g + 1]) : pair(factor[g], factor[g]);
+    total[g & 1] += __builtin_convertvector(products, Floats) * each;
+}
+
+// Adds the products of `groups` groups of a span of W with those of a row of x to `total`.
 INLINE void add_span(Type type, const uint8_t *weight, const uint8_t *codes, const float *scale, const uint8_t *sums,
                      int groups, Floats total[2]) {
     const Scales scales = span_scales(type, weight, groups);
-    const Floats factor = low_half(scales.scale) * LOAD(Floats, scale);
-    if (has_minimum(type)) total[0] -= low_half(scales.minimum) * LOAD(Floats, sums);
-    else if (stored_offset(type)) total[0] += factor * __builtin_convertvector(LOAD(Words, sums), Floats);
+    const Floats step = LOAD(Floats, scale);
+    const Floats16 factor = scales.scale * (is_fine(type) ? twice_each(step) : joined(step, step));
+    for (int part = 0; part < parts(type); ++part) {
+        const Floats here = part ? high_half(factor) : low_half(factor);
+        const Floats minimum = part ? high_half(scales.minimum) : low_half(scales.minimum);
+        if (has_minimum(type)) total[part] -= minimum * LOAD(Floats, sums + 32 * part);
+        else if (stored_offset(type)) total[part] += here * __builtin_convertvector(LOAD(Words, sums + 32 * part), Floats);
+    }
 #define ADD(g) \
-    if (g < groups) add_group(type, weight, codes, factor[g], g, total);
+    if (g < groups) add_group(type, weight, codes, factor, g, total);
     EACH_GROUP(ADD)
 #undef ADD
 }
 
-typedef int16_t Weights __attribute__((vector_size(32)));
-typedef uint32_t Sums __attribute__((vector_size(32)));  // in which to wrap is defined
+#if defined(__AVX512VNNI__)
+typedef uint8_t Bytes64 __attribute__((vector_size(64)));
+typedef uint16_t Halves32 __attribute__((vector_size(64)));
+typedef int32_t Words16 __attribute__((vector_size(64)));
 
-// The scales of a block of a K type, without the block's own factor: 16 of half groups, or 8 of groups and 8 of others.
-INLINE Signed16 whole_scales(Type type, const uint8_t *block) {
+INLINE Bytes64 twice(const uint8_t *p) { return (Bytes64)_mm512_broadcast_i64x4(LOAD(__m256i, p)); }
+INLINE Bytes64 byte_each(int first, int last) {
+    return (Bytes64)_mm512_inserti64x4(_mm512_set1_epi8((char)first), _mm256_set1_epi8((char)last), 1);
+}
+INLINE Halves32 half_each(int first, int last) {
+    return (Halves32)_mm512_inserti64x4(_mm512_set1_epi16((short)first), _mm256_set1_epi16((short)last), 1);
+}
+
+// The stored codes of group `g` of a block of a K type and of the group `apart` from it.
+INLINE Bytes64 two_groups(Type type, const uint8_t *block, int g) {
+    const int half = g >> 2, quarter = g & 3, nibble = 4 * (g & 1);
     switch (type) {
-        case Q2_K: return (Signed16)(LOAD(Bytes16, block) & 15);
-        case Q3_K: return three_k_scales(block + 96);
-        case Q6_K: return LOAD(Signed16, block + 192);
-        case IQ4_XS: return iq4_xs_scales(block);
-        default: return (Signed16)six_bit_scales(block);
+        case Q2_K: return LOAD(Bytes64, block + 16) >> (uint8_t)(2 * g) & 3;
+        case Q3_K:
+            return (LOAD(Bytes64, block + 32) >> (uint8_t)(2 * g) & 3) |
+                   ((Bytes64)((twice(block) & byte_each(1 << g, 16 << g)) != 0) & 4);
+        case Q4_K: return LOAD(Bytes64, block + 16 + 64 * half) >> (uint8_t)nibble & 15;
+        case Q5_K:
+            return (LOAD(Bytes64, block + 48 + 64 * half) >> (uint8_t)nibble & 15) |
+                   ((Bytes64)((twice(block + 16) & byte_each(1 << g, 4 << g)) != 0) & 16);
+        case Q6_K: {
+            const Halves32 high = (Halves32)twice(block + 128 + 32 * half);
+            return (LOAD(Bytes64, block + 64 * half) >> (uint8_t)(2 * quarter) & 15) |
+                   ((Bytes64)(quarter ? high >> half_each(0, 2) : high << half_each(4, 2)) & 48);
+        }
+        case IQ4_XS: {
+            const __m512i packed = _mm512_castsi256_si512(LOAD(__m256i, block + 8 + 16 * g));
+            const __m512i each = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3), packed);
+            const __m512i codes = _mm512_srlv_epi64(each, _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4));
+            const Bytes16 levels = iq4_table() ^ 128;
+            return (Bytes64)_mm512_shuffle_epi8(_mm512_broadcast_i32x4((__m128i)levels), (__m512i)((Bytes64)codes & 15));
+        }
+        default: return (Bytes64){0};
     }
 }
-// The same in steps of x: one of each half group, or each group's twice.
-INLINE Weights scaled_steps(Type type, const uint8_t *block, const Span *x) {
-    Signed16 scales = whole_scales(type, block);
-    if (!is_fine(type)) scales = __builtin_shufflevector(scales, scales, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-    return __builtin_convertvector(scales, Weights) * LOAD(Weights, x->multiple);
+
+INLINE void add_two_groups(Type type, const uint8_t *block, const uint8_t *codes, Floats16 factor, int k,
+                           Floats16 total[2]) {
+    const int bit = apart(type), g = (k & ~(bit - 1)) << 1 | (k & (bit - 1)), other = g + bit;
+    const __m512i products = _mm512_dpbusd_epi32(_mm512_setzero_si512(), (__m512i)two_groups(type, block, g),
+                                                 _mm512_loadu_si512(codes + 2 * GROUP * k));
+    const int fine = is_fine(type), a = fine ? 2 * g : g, b = fine ? 2 * other : other;
+    const __m512i lanes = _mm512_setr_epi32(a, a, a, a, a + fine, a + fine, a + fine, a + fine, b, b, b, b, b + fine,
+                                            b + fine, b + fine, b + fine);
+    total[k & 1] += (Floats16)_mm512_cvtepi32_ps(products) * (Floats16)_mm512_permutexvar_ps(lanes, (__m512)factor);
 }
 
-// Adds the products of group `g`, weighted, to `sum`.
-INLINE Sums add_weighted(Type type, Bytes codes, const uint8_t *x, const int16_t *weights, int g, Sums sum) {
-#if defined(__AVX2__)
-    __m256i a = (__m256i)codes, b = LOAD(__m256i, x), each;
-    if (is_signed(type)) b = _mm256_sign_epi8(b, a), a = _mm256_abs_epi8(a);
+// The same of a block of a K type, 64 products at a time.
+INLINE void add_block(Type type, const uint8_t *block, const uint8_t *codes, const float *scale, const uint8_t *sums,
+                      Floats16 total[2]) {
+    const Scales scales = span_scales(type, block, 8);
+    const Floats step = LOAD(Floats, scale), none = {0};
+    const Floats16 factor =
+        is_fine(type) ? scales.scale * twice_each(step) : joined(low_half(scales.scale) * step, none);
     if (is_fine(type)) {
-        const int first = 4 * (g & 3), last = first + 2;
-        each = _mm256_broadcastsi128_si256(LOAD(__m128i, weights + 8 * (g >> 2)));
-        each = _mm256_shuffle_epi8(each, _mm256_set_m128i(_mm_set1_epi16((short)(last | (last + 1) << 8)),
-                                                          _mm_set1_epi16((short)(first | (first + 1) << 8))));
+        if (has_minimum(type)) total[0] -= scales.minimum * LOAD(Floats16, sums);
+        else total[0] += factor * __builtin_convertvector(LOAD(Words16, sums), Floats16);
+    } else if (has_minimum(type)) {
+        total[0] -= joined(low_half(scales.minimum) * LOAD(Floats, sums), none);
     } else {
-        each = _mm256_set1_epi32(LOAD(int32_t, weights + 2 * g));
+        total[0] += joined(low_half(factor) * __builtin_convertvector(LOAD(Words, sums), Floats), none);
     }
-    return sum + (Sums)_mm256_madd_epi16(_mm256_maddubs_epi16(a, b), each);
-#else
-    const int first = weights[2 * g], last = weights[2 * g + 1];
-    const Words each = {first, first, first, first, last, last, last, last};
-    return sum + (Sums)(dot(type, codes, LOAD(Bytes, x)) * each);
+    for (int k = 0; k < 4; ++k) add_two_groups(type, block, codes, factor, k, total);
+}
 #endif
-}
-
-// Of blocks of a K type in a row of W: their weights, and the numbers that their sums are multiplied with.
-enum { BLOCKS = 8 };
-typedef struct {
-    int16_t weights[BLOCKS][16];
-    float factors[BLOCKS];
-} Scaled;
-
-INLINE Floats first_eight(Bytes16 codes) {
-    return __builtin_convertvector(__builtin_shufflevector(codes, codes, 0, 1, 2, 3, 4, 5, 6, 7), Floats);
-}
-INLINE Floats last_eight(Bytes16 codes) {
-    return __builtin_convertvector(__builtin_shufflevector(codes, codes, 8, 9, 10, 11, 12, 13, 14, 15), Floats);
-}
-
-INLINE int scale_offset(Type type) { return type == Q6_K ? 208 : type == Q3_K ? 108 : type == Q2_K ? 80 : 0; }
 
 // Asks early for the block of a K type that lies a page further on: the processor's own prefetch ends with a page.
 INLINE void fetch_ahead(Type type, const uint8_t *block) {
+    if (block_weights(type) != SPAN) return;
     for (int line = 0; line < block_bytes(type); line += 64) __builtin_prefetch(block + PAGE_BYTES + line);
 }
 
-// Takes the scales of `count` blocks, and from `total` the products of their minimums.
-INLINE void take_scales(Type type, const uint8_t *block, const Span *x, const uint8_t *sums, int count, Scaled *scaled,
-                        Floats *total) {
-    for (int i = 0; i < count; ++i, block += block_bytes(type), sums += 32 * parts(type)) {
-        fetch_ahead(type, block);
-        STORE(scaled->weights[i], scaled_steps(type, block, x + i));
-        scaled->factors[i] = half_at(block + scale_offset(type)) * x[i].step;
-        if (!has_minimum(type)) continue;
-        const Bytes16 codes = type == Q2_K ? LOAD(Bytes16, block) >> 4 : six_bit_scales(block);
-        Floats products = last_eight(codes) * LOAD(Floats, sums + 32 * (parts(type) - 1));
-        if (type == Q2_K) products += first_eight(codes) * LOAD(Floats, sums);
-        *total -= products * half_at(block + scale_offset(type) + 2);
-    }
-}
-
-// Adds the products of a block of a K type with a span of x to `total[0]`, those of its offset to `total[1]`.
-INLINE void add_block(Type type, const uint8_t *block, const uint8_t *codes, const Span *x, const int16_t *weights,
-                      float factor, Floats total[2]) {
-    Sums sum[4] = {0};
-#define ADD(g) sum[g & 3] = add_weighted(type, span_codes(type, block, g), codes + GROUP * g, weights, g, sum[g & 3]);
-    EACH_GROUP(ADD)
-#undef ADD
-    total[0] += __builtin_convertvector((Words)((sum[0] + sum[1]) + (sum[2] + sum[3])), Floats) * factor;
-    if (!code_offset(type)) return;
-#if defined(__AVX2__)
-    const Words offset = (Words)_mm256_madd_epi16(LOAD(__m256i, weights), LOAD(__m256i, x->sum));
-#else
-    Words offset;
-    for (int i = 0; i < 8; ++i) offset[i] = weights[2 * i] * x->sum[2 * i] + weights[2 * i + 1] * x->sum[2 * i + 1];
-#endif
-    total[1] += __builtin_convertvector(offset, Floats) * factor;
-}
-
-// The product of a row of W, of a K type, with a row of x. Scales are taken some blocks ahead where that takes long.
-INLINE float times_blocks(Type type, const uint8_t *weight, const uint8_t *x, int64_t columns, Layout layout) {
-    const Span *span = (const Span *)(x + layout.span);
-    const int ahead = is_fine(type) ? 1 : BLOCKS;
-    Floats total[2] = {0};
-    for (int64_t s = 0; s < columns / SPAN; s += ahead) {
-        const int count = columns / SPAN - s < ahead ? (int)(columns / SPAN - s) : ahead;
-        const uint8_t *block = weight + s * block_bytes(type);
-        Scaled scaled;
-        take_scales(type, block, span + s, x + layout.sums + 32 * parts(type) * s, count, &scaled, &total[0]);
-        for (int i = 0; i < count; ++i, block += block_bytes(type)) {
-            add_block(type, block, x + (s + i) * SPAN, span + s + i, scaled.weights[i], scaled.factors[i], total);
-        }
-    }
-    return sum_of(total[0] - total[1] * (float)code_offset(type));
-}
-
 INLINE float times_row(Type type, const uint8_t *weight, const uint8_t *x, int64_t columns, Layout layout) {
-    if (is_k(type)) return times_blocks(type, weight, x, columns, layout);
     const float *scale = (const float *)(x + layout.scales);
     const uint8_t *sums = x + layout.sums;
     const int64_t whole = columns / SPAN;
     const int rest = (int)(columns % SPAN) / GROUP;
+#if defined(__AVX512VNNI__)
+    if (block_weights(type) == SPAN) {
+        Floats16 sum[2] = {0};
+        for (int64_t s = 0; s < whole; ++s) {
+            const uint8_t *block = weight + s * span_bytes(type);
+            fetch_ahead(type, block);
+            add_block(type, block, x + s * SPAN, scale + 8 * s, sums + 32 * parts(type) * s, sum);
+        }
+        return _mm512_reduce_add_ps((__m512)(sum[0] + sum[1]));
+    }
+#endif
     Floats total[2] = {0};
     for (int64_t s = 0; s < whole; ++s) {
-        add_span(type, weight + s * span_bytes(type), x + s * SPAN, scale + 8 * s, sums + 32 * s, 8, total);
+        const uint8_t *span = weight + s * span_bytes(type);
+        fetch_ahead(type, span);
+        add_span(type, span, x + s * SPAN, scale + 8 * s, sums + 32 * parts(type) * s, 8, total);
     }
-    if (rest) {
-        add_span(type, weight + whole * span_bytes(type), x + whole * SPAN, scale + 8 * whole, sums + 32 * whole, rest,
-                 total);
+    if (block_weights(type) == GROUP && rest) {
+        add_span(type, weight + whole * span_bytes(type), x + whole * SPAN, scale + 8 * whole,
+                 sums + 32 * parts(type) * whole, rest, total);
     }
     return sum_of(total[0] + total[1]);
 }
@@ -430,7 +395,7 @@ INLINE void times_panel(Type type, const uint8_t *panel, int64_t columns, Layout
             const int steps = 8 / parts(type);
             const int64_t entry = layout.sums + 4 * (parts(type) * g + part);
             Lanes sum[COLUMNS];
-            products(type, panel + 4 * ROWS * steps * part, x, GROUP * g + 4 * steps * part, steps, sum);
+            products(type, panel + 4 * ROWS * steps * part, x, GROUP * place(type, g) + 4 * steps * part, steps, sum);
             const FloatLanes scale = LOAD(FloatLanes, panel + 4 * ROWS * (8 + part));
             for (int c = 0; c < COLUMNS; ++c) {
                 if (!has_minimum(type) && stored_offset(type)) sum[c] += LOAD(int32_t, x[c] + entry);

@@ -51,16 +51,6 @@ def rounded_to_int8(x: torch.Tensor) -> torch.Tensor:
     return (codes.double() * step.double()).flatten(-2)
 
 
-def rounded_in_spans(x: torch.Tensor, multiples: int) -> torch.Tensor:
-    """The same where the steps of 256 columns are whole multiples of a fraction of their largest, in float64."""
-    groups = x.float().unflatten(-1, (-1, 8, 32))
-    steps = groups.abs().amax(-1, keepdim=True) / 127
-    finest = steps.amax(-2, keepdim=True) / multiples
-    step = finest * torch.where(finest > 0, torch.ceil(steps / finest * 0.999999), 0.0)
-    codes = torch.where(step > 0, torch.round(groups / step), 0.0)
-    return (codes.double() * step.double()).flatten(-3)
-
-
 def check_linear(qtype: str, device="cpu", shapes=((5, 512), (2, 256), (3, 4608))) -> None:
     """One to eight rows, odd numbers of outputs, every dtype, with and without bias, exact and with int8."""
     limits = {torch.float32: 1e-6, torch.float16: 6e-4, torch.bfloat16: 5e-3}

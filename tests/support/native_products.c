@@ -48,26 +48,13 @@ static void put_half(uint8_t *p) {
     memcpy(p, &small, 2);
 }
 
-static float largest_of(const float *numbers, int count) {
-    float largest = 0;
-    for (int i = 0; i < count; ++i) largest = fmaxf(largest, fabsf(numbers[i]));
-    return largest;
-}
-
-// The step of 32 numbers: a 127th of the largest, for a K type rounded up to a fraction of the largest step of 256.
-static float step_of(const BlockType *type, const float *numbers, int g) {
-    const float step = largest_of(numbers + g, 32) / 127;
-    if (type->weights == 32) return step;
-    const float multiples = type->number == 14 ? 63 : type->number == 23 ? 127 : 255;
-    const float finest = largest_of(numbers + g / 256 * 256, 256) / 127 / multiples;
-    return finest * ceilf(step / finest * 0.999999f);
-}
-
-static double wanted(const BlockType *type, int row, int output) {
+static double wanted(int row, int output) {
     double sum = 0;
     for (int g = 0; g < COLUMNS; g += 32) {
         const float *group = x + row * COLUMNS + g;
-        const float step = step_of(type, x + row * COLUMNS, g);
+        float largest = 0;
+        for (int i = 0; i < 32; ++i) largest = fmaxf(largest, fabsf(group[i]));
+        const float step = largest / 127;
         for (int i = 0; i < 32; ++i) sum += (double)rintf(group[i] / step) * step * values[output * COLUMNS + g + i];
     }
     return sum;
@@ -78,7 +65,7 @@ static double error_of(const BlockType *type, int rows) {
     quantized_linear(x, weight, NULL, y, rows, COLUMNS, OUTPUTS, type->number, 0, 2);
     for (int row = 0; row < rows; ++row) {
         for (int output = 0; output < OUTPUTS; ++output) {
-            const double right = wanted(type, row, output), difference = y[row * OUTPUTS + output] - right;
+            const double right = wanted(row, output), difference = y[row * OUTPUTS + output] - right;
             error += difference * difference, norm += right * right;
         }
     }
