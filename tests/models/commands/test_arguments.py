@@ -108,9 +108,7 @@ def interrupted(when):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize(
-    "module", ["torch", pytest.param("codeclens.models.commands.training", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("module", ["torch", pytest.param("codeclens.models.commands.kernels", marks=pytest.mark.slow)])
 def test_an_interruption_during_imports_is_one_line(module):
     done = interrupted(module)
     assert (done.returncode, done.stderr) == (130, b"codeclens: interrupted\n")
