@@ -244,7 +244,7 @@ def test_a_cancelled_encoding_goes_on_where_it_stopped(server):
     run = server.queue(prompt)
     assert run.wait(lambda result: any(done > 105 for done, _ in result.progress.get(encode, [])))
     server.post("/interrupt", {})
-    result = run.finish()
+    result = run.finish(60)
     assert result.interrupted
     (left,) = (server.output / "gvc_unfinished").glob("*.gvcb")
     assert [gop.frames for gop in read_stream(left.read_bytes(), partial=True).gops] == [5]

@@ -95,13 +95,13 @@ def test_a_cancelled_training_goes_on_where_it_was(comfyui, clips, codes):
     run = comfyui.queue(many)
     assert run.wait(lambda result: any(done > 2 for done, _ in result.progress.get("train", [])))
     comfyui.post("/interrupt", {})
-    assert run.finish().interrupted
+    assert run.finish(60).interrupted
     log = codes / "long" / LOG
     first = len(log.read_text().splitlines())
     assert first and (codes / "long" / CHECKPOINT).is_file()
     run = comfyui.queue(many)
     assert run.wait(lambda result: any(done > first for done, _ in result.progress.get("train", [])))
     comfyui.post("/interrupt", {})
-    run.finish()
+    run.finish(60)
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines()]
     assert steps == list(range(len(steps))) and len(steps) > first

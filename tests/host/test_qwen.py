@@ -91,7 +91,7 @@ def test_cancelling_over_the_api_stops_the_writing(comfyui, models):
     run = comfyui.queue(describing(max_tokens=20000, seed=7))
     assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("describe", [])))
     comfyui.post("/interrupt", {})
-    result = run.finish()
+    result = run.finish(20)
     assert result.interrupted
     assert max(done for done, high in result.progress["describe"] if high == 20000) < 10000
 
@@ -117,7 +117,7 @@ def test_auto_is_what_the_makers_publish_for_the_kind_of_model(comfyui, models):
         run = comfyui.queue(prompt)
         assert run.wait(lambda r, n=length: any(high == n for _, high in r.progress.get("describe", [])))
         comfyui.post("/interrupt", {})
-        run.finish()
+        run.finish(20)
 
 
 def writing_of(inputs: dict) -> dict:

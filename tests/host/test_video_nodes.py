@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -129,13 +130,15 @@ def test_cuts_are_found_once_a_source(comfyui, demo):
     assert ran == [True, False]
 
 
-def test_cancelling_stops_at_once(comfyui, demo):
+def test_cancelling_stops_within_a_second(comfyui, demo):
     prompt = chain(demo, {"sampling": "all"})
     prompt["sample"]["inputs"]["side"] = 1024
     queued = comfyui.queue(prompt)
     assert queued.wait(lambda result: result.progress.get("extract"))
+    asked = time.monotonic()
     comfyui.post("/interrupt", {})
-    result = queued.finish()
+    result = queued.finish(timeout=30)
+    assert time.monotonic() - asked < 1.0
     done, total = result.progress["extract"][-1]
     assert result.interrupted and done < total // 4, "of work that takes some ten seconds"
     assert "plan" not in result.executed

@@ -155,7 +155,7 @@ def test_cancelling_over_the_api_stops_the_writing(comfyui, prompt_of):
     run = comfyui.queue(prompt_of(ask=asking("Tell me all.", **options), answers=show("ask")))
     assert run.wait(lambda result: any(high == 20000 for _, high in result.progress.get("ask", [])))
     comfyui.post("/interrupt", {})
-    assert run.finish().interrupted
+    assert run.finish(20).interrupted
 
 
 def test_the_code_is_drawn(comfyui, prompt_of, outside):

@@ -23,7 +23,7 @@ from support.native import instruction_sets, on_processor
 
 TIED = "tiny-tied/tiny-tied-Q4_K_M.gguf"
 
-FLIPPED = {torch.float32: 1e-2, torch.float16: 5e-2, torch.bfloat16: 6e-2}
+FLIPPED = {torch.float32: 2e-3, torch.float16: 5e-2, torch.bfloat16: 6e-2}
 """How far a row may move, relative to its norm. A code of an activation at the edge between two steps may fall to
 either side: in float32 such a row is 1e-4 to 1e-3 off, others 1e-7; two bytes are also rounded between modules."""
 
@@ -153,7 +153,7 @@ def test_a_delta_net_agrees_with_its_modules(
     for cache in caches:
         cache.advance(1)
     for result in ((found, wanted), *zip(*(cache.state(0) for cache in caches), strict=True)):
-        assert_near(*result)
+        assert_near(*result, stream=dtype)
     assert torch.equal(caches[0].state(0)[1][:-1], kept[1][1:])
 
 
@@ -191,9 +191,10 @@ def test_the_feed_forward_part_agrees_with_its_modules(instructions, types, inne
         assert_near(found, states + layer.feed_forward(layer.feed_forward_norm(states)))
 
 
-def assert_near(found, wanted):
+def assert_near(found, wanted, stream=torch.float32):
+    """Near as rows are, or states made from a row, of the dtype ``stream``."""
     assert found.dtype == wanted.dtype
-    assert deviation(found, wanted) <= FLIPPED[found.dtype]
+    assert deviation(found, wanted) <= FLIPPED[stream]
 
 
 def deviation(found, wanted) -> float:
